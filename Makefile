@@ -1,0 +1,56 @@
+# Needs Go and Python 3, and no root; everything else is fetched on first use.
+
+GO ?= go
+STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+
+# Of `make run`.
+CONFIG ?= envoy/envoy.yaml
+CONCURRENCY ?= 4
+HTTP_PORT ?= 8099
+TCP_PORT ?= 18000
+ADMIN_PORT ?= 8001
+UPSTREAM_PORT ?= 18080
+
+WASM = dist/sentinel.wasm
+WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
+
+.DELETE_ON_ERROR:
+.PHONY: help wasm run test check bench scaling clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+	@echo '  ENVOY_PATH=/my/envoy uses that Envoy; ENVOY_VERSION=1.39.3 another release; ENVOY_FROM=func-e its own download.'
+
+wasm: $(WASM) ## build dist/sentinel.wasm and its .sha256
+
+$(WASM): $(WASM_SOURCES)
+	$(GO) run ./internal/wasmbuild -o $@ ./plugins
+
+# exec, so that a signal to make reaches the command itself and not a shell or `go run` around it.
+run: $(WASM) ## run Envoy with the filters and a service; CONFIG, CONCURRENCY, HTTP_PORT, TCP_PORT, ADMIN_PORT, UPSTREAM_PORT
+	@$(GO) build -o dist/sentinel ./cmd/sentinel
+	@exec dist/sentinel run -config $(CONFIG) -wasm $(WASM) -concurrency $(CONCURRENCY) \
+		-http-port $(HTTP_PORT) -tcp-port $(TCP_PORT) -admin-port $(ADMIN_PORT) -upstream-port $(UPSTREAM_PORT)
+
+# One package at a time: two Envoys under load at once would disturb each other. Not cached: Envoy and the Wasm binary
+# are inputs that go test does not see.
+test: $(WASM) ## run all tests, also those on a real Envoy
+	$(GO) run ./cmd/sentinel envoy
+	$(GO) test -count=1 -p 1 -timeout 40m ./...
+
+check: ## formatting, vet, staticcheck, go.mod; changes nothing
+	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
+	$(GO) vet ./...
+	GOOS=wasip1 GOARCH=wasm $(GO) vet ./plugins/...
+	$(GO) run $(STATICCHECK) ./...
+	$(GO) mod tidy -diff
+
+bench: $(WASM) ## CPU per request against other filters
+	$(GO) run ./internal/bench
+
+scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8
+	$(GO) run ./internal/scaling
+
+clean: ## remove what was built here
+	rm -rf dist

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"bufio"
+	"bytes"
+	"context"
+	"fmt"
+	"io"
+	"net"
+	"strconv"
+	"time"
+)
+
+// requestTimeout bounds one request, so that a stuck Envoy ends the run.
+const requestTimeout = 10 * time.Second
+
+// client is a closed loop over a few keep-alive connections to one listener. One goroutine sends a request on each, then
+// reads an answer from each: so Envoy always finds the same amount of work when it wakes, whatever else the machine does,
+// and the client takes little from the Envoy it measures.
+type client struct {
+	connections []*connection
+	requests    [][]byte // in the order in which they are sent
+	next        int      // index of the next one
+}
+
+type connection struct {
+	net.Conn
+
+	reader *bufio.Reader
+}
+
+// dial opens n connections to address.
+func dial(address string, n int) (*client, error) {
+	c := &client{requests: make([][]byte, paths)}
+	for i := range c.requests {
+		c.requests[i] = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nhost: bench\r\n\r\n", path(i))
+	}
+	for range n {
+		conn, err := net.DialTimeout("tcp", address, requestTimeout)
+		if err != nil {
+			c.close()
+			return nil, err
+		}
+		c.connections = append(c.connections, &connection{conn, bufio.NewReader(conn)})
+	}
+	return c, nil
+}
+
+func (c *client) close() {
+	for _, conn := range c.connections {
+		conn.Close()
+	}
+}
+
+// send makes n requests, on all connections and for all paths in turn, and counts the answers by their status.
+func (c *client) send(ctx context.Context, n int) (map[int]int, error) {
+	statuses := map[int]int{}
+	for left := n; left > 0; left -= len(c.connections) {
+		if err := ctx.Err(); err != nil {
+			return statuses, err
+		}
+		if err := c.sendOnce(c.connections[:min(left, len(c.connections))], statuses); err != nil {
+			return statuses, err
+		}
+	}
+	return statuses, nil
+}
+
+// sendOnce makes one request on each of the connections.
+func (c *client) sendOnce(connections []*connection, statuses map[int]int) error {
+	deadline := time.Now().Add(requestTimeout)
+	for _, conn := range connections {
+		if err := conn.SetDeadline(deadline); err != nil {
+			return err
+		}
+		if _, err := conn.Write(c.requests[c.next]); err != nil {
+			return err
+		}
+		c.next = (c.next + 1) % len(c.requests)
+	}
+	for _, conn := range connections {
+		status, err := readResponse(conn.reader)
+		if err != nil {
+			return err
+		}
+		statuses[status]++
+	}
+	return nil
+}
+
+// sendOK is send, and fails where an answer is not 200.
+func (c *client) sendOK(ctx context.Context, n int) error {
+	statuses, err := c.send(ctx, n)
+	if err == nil && statuses[200] != n {
+		err = fmt.Errorf("not every answer is 200: %v", statuses)
+	}
+	return err
+}
+
+// readResponse reads one HTTP/1.1 response with a content-length and returns its status.
+func readResponse(r *bufio.Reader) (int, error) {
+	line, err := r.ReadSlice('\n')
+	if err != nil {
+		return 0, err
+	}
+	if len(line) < len("HTTP/1.1 200") || !bytes.HasPrefix(line, []byte("HTTP/1.1 ")) {
+		return 0, fmt.Errorf("not a response: %q", line)
+	}
+	status, err := strconv.Atoi(string(line[9:12]))
+	if err != nil {
+		return 0, fmt.Errorf("not a status: %q", line)
+	}
+	length := 0
+	for {
+		if line, err = r.ReadSlice('\n'); err != nil {
+			return 0, err
+		}
+		line = bytes.TrimRight(line, "\r\n")
+		if len(line) == 0 {
+			_, err = io.CopyN(io.Discard, r, int64(length))
+			return status, err
+		}
+		if value, found := bytes.CutPrefix(line, []byte("content-length: ")); found {
+			if length, err = strconv.Atoi(string(value)); err != nil || length < 0 {
+				return 0, fmt.Errorf("content-length %q", value)
+			}
+		}
+	}
+}

@@ -1,0 +1,175 @@
+package main
+
+import (
+	"context"
+	"fmt"
+	"log"
+	"slices"
+	"time"
+
+	"sentinel-envoy/internal/envoytest"
+)
+
+const (
+	// warmUp is how many requests each filter gets before its first measured round: V8 optimises code that is hot.
+	warmUp = 10000
+	// turnRequests is how many requests a filter gets before it is the next one's turn.
+	turnRequests = 256
+	// controlRequests go to a listener with a threshold of controlThreshold.
+	controlRequests = 100
+	// startTimeout bounds one Envoy start; a Wasm module of 20 MB compiles for half a minute on a slow machine.
+	startTimeout = 4 * time.Minute
+)
+
+// cpuRow is what one filter costs.
+type cpuRow struct {
+	Name string `json:"name"`
+	// PerRequest is Envoy's CPU time in µs per request above the listener without a filter; for that one itself, the
+	// whole.
+	PerRequest summary `json:"us_per_request"`
+	// OfEmpty is PerRequest as a multiple of the empty filter's in the same round.
+	OfEmpty summary `json:"of_empty"`
+}
+
+// measureCPU runs one Envoy with a listener per variant, the first of them without a filter, and gives each in turn a
+// share of requests, over and over.
+func measureCPU(ctx context.Context, binary string, variants []variant, o options) ([]cpuRow, error) {
+	config := envoytest.Config{EnvoyPath: binary, Concurrency: o.workers, LogLevel: "warn", ReadyTimeout: startTimeout}
+	for _, v := range variants {
+		config.Listeners = append(config.Listeners, v.listener)
+		if v.control != nil {
+			config.Listeners = append(config.Listeners, *v.control)
+		}
+	}
+	log.Printf("starting Envoy with %d listeners; it compiles each module", len(config.Listeners))
+	envoy, err := envoytest.Launch(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	samples, err := sampleCPU(ctx, envoy, variants, o)
+	if stopErr := envoy.Stop(); err == nil {
+		err = stopErr
+	}
+	if err != nil {
+		return nil, err
+	}
+	return cpuRows(variants, samples), nil
+}
+
+// sampleCPU gives the CPU time in µs per request, by round and variant.
+func sampleCPU(ctx context.Context, envoy *envoytest.Process, variants []variant, o options) ([][]float64, error) {
+	clients := make([]*client, len(variants))
+	for i, v := range variants {
+		var err error
+		if clients[i], err = prepare(ctx, envoy, v, o.connections); err != nil {
+			return nil, fmt.Errorf("%s: %w", v.name, err)
+		}
+		defer clients[i].close()
+	}
+	samples := make([][]float64, o.rounds)
+	for round := range samples {
+		log.Printf("CPU, round %d of %d", round+1, o.rounds)
+		var err error
+		if samples[round], err = sampleRound(ctx, envoy.PID(), clients, o.requests); err != nil {
+			return nil, err
+		}
+	}
+	return samples, nil
+}
+
+// sampleRound gives the CPU time in µs per request of process pid, by client. Each makes n requests, a short turn at a
+// time, so that whatever else slows the machine meets all of them.
+func sampleRound(ctx context.Context, pid int, clients []*client, n int) ([]float64, error) {
+	used := make([]time.Duration, len(clients))
+	turns := (n + turnRequests - 1) / turnRequests
+	for turn := range turns {
+		for place := range clients {
+			i := (turn + place) % len(clients)
+			if turn%2 == 1 { // so that no filter always follows the same neighbour's load
+				i = len(clients) - 1 - i
+			}
+			spent, err := cpuOfRequests(ctx, pid, clients[i], turnRequests)
+			if err != nil {
+				return nil, err
+			}
+			used[i] += spent
+		}
+	}
+	perRequest := make([]float64, len(clients))
+	for i, spent := range used {
+		perRequest[i] = spent.Seconds() * 1e6 / float64(turns*turnRequests)
+	}
+	return perRequest, nil
+}
+
+// prepare opens the connections to a variant's listener, warms it up, and checks that a filter with rules does limit.
+func prepare(ctx context.Context, envoy *envoytest.Process, v variant, connections int) (*client, error) {
+	if v.control != nil {
+		if err := checkControl(ctx, envoy.Addr(v.control.Name)); err != nil {
+			return nil, err
+		}
+	}
+	c, err := dial(envoy.Addr(v.name), connections)
+	if err != nil {
+		return nil, err
+	}
+	if err := c.sendOK(ctx, warmUp); err != nil {
+		c.close()
+		return nil, err
+	}
+	return c, nil
+}
+
+// checkControl fails unless a listener with a threshold of controlThreshold admits some of a hundred requests in a row
+// and blocks most.
+func checkControl(ctx context.Context, address string) error {
+	c, err := dial(address, 1)
+	if err != nil {
+		return err
+	}
+	defer c.close()
+	statuses, err := c.send(ctx, controlRequests)
+	if err != nil {
+		return err
+	}
+	if statuses[200] == 0 || statuses[429] < controlRequests/2 || statuses[200]+statuses[429] != controlRequests {
+		return fmt.Errorf("it does not limit: with a threshold of %d, %d requests got these statuses: %v",
+			controlThreshold, controlRequests, statuses)
+	}
+	return nil
+}
+
+// cpuOfRequests is the CPU time that process pid uses while c makes n requests.
+func cpuOfRequests(ctx context.Context, pid int, c *client, n int) (time.Duration, error) {
+	before, err := cpuTime(pid)
+	if err != nil {
+		return 0, err
+	}
+	if err := c.sendOK(ctx, n); err != nil {
+		return 0, err
+	}
+	after, err := cpuTime(pid)
+	return after - before, err
+}
+
+// cpuRows sums up samples by round and variant. What is compared was measured in the same round.
+func cpuRows(variants []variant, samples [][]float64) []cpuRow {
+	rows := make([]cpuRow, len(variants))
+	yardstick := slices.IndexFunc(variants, func(v variant) bool { return v.name == empty })
+	for i, v := range variants {
+		above := make([]float64, len(samples))
+		var ofEmpty []float64
+		for round, sample := range samples {
+			if i == 0 {
+				above[round] = sample[0]
+				continue
+			}
+			above[round] = sample[i] - sample[0]
+			if emptyAbove := sample[yardstick] - sample[0]; emptyAbove > 0 {
+				ofEmpty = append(ofEmpty, above[round]/emptyAbove)
+			}
+		}
+		rows[i] = cpuRow{v.name, summarize(above), summarize(ofEmpty)}
+	}
+	return rows
+}

@@ -1,0 +1,129 @@
+package main
+
+import (
+	"encoding/json"
+	"fmt"
+	"io"
+	"slices"
+	"strings"
+)
+
+// summary is the middle and the ends of some measurements; N is how many there were.
+type summary struct {
+	Median float64 `json:"median"`
+	Min    float64 `json:"min"`
+	Max    float64 `json:"max"`
+	N      int     `json:"n"`
+}
+
+// summarize sums up values, which may be none.
+func summarize(values []float64) summary {
+	if len(values) == 0 {
+		return summary{}
+	}
+	sorted := slices.Sorted(slices.Values(values))
+	middle := len(sorted) / 2
+	median := sorted[middle]
+	if len(sorted)%2 == 0 {
+		median = (sorted[middle-1] + sorted[middle]) / 2
+	}
+	return summary{median, sorted[0], sorted[len(sorted)-1], len(sorted)}
+}
+
+// format shows a summary with so many decimals, or a dash for none.
+func (s summary) format(decimals int) string {
+	if s.N == 0 {
+		return "–"
+	}
+	if s.N == 1 {
+		return fmt.Sprintf("%.*f", decimals, s.Median)
+	}
+	return fmt.Sprintf("%.*f (%.*f … %.*f)", decimals, s.Median, decimals, s.Min, decimals, s.Max)
+}
+
+// report is everything that one run found.
+type report struct {
+	Rounds   int        `json:"rounds"`
+	Requests int        `json:"requests_per_round"`
+	Workers  int        `json:"workers"`
+	CPU      []cpuRow   `json:"cpu"`
+	Starts   []startRow `json:"starts,omitempty"`
+	Targets  []target   `json:"targets,omitempty"`
+}
+
+// target is a ratio that Sentinel is to stay at or below.
+type target struct {
+	What  string  `json:"what"`
+	Limit float64 `json:"limit"`
+	Got   float64 `json:"got"`
+	Met   bool    `json:"met"`
+}
+
+// judge compares Sentinel's rows with its targets; there are none without its rows.
+func judge(cpu []cpuRow, starts []startRow) []target {
+	var targets []target
+	add := func(what string, got, limit float64) {
+		targets = append(targets, target{what, limit, got, got <= limit})
+	}
+	rows := map[string]cpuRow{}
+	for _, r := range cpu {
+		rows[r.Name] = r
+	}
+	if one := rows[sentinel]; one.OfEmpty.N > 0 {
+		add("CPU with 1 rule, of the empty filter's", one.OfEmpty.Median, 1.3)
+		add("CPU with 1,000 rules, of the empty filter's", rows[sentinelMany].OfEmpty.Median, 1.5)
+		if full := rows[sentinelGo].PerRequest.Median; full > 0 {
+			add("CPU with 1 rule, of sentinel-golang's", one.PerRequest.Median/full, 1.0/3)
+		}
+	}
+	times := map[string]startRow{}
+	for _, r := range starts {
+		times[r.Name] = r
+	}
+	if one, plain := times[sentinel], times[empty]; one.Ready.N > 0 && plain.Ready.Median > 0 && plain.PerWorker.Median > 0 {
+		add("start to ready, of the empty filter's", one.Ready.Median/plain.Ready.Median, 1.5)
+		add("memory per further worker, of the empty filter's", one.PerWorker.Median/plain.PerWorker.Median, 1.5)
+	}
+	return targets
+}
+
+// writeJSON writes the report for programs.
+func (r report) writeJSON(w io.Writer) error {
+	e := json.NewEncoder(w)
+	e.SetIndent("", "  ")
+	return e.Encode(r)
+}
+
+// writeMarkdown writes the report as tables for people.
+func (r report) writeMarkdown(w io.Writer) error {
+	var b strings.Builder
+	fmt.Fprintf(&b, "Envoy's CPU time per request above a listener without a filter, %d worker(s): median of %d interleaved\n"+
+		"rounds of %d requests each (least … most).\n\n| filter | µs of CPU per request | of the empty filter's |\n|---|---|---|\n",
+		r.Workers, r.Rounds, r.Requests)
+	for i, row := range r.CPU {
+		name := row.Name
+		if i == 0 {
+			name += " (the whole request)"
+		}
+		fmt.Fprintf(&b, "| %s | %s | %s |\n", name, row.PerRequest.format(1), row.OfEmpty.format(2))
+	}
+	if len(r.Starts) > 0 {
+		fmt.Fprintf(&b, "\nEnvoy's start, and memory with %d workers against %d, each after requests on every worker; Envoy's own\n"+
+			"part is in it.\n\n| filter | start to ready, s | MB per further worker |\n|---|---|---|\n", manyWorkers, fewWorkers)
+		for _, row := range r.Starts {
+			fmt.Fprintf(&b, "| %s | %s | %s |\n", row.Name, row.Ready.format(2), row.PerWorker.format(2))
+		}
+	}
+	if len(r.Targets) > 0 {
+		b.WriteString("\n| target | at most | got | |\n|---|---|---|---|\n")
+		for _, t := range r.Targets {
+			verdict := "met"
+			if !t.Met {
+				verdict = "missed"
+			}
+			fmt.Fprintf(&b, "| %s | %.2f | %.2f | %s |\n", t.What, t.Limit, t.Got, verdict)
+		}
+	}
+	_, err := io.WriteString(w, b.String())
+	return err
+}

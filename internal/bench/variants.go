@@ -1,0 +1,197 @@
+package main
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"log"
+	"os"
+	"os/exec"
+	"path/filepath"
+
+	"sentinel-envoy/internal/envoytest"
+)
+
+// Names of what is measured; the targets are about these.
+const (
+	unfiltered   = "no filter"
+	native       = "native local_ratelimit"
+	empty        = "empty Go filter"
+	sentinel     = "sentinel, 1 rule"
+	sentinelMany = "sentinel, 1,000 rules"
+	sentinelGo   = "sentinel-golang Entry/Exit"
+)
+
+const (
+	// paths is how many request paths there are, and so how many resources the filter with many rules guards.
+	paths = 1000
+	// unreached is a threshold per second that no run comes near.
+	unreached = 1_000_000_000
+	// controlThreshold is a threshold that a hundred requests in a row exceed.
+	controlThreshold = 5
+)
+
+// module is a Wasm binary under the name that the report gives it.
+type module struct{ name, file string }
+
+// variant is one listener to measure.
+type variant struct {
+	name     string
+	listener envoytest.HTTP
+	// control has the same filter with a threshold of controlThreshold; nil where there is nothing to limit. It shows
+	// that what is measured really counts.
+	control *envoytest.HTTP
+}
+
+// collectModules builds the filters to compare with into dir and adds the Sentinel binary, if there is one, and extra.
+func collectModules(ctx context.Context, dir, sentinelFile string, extra []module) ([]module, error) {
+	var modules []module
+	for _, f := range []struct{ name, source string }{{empty, "empty"}, {sentinelGo, "sentinelgo"}} {
+		file := filepath.Join(dir, f.source+".wasm")
+		if err := build(ctx, file, "sentinel-envoy/internal/bench/filters/"+f.source); err != nil {
+			return nil, err
+		}
+		modules = append(modules, module{f.name, file})
+	}
+	_, err := os.Stat(sentinelFile)
+	switch {
+	case err == nil:
+		modules = append(modules, module{sentinel, sentinelFile})
+	case errors.Is(err, fs.ErrNotExist):
+		log.Printf("%s does not exist: run `make wasm` first; its rows are left out", sentinelFile)
+	default:
+		return nil, err
+	}
+	for _, m := range extra {
+		if _, err := os.Stat(m.file); err != nil {
+			return nil, err
+		}
+	}
+	return append(modules, extra...), nil
+}
+
+// build compiles a plugin the stock way.
+func build(ctx context.Context, output, pkg string) error {
+	log.Printf("building %s", pkg)
+	cmd := exec.CommandContext(ctx, "go", "build", "-buildmode=c-shared", "-trimpath", "-o", output, pkg)
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("building %s: %w\n%s", pkg, err, out)
+	}
+	return nil
+}
+
+// cpuVariants are the listeners of the CPU measurement. The first has no filter.
+func cpuVariants(modules []module) []variant {
+	variants := []variant{
+		{name: unfiltered, listener: answering(unfiltered)},
+		{name: native, listener: answering(native)},
+	}
+	variants[1].listener.Filters = []map[string]any{nativeFilter()}
+	for i, m := range modules {
+		v := variant{name: m.name, listener: guarded(m, configuration(m.name, unreached))}
+		// Each module and each set of rules has VMs of its own, as it would have in an Envoy of its own.
+		v.listener.Wasm[0].VMID = fmt.Sprintf("bench-%d", i)
+		if m.name == sentinel || m.name == sentinelGo {
+			control := guarded(m, configuration(m.name, controlThreshold))
+			control.Name += ", control"
+			control.Wasm[0].VMID = v.listener.Wasm[0].VMID
+			if m.name == sentinel {
+				control.Wasm[0].VMID += "-control"
+			}
+			v.control = &control
+		}
+		variants = append(variants, v)
+		if m.name == sentinel {
+			many := variant{name: sentinelMany, listener: guarded(module{sentinelMany, m.file}, manyRules())}
+			many.listener.Wasm[0].VMID = v.listener.Wasm[0].VMID + "-many"
+			variants = append(variants, many)
+		}
+	}
+	return variants
+}
+
+// startVariants are the filters whose start and memory are measured, each alone in an Envoy.
+func startVariants(modules []module) []variant {
+	variants := []variant{{name: unfiltered, listener: answering(unfiltered)}}
+	for _, m := range modules {
+		variants = append(variants, variant{name: m.name, listener: guarded(m, configuration(m.name, unreached))})
+	}
+	return variants
+}
+
+// answering is a listener that answers each request with an empty 200 by itself, so that nothing but its filter makes
+// it differ from another one.
+func answering(name string) envoytest.HTTP {
+	return envoytest.HTTP{
+		Name:         name,
+		Routes:       []envoytest.Route{{DirectStatus: 200}},
+		ExactBalance: true,
+	}
+}
+
+// guarded is answering behind a Wasm filter.
+func guarded(m module, configuration string) envoytest.HTTP {
+	l := answering(m.name)
+	l.Wasm = []envoytest.Wasm{{
+		File: m.file, RootID: "sentinel_http", Config: configuration,
+		ConfigAsString: m.name == sentinelGo, // which reads JSON only; Envoy gives a Struct in protobuf's encoding
+	}}
+	return l
+}
+
+// configuration is the plugin configuration of a module: one rule of threshold requests per second where it takes any.
+func configuration(name string, threshold float64) string {
+	switch name {
+	case sentinel:
+		return encode(map[string]any{
+			"resource_name": "bench",
+			"flowRules":     []any{flowRule("r", "bench", threshold)},
+		})
+	case sentinelGo:
+		return encode(map[string]any{"threshold": threshold})
+	}
+	return ""
+}
+
+// manyRules guards each of the request paths by a rule of its own that is never reached.
+func manyRules() string {
+	rules := make([]any, paths)
+	for i := range rules {
+		rules[i] = flowRule(fmt.Sprintf("r%d", i), path(i), unreached)
+	}
+	return encode(map[string]any{"flowRules": rules})
+}
+
+func flowRule(id, resource string, threshold float64) map[string]any {
+	return map[string]any{"id": id, "resource": resource, "threshold": threshold}
+}
+
+// encode gives the JSON of a value that certainly has one.
+func encode(value any) string {
+	text, err := json.Marshal(value)
+	if err != nil {
+		panic(err)
+	}
+	return string(text)
+}
+
+// path is the i-th request path.
+func path(i int) string { return fmt.Sprintf("/r/%d", i) }
+
+// nativeFilter is Envoy's own limiter with a bucket that no run empties.
+func nativeFilter() map[string]any {
+	always := map[string]any{"default_value": map[string]any{"numerator": 100, "denominator": "HUNDRED"}}
+	return map[string]any{
+		"name": "envoy.filters.http.local_ratelimit",
+		"typed_config": map[string]any{
+			"@type":           "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
+			"stat_prefix":     "bench",
+			"token_bucket":    map[string]any{"max_tokens": unreached, "tokens_per_fill": unreached, "fill_interval": "1s"},
+			"filter_enabled":  always,
+			"filter_enforced": always,
+		},
+	}
+}

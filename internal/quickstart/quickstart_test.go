@@ -1,0 +1,146 @@
+package quickstart
+
+import (
+	"bytes"
+	"context"
+	"fmt"
+	"net"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+)
+
+func TestPortsInUseAreNamed(t *testing.T) {
+	taken, err := net.Listen("tcp4", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer taken.Close()
+	p := freePorts(t)
+	p.Admin = taken.Addr().(*net.TCPAddr).Port
+
+	code, _, stderr := runMain(t, p)
+	if code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	wantText(t, stderr, fmt.Sprintf("admin interface cannot have port %d", p.Admin), "address already in use",
+		"-admin-port", "make run ADMIN_PORT=")
+	if _, err := os.Stat("/proc/self/fd"); err == nil {
+		wantText(t, stderr, fmt.Sprintf("by process %d", os.Getpid()))
+	}
+	for _, other := range []string{"-http-port", "-tcp-port", "-upstream-port"} {
+		if strings.Contains(stderr, other) {
+			t.Errorf("it speaks of %s, whose port is free:\n%s", other, stderr)
+		}
+	}
+}
+
+func TestPortsMustDifferAndExist(t *testing.T) {
+	p := freePorts(t)
+	p.TCP, p.Upstream = p.HTTP, 70000
+	code, _, stderr := runMain(t, p)
+	if code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	wantText(t, stderr, "given to both the HTTP listener and the TCP listener", "-tcp-port", "-upstream-port 70000")
+}
+
+func TestMistakesAreTold(t *testing.T) {
+	dir := t.TempDir()
+	wasm, config := filepath.Join(dir, "x.wasm"), filepath.Join(dir, "envoy.yaml")
+	write(t, wasm, "")
+	write(t, config, "admin: {}")
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"-wasm", filepath.Join(dir, "none")}, 1, "make wasm"},
+		{[]string{"-wasm", wasm, "-config", filepath.Join(dir, "none")}, 1, "none"},
+		{[]string{"-wasm", wasm, "-config", config}, 1, config + ": it has no listener named http"},
+		{[]string{"-concurrency", "0"}, 2, "at least 1"},
+		{[]string{"-nonsense"}, 2, "-nonsense"},
+		{[]string{"something"}, 2, "something"},
+		{[]string{"-h"}, 0, "-upstream-port"},
+	} {
+		var stdout, stderr bytes.Buffer
+		if code := Main(t.Context(), c.args, &stdout, &stderr); code != c.code {
+			t.Errorf("%q: exit code %d, want %d", c.args, code, c.code)
+		}
+		wantText(t, stderr.String(), c.want)
+	}
+}
+
+func TestLogWatchKeepsTheLastProblems(t *testing.T) {
+	var out bytes.Buffer
+	w := &logWatch{to: &out}
+	var all string
+	for i := range 8 {
+		all += fmt.Sprintf("[date][1][info][main] fine %d\n[date][1][critical][main] bad %d\n", i, i)
+	}
+	for i := range len(all) { // the worst way to cut it into writes
+		w.Write([]byte(all[i : i+1]))
+	}
+	if out.String() != all {
+		t.Error("the log was not passed on as it is")
+	}
+	kept := strings.Join(w.kept, "\n")
+	if len(w.kept) != keptProblems || !strings.HasSuffix(kept, "bad 7") || strings.Contains(kept, "fine") {
+		t.Errorf("kept:\n%s", kept)
+	}
+	w.Write([]byte("[critical]" + strings.Repeat("x", 10*keptBytes) + "\n"))
+	if n := len(w.kept[keptProblems-1]); n != keptBytes {
+		t.Errorf("kept %d bytes of a long line, want %d", n, keptBytes)
+	}
+}
+
+// runMain runs the command, which must fail before it looks for Envoy, with the sample's own configuration.
+func runMain(t *testing.T, p Ports) (code int, stdout, stderr string) {
+	t.Helper()
+	wasm := filepath.Join(t.TempDir(), "x.wasm")
+	write(t, wasm, "")
+	t.Setenv("ENVOY_PATH", "/no/envoy/in/this/test")
+	var out, errs bytes.Buffer
+	code = Main(context.Background(), append(portFlags(p), "-config", "../../envoy/envoy.yaml", "-wasm", wasm), &out, &errs)
+	return code, out.String(), errs.String()
+}
+
+func portFlags(p Ports) []string {
+	var args []string
+	for _, l := range p.list() {
+		args = append(args, fmt.Sprintf("-%s=%d", l.flag, l.port))
+	}
+	return args
+}
+
+// freePorts returns four ports that were free a moment ago.
+func freePorts(t *testing.T) Ports {
+	t.Helper()
+	var ports [4]int
+	for i := range ports {
+		l, err := net.Listen("tcp4", "127.0.0.1:0")
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer l.Close() // only at the end, so that the four differ
+		ports[i] = l.Addr().(*net.TCPAddr).Port
+	}
+	return Ports{HTTP: ports[0], TCP: ports[1], Admin: ports[2], Upstream: ports[3]}
+}
+
+func write(t *testing.T, path, content string) {
+	t.Helper()
+	if err := os.WriteFile(path, []byte(content), 0o644); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func wantText(t *testing.T, text string, parts ...string) {
+	t.Helper()
+	for _, part := range parts {
+		if !strings.Contains(text, part) {
+			t.Errorf("no %q in:\n%s", part, text)
+		}
+	}
+}

@@ -1,0 +1,209 @@
+package quickstart
+
+import (
+	"bytes"
+	"fmt"
+	"io"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/shirou/gopsutil/v4/process"
+)
+
+// patience bounds each wait. It only matters for a test that fails.
+const patience = 2 * time.Minute
+
+// TestRunEndsWithoutTrace runs the command with a real Envoy, uses it, and ends it the ways that people and machines do.
+func TestRunEndsWithoutTrace(t *testing.T) {
+	command := buildCommand(t)
+	for _, c := range []struct {
+		name string
+		end  func(r *running) error
+		code int
+	}{
+		{"interrupt to the command", func(r *running) error { return syscall.Kill(r.pid(), syscall.SIGINT) }, 0},
+		{"Ctrl-C, to the whole group", func(r *running) error { return syscall.Kill(-r.pid(), syscall.SIGINT) }, 0},
+		{"termination", func(r *running) error { return syscall.Kill(r.pid(), syscall.SIGTERM) }, 0},
+		{"kill", func(r *running) error { return syscall.Kill(r.pid(), syscall.SIGKILL) }, -1},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			r := start(t, command, "../../envoy/envoy.yaml")
+			r.waitFor(t, "Ready")
+			for _, port := range []int{r.ports.HTTP, r.ports.TCP, r.ports.Upstream} {
+				wantOK(t, port)
+			}
+			envoy := r.children(t)
+			if len(envoy) != 1 {
+				t.Fatalf("%d child processes, want one Envoy", len(envoy))
+			}
+			if err := c.end(r); err != nil {
+				t.Fatal(err)
+			}
+			if code := r.wait(t); code != c.code {
+				t.Errorf("exit code %d, want %d; output:\n%s", code, c.code, r.out)
+			}
+			poll(t, "Envoy to be gone", func() bool { return gone(envoy[0]) })
+			poll(t, "the ports to be free", func() bool { return checkPorts(t.Context(), r.ports.list()) == nil })
+			if left, _ := os.ReadDir(r.tmp); len(left) > 0 && c.code == 0 {
+				t.Errorf("temporary files are left: %v", left)
+			}
+		})
+	}
+}
+
+// TestRunTellsEnvoysError gives Envoy a configuration that it refuses.
+func TestRunTellsEnvoysError(t *testing.T) {
+	sample, err := os.ReadFile("../../envoy/envoy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	config := filepath.Join(t.TempDir(), "envoy.yaml")
+	write(t, config, strings.Replace(string(sample), "codec_type:", "codec_typo:", 1))
+	r := start(t, buildCommand(t), config)
+	if code := r.wait(t); code != 1 {
+		t.Errorf("exit code %d, want 1", code)
+	}
+	_, summary, _ := strings.Cut(r.out.String(), "sentinel run: running Envoy")
+	wantText(t, summary, "[critical]", "codec_typo")
+	if left, _ := os.ReadDir(r.tmp); len(left) > 0 {
+		t.Errorf("temporary files are left: %v", left)
+	}
+}
+
+// buildCommand returns the path of a fresh cmd/sentinel, and fails the test if there is no Wasm to run.
+func buildCommand(t *testing.T) string {
+	t.Helper()
+	if _, err := os.Stat(wasmFile); err != nil {
+		t.Fatalf("this test needs the Wasm binary: run `make wasm` first (%v)", err)
+	}
+	path := filepath.Join(t.TempDir(), "sentinel")
+	if out, err := exec.Command("go", "build", "-o", path, "sentinel-envoy/cmd/sentinel").CombinedOutput(); err != nil {
+		t.Fatalf("%v\n%s", err, out)
+	}
+	return path
+}
+
+const wasmFile = "../../dist/sentinel.wasm"
+
+// running is a started `sentinel run`, in a process group of its own as under a shell.
+type running struct {
+	cmd   *exec.Cmd
+	ports Ports
+	out   *syncBuffer
+	tmp   string // its directory for temporary files
+	done  chan struct{}
+}
+
+func start(t *testing.T, command, config string) *running {
+	t.Helper()
+	r := &running{ports: freePorts(t), out: &syncBuffer{}, tmp: t.TempDir(), done: make(chan struct{})}
+	r.cmd = exec.Command(command, append([]string{"run", "-config", config, "-wasm", wasmFile, "-concurrency", "2"}, portFlags(r.ports)...)...)
+	r.cmd.Env = append(os.Environ(), "TMPDIR="+r.tmp)
+	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
+	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}
+	if err := r.cmd.Start(); err != nil {
+		t.Fatal(err)
+	}
+	go func() {
+		r.cmd.Wait()
+		close(r.done)
+	}()
+	t.Cleanup(func() {
+		r.cmd.Process.Kill()
+		<-r.done
+	})
+	return r
+}
+
+func (r *running) pid() int { return r.cmd.Process.Pid }
+
+func (r *running) waitFor(t *testing.T, text string) {
+	t.Helper()
+	poll(t, fmt.Sprintf("%q", text), func() bool {
+		select {
+		case <-r.done:
+			t.Fatalf("it ended early:\n%s", r.out)
+		default:
+		}
+		return strings.Contains(r.out.String(), text)
+	})
+}
+
+// wait returns the exit code, -1 for a death by signal.
+func (r *running) wait(t *testing.T) int {
+	t.Helper()
+	select {
+	case <-r.done:
+	case <-time.After(patience):
+		t.Fatalf("it did not end:\n%s", r.out)
+	}
+	return r.cmd.ProcessState.ExitCode()
+}
+
+func (r *running) children(t *testing.T) []*process.Process {
+	t.Helper()
+	p, err := process.NewProcess(int32(r.pid()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	children, err := p.Children()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return children
+}
+
+// gone reports whether a process has ended. A zombie has: it waits for an init that may not exist in a container.
+func gone(p *process.Process) bool {
+	status, err := p.Status()
+	return err != nil || len(status) == 0 || status[0] == process.Zombie
+}
+
+func wantOK(t *testing.T, port int) {
+	t.Helper()
+	client := http.Client{Timeout: patience, Transport: &http.Transport{DisableKeepAlives: true}}
+	res, err := client.Get(fmt.Sprintf("http://127.0.0.1:%d/some-test", port))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer res.Body.Close()
+	body, err := io.ReadAll(res.Body)
+	if err != nil || res.StatusCode != http.StatusOK || string(body) != "ok\n" {
+		t.Errorf("port %d answers %d %q, %v", port, res.StatusCode, body, err)
+	}
+}
+
+// poll waits until done, and fails the test when that takes too long.
+func poll(t *testing.T, what string, done func() bool) {
+	t.Helper()
+	for deadline := time.Now().Add(patience); !done(); time.Sleep(20 * time.Millisecond) {
+		if time.Now().After(deadline) {
+			t.Fatalf("waited in vain for %s", what)
+		}
+	}
+}
+
+// A syncBuffer may be written and read at once.
+type syncBuffer struct {
+	mu sync.Mutex
+	b  bytes.Buffer
+}
+
+func (s *syncBuffer) Write(p []byte) (int, error) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.Write(p)
+}
+
+func (s *syncBuffer) String() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.b.String()
+}

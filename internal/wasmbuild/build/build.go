@@ -1,0 +1,235 @@
+// Package build makes a Proxy-Wasm plugin out of a Go main package with nothing but the go command: it compiles for WASI,
+// takes out what hosts lack or never call, and checks that the oldest Envoy supported would load the result. The same
+// source and the same Go release give the same bytes, wherever they lie.
+package build
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"io"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+
+	"sentinel-envoy/internal/wasmbuild/module"
+)
+
+const versionPackage = "sentinel-envoy/shared/version"
+
+// Options say what to build.
+type Options struct {
+	Dir     string // where the go command runs; "" is the current directory
+	Package string // the main package, as the go command takes it, such as "./plugins"
+	Out     string // the file to write, relative to the current directory; <Out>.sha256 is written beside it
+	Tags    string // build tags, separated by commas
+	Version string // what shared/version.Version says; "" leaves its default
+
+	// Callbacks are the proxy_on_* exports to keep; nil means DefaultCallbacks.
+	Callbacks []string
+	// KeepAll keeps every export, the symbol names and the custom sections, for looking into a module or at its stack
+	// traces.
+	KeepAll bool
+	// WasmOpt is the path of Binaryen's wasm-opt, to run with -O3; "" means do without.
+	WasmOpt string
+	// Log gets the go command's and wasm-opt's messages; nil means os.Stderr.
+	Log io.Writer
+}
+
+// Result says what was built.
+type Result struct {
+	Size     int      // bytes
+	SHA256   string   // of the module, in hexadecimal
+	Replaced []string // WASI functions in the source that became functions instead of imports
+	Dropped  []string // exports taken out
+}
+
+// Build builds a plugin and writes it with its checksum. Its errors name the file, declaration, import or export that is
+// wrong; then nothing is written.
+func Build(ctx context.Context, o Options) (Result, error) {
+	tmp, err := os.MkdirTemp("", "wasmbuild")
+	if err != nil {
+		return Result{}, err
+	}
+	defer os.RemoveAll(tmp)
+
+	var res Result
+	raw := filepath.Join(tmp, "plugin.wasm")
+	if res.Replaced, err = compile(ctx, o, tmp, raw); err != nil {
+		return Result{}, err
+	}
+	b, err := os.ReadFile(raw)
+	if err != nil {
+		return Result{}, err
+	}
+	if b, res.Dropped, err = trim(b, o); err != nil {
+		return Result{}, err
+	}
+	if o.WasmOpt != "" {
+		if b, err = optimize(ctx, o, tmp, b); err != nil {
+			return Result{}, err
+		}
+	}
+	if err := check(b); err != nil {
+		return Result{}, err
+	}
+	sum := sha256.Sum256(b)
+	res.Size, res.SHA256 = len(b), hex.EncodeToString(sum[:])
+	return res, write(o.Out, b, res.SHA256)
+}
+
+// compile runs the go command and returns the names of the imports it replaced.
+func compile(ctx context.Context, o Options, tmp, out string) (replaced []string, err error) {
+	g := goCommand{dir: o.Dir, log: o.log()}
+	goroot, err := g.output(ctx, "env", "GOROOT")
+	if err != nil {
+		return nil, err
+	}
+	// Of the standard library only: the go command refuses to replace a file of a module. check finds what those import.
+	const files = `{{if .Standard}}{{$dir := .Dir}}{{range .GoFiles}}{{$dir}}{{"/"}}{{.}}{{"\n"}}{{end}}{{end}}`
+	list, err := g.output(ctx, "list", "-deps", "-tags", o.Tags, "-f", files, o.Package)
+	if err != nil {
+		return nil, err
+	}
+	ov, err := makeOverlay(cleanPaths(list), filepath.Clean(strings.TrimSpace(goroot)), tmp)
+	if err != nil {
+		return nil, err
+	}
+	_, err = g.output(ctx, "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-overlay", ov.path,
+		"-tags", o.Tags, "-ldflags", ldflags(ctx, o), "-o", out, o.Package)
+	return ov.replaced, err
+}
+
+// cleanPaths splits a list of files, one to a line.
+func cleanPaths(list string) []string {
+	var files []string
+	for line := range strings.Lines(list) {
+		if f := strings.TrimSpace(line); f != "" {
+			files = append(files, filepath.Clean(f))
+		}
+	}
+	return files
+}
+
+func ldflags(ctx context.Context, o Options) string {
+	flags := []string{"-buildid="}
+	if !o.KeepAll {
+		flags = append(flags, "-s", "-w")
+	}
+	if o.Version != "" {
+		flags = append(flags, "-X", versionPackage+".Version="+o.Version)
+	}
+	if c := commit(ctx, o.Dir); c != "" {
+		flags = append(flags, "-X", versionPackage+".Commit="+c)
+	}
+	return strings.Join(flags, " ")
+}
+
+// commit returns the abbreviated commit that dir is at, or "" where there is no repository, no commit or no git.
+func commit(ctx context.Context, dir string) string {
+	// A fixed length: git's own choice grows with the clone.
+	cmd := exec.CommandContext(ctx, "git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty")
+	cmd.Dir = dir
+	out, err := cmd.Output()
+	if err != nil {
+		return ""
+	}
+	return strings.TrimSpace(string(out))
+}
+
+// trim takes out of a module what no host needs.
+func trim(b []byte, o Options) (out []byte, dropped []string, err error) {
+	if o.KeepAll {
+		return b, nil, nil
+	}
+	m, err := module.Parse(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	callbacks := o.Callbacks
+	if callbacks == nil {
+		callbacks = DefaultCallbacks
+	}
+	if dropped, err = m.KeepExports(keepExport(callbacks)); err != nil {
+		return nil, nil, err
+	}
+	m.DropCustom()
+	return m.Bytes(), dropped, nil
+}
+
+func check(b []byte) error {
+	m, err := module.Parse(b)
+	if err != nil {
+		return err
+	}
+	if err := checkExports(m); err != nil {
+		return err
+	}
+	return checkImports(m)
+}
+
+// optimize runs wasm-opt. It may use the features that Go's compiler uses, and no others.
+func optimize(ctx context.Context, o Options, tmp string, b []byte) ([]byte, error) {
+	in, out := filepath.Join(tmp, "in.wasm"), filepath.Join(tmp, "out.wasm")
+	if err := os.WriteFile(in, b, 0o666); err != nil {
+		return nil, err
+	}
+	cmd := exec.CommandContext(ctx, o.WasmOpt, "-O3", "--enable-bulk-memory", "--enable-nontrapping-float-to-int",
+		"--enable-sign-ext", "--enable-mutable-globals", in, "-o", out)
+	cmd.Stdout, cmd.Stderr = o.log(), o.log()
+	if err := cmd.Run(); err != nil {
+		return nil, fmt.Errorf("%s: %w", o.WasmOpt, err)
+	}
+	return os.ReadFile(out)
+}
+
+// write writes the module and its checksum, each at once: a reader never sees half a file.
+func write(path string, b []byte, sum string) error {
+	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
+		return err
+	}
+	line := fmt.Sprintf("%s  %s\n", sum, filepath.Base(path))
+	for _, f := range []struct {
+		path string
+		data []byte
+	}{{path, b}, {path + ".sha256", []byte(line)}} {
+		part := f.path + ".part"
+		if err := os.WriteFile(part, f.data, 0o666); err != nil {
+			return err
+		}
+		if err := os.Rename(part, f.path); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (o Options) log() io.Writer {
+	if o.Log != nil {
+		return o.Log
+	}
+	return os.Stderr
+}
+
+// goCommand runs the go command for the target.
+type goCommand struct {
+	dir string
+	log io.Writer
+}
+
+// output returns what a go command prints.
+func (g goCommand) output(ctx context.Context, args ...string) (string, error) {
+	var out bytes.Buffer
+	cmd := exec.CommandContext(ctx, "go", args...)
+	cmd.Dir, cmd.Stdout, cmd.Stderr = g.dir, &out, g.log
+	// What a user has set for native builds must neither change the module nor break the build.
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm", "CGO_ENABLED=0", "GOFLAGS=", "GOWASM=", "GOEXPERIMENT=",
+		"GOWORK=off")
+	if err := cmd.Run(); err != nil {
+		return "", fmt.Errorf("go %s: %w", args[0], err)
+	}
+	return out.String(), nil
+}

@@ -1,0 +1,208 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"sentinel-envoy/internal/wasmbuild/module"
+)
+
+// TestSameBytesElsewhere builds the same source in two directories.
+func TestSameBytesElsewhere(t *testing.T) {
+	if testing.Short() {
+		t.Skip("compiles a plugin twice")
+	}
+	var built [2][]byte
+	for i, name := range []string{"a", "another/place"} {
+		dir := filepath.Join(t.TempDir(), name)
+		copySource(t, dir)
+		out := filepath.Join(dir, "dist", "heap.wasm")
+		res, err := Build(t.Context(), Options{Dir: dir, Package: "./" + heap, Out: out, Version: "v7.7.7-trial"})
+		if err != nil {
+			t.Fatal(err)
+		}
+		built[i] = read(t, out)
+		sum := sha256.Sum256(built[i])
+		want := hex.EncodeToString(sum[:])
+		if line := string(read(t, out+".sha256")); res.SHA256 != want || line != want+"  heap.wasm\n" {
+			t.Errorf("checksum %q, file %q, want %q", res.SHA256, line, want)
+		}
+		if !slices.Contains(res.Replaced, pollOneoff) {
+			t.Errorf("replaced %v, want %s among them", res.Replaced, pollOneoff)
+		}
+	}
+	if !bytes.Equal(built[0], built[1]) {
+		t.Errorf("two builds differ: %d and %d bytes", len(built[0]), len(built[1]))
+	}
+	if !bytes.Contains(built[0], []byte("v7.7.7-trial")) {
+		t.Error("the module does not know its version")
+	}
+	lookInto(t, built[0])
+}
+
+// lookInto checks what a finished module imports and exports.
+func lookInto(t *testing.T, b []byte) {
+	m, err := module.Parse(b)
+	if err != nil {
+		t.Fatal(err)
+	}
+	imports, err := m.Imports()
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, i := range imports {
+		if i.Name == pollOneoff {
+			t.Errorf("the module imports %s", i.Name)
+		}
+	}
+	exports, err := m.Exports()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var got []string
+	for _, e := range exports {
+		got = append(got, e.Name)
+	}
+	want := append([]string{"memory", "_initialize", "proxy_abi_version_0_2_0", allocate}, DefaultCallbacks...)
+	slices.Sort(got)
+	slices.Sort(want)
+	if !slices.Equal(got, want) {
+		t.Errorf("exports\n%v, want\n%v", got, want)
+	}
+}
+
+func TestBuildFailsWithoutWriting(t *testing.T) {
+	out := filepath.Join(t.TempDir(), "x.wasm")
+	_, err := Build(t.Context(), Options{Package: "./no/such/package", Out: out, Log: io.Discard})
+	if err == nil {
+		t.Error("built a package that does not exist")
+	}
+	if _, err := os.Stat(out); err == nil {
+		t.Error("wrote a module nevertheless")
+	}
+}
+
+func TestBuildStopsWithItsContext(t *testing.T) {
+	ctx, cancel := context.WithCancel(t.Context())
+	cancel()
+	if _, err := Build(ctx, Options{Package: ".", Out: filepath.Join(t.TempDir(), "x.wasm"), Log: io.Discard}); err == nil {
+		t.Error("built after the context's end")
+	}
+}
+
+func TestCheck(t *testing.T) {
+	sound := func() ([]string, []string) {
+		return []string{"wasi_snapshot_preview1.fd_write", "env.proxy_log"},
+			[]string{"_initialize", "proxy_on_memory_allocate", "proxy_abi_version_0_2_0"}
+	}
+	if imports, exports := sound(); check(binary(imports, exports)) != nil {
+		t.Fatalf("sound module: %v", check(binary(imports, exports)))
+	}
+	for _, bad := range []string{"wasi_snapshot_preview1.poll_oneoff", "wasi_snapshot_preview1.fd_filestat_get",
+		"env.proxy_get_log_level", "env.abort", "gojs.runtime.wasmExit"} {
+		imports, exports := sound()
+		if err := check(binary(append(imports, bad), exports)); err == nil || !strings.Contains(err.Error(), bad) {
+			t.Errorf("import %s: error %v, want one that names it", bad, err)
+		}
+	}
+	_, exports := sound()
+	for i, name := range exports {
+		imports, exports := sound()
+		if check(binary(imports, slices.Delete(exports, i, i+1))) == nil {
+			t.Errorf("nothing seen wrong without %s", name)
+		}
+	}
+}
+
+func TestTrim(t *testing.T) {
+	exports := []string{"_initialize", allocate, "proxy_abi_version_0_2_0", "proxy_on_tick", "proxy_on_request_body", "other"}
+	whole := binary(nil, exports)
+	for _, c := range []struct {
+		name string
+		o    Options
+		want []string
+	}{
+		{"default", Options{}, []string{"proxy_on_request_body"}},
+		{"own list", Options{Callbacks: []string{"proxy_on_request_body"}}, []string{"proxy_on_tick"}},
+		{"none", Options{Callbacks: []string{}}, []string{"proxy_on_tick", "proxy_on_request_body"}},
+		{"all", Options{KeepAll: true}, nil},
+	} {
+		b, dropped, err := trim(whole, c.o)
+		if err != nil || !slices.Equal(dropped, c.want) {
+			t.Errorf("%s: dropped %v, %v, want %v", c.name, dropped, err, c.want)
+		}
+		if named := bytes.Contains(b, []byte("producers")); named != c.o.KeepAll {
+			t.Errorf("%s: custom section there: %v", c.name, named)
+		}
+		if err := check(b); err != nil {
+			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+// binary returns a module with the given imports, each "module.name", the given functions and a memory as exports, and a
+// custom section. Hosts would take it for malformed: its functions have no code.
+func binary(imports, exports []string) []byte {
+	short := func(s string) string { return string(rune(len(s))) + s } // for less than 128 bytes
+	section := func(id byte, body string) string {
+		size := []byte{byte(len(body)&0x7f | 0x80), byte(len(body) >> 7)} // for less than 16 KiB
+		return string([]byte{id}) + string(size) + body
+	}
+	in := string(rune(len(imports)))
+	for _, i := range imports {
+		mod, name, _ := strings.Cut(i, ".")
+		in += short(mod) + short(name) + "\x00\x00"
+	}
+	out := string(rune(len(exports)+1)) + short("memory") + "\x02\x00"
+	for _, e := range exports {
+		out += short(e) + "\x00\x00"
+	}
+	return []byte("\x00asm\x01\x00\x00\x00" + section(2, in) + section(7, out) + section(0, short("producers")))
+}
+
+const heap = "internal/wasmbuild/testdata/heap"
+
+// copySource copies what the heap plugin is made of into dir.
+func copySource(t *testing.T, dir string) {
+	t.Helper()
+	const root = "../../.."
+	for _, name := range []string{"go.mod", "go.sum"} {
+		copyFile(t, filepath.Join(root, name), filepath.Join(dir, name))
+	}
+	for _, pkg := range []string{heap, "shared/version"} {
+		files, err := filepath.Glob(filepath.Join(root, pkg, "*.go"))
+		if err != nil || files == nil {
+			t.Fatalf("%s: no Go files (%v)", pkg, err)
+		}
+		for _, f := range files {
+			copyFile(t, f, filepath.Join(dir, pkg, filepath.Base(f)))
+		}
+	}
+}
+
+func copyFile(t *testing.T, from, to string) {
+	t.Helper()
+	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.WriteFile(to, read(t, from), 0o666); err != nil {
+		t.Fatal(err)
+	}
+}
+
+func read(t *testing.T, path string) []byte {
+	t.Helper()
+	b, err := os.ReadFile(path)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return b
+}

@@ -1,0 +1,49 @@
+// Wasmbuild builds the Wasm plugin: one reproducible step that needs nothing but Go.
+//
+//	go run ./internal/wasmbuild -o dist/sentinel.wasm ./plugins
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"os"
+	"os/signal"
+	"strings"
+
+	"sentinel-envoy/internal/wasmbuild/build"
+)
+
+func main() {
+	var o build.Options
+	var exports string
+	flag.StringVar(&o.Out, "o", "dist/sentinel.wasm", "`file` to write; its checksum goes to <file>.sha256")
+	flag.StringVar(&o.Tags, "tags", "", "build `tags`, separated by commas")
+	flag.StringVar(&o.Version, "version", "", "the release's `name`, such as v0.1.0 (default dev)")
+	flag.StringVar(&exports, "exports", strings.Join(build.DefaultCallbacks, ","),
+		"the callbacks to keep, separated by commas; other proxy_on_* `names` are dropped")
+	flag.BoolVar(&o.KeepAll, "keep-all", false, "keep every export, symbol name and custom section")
+	flag.StringVar(&o.WasmOpt, "wasm-opt", "", "`path` of Binaryen's wasm-opt, to run with -O3")
+	flag.Usage = func() {
+		fmt.Fprintln(flag.CommandLine.Output(), "usage: wasmbuild [flags] package")
+		flag.PrintDefaults()
+	}
+	flag.Parse()
+	if flag.NArg() != 1 {
+		flag.Usage()
+		os.Exit(2)
+	}
+	o.Package = flag.Arg(0)
+	o.Callbacks = strings.Split(exports, ",")
+
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
+	res, err := build.Build(ctx, o)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "wasmbuild:", err)
+		os.Exit(1)
+	}
+	fmt.Printf("%s: %.2f MB, sha256 %s\n", o.Out, float64(res.Size)/1e6, res.SHA256)
+	fmt.Println("replaced imports:", strings.Join(res.Replaced, " "))
+	fmt.Println("dropped exports:", strings.Join(res.Dropped, " "))
+}

@@ -1,0 +1,127 @@
+// Package envoyhost is the host that Envoy gives a Wasm plugin, through the Proxy-Wasm SDK.
+package envoyhost
+
+import (
+	"errors"
+	"fmt"
+
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
+
+	"sentinel-envoy/shared/host"
+)
+
+// Host is Envoy. Its zero value is ready for use in any callback of the plugin after OnVMStart.
+type Host struct {
+	vmID string
+}
+
+var _ host.Host = (*Host)(nil)
+
+// Get implements host.SharedData.
+func (*Host) Get(key string) ([]byte, uint32, error) {
+	value, cas, err := proxywasm.GetSharedData(key)
+	return value, cas, translate(err)
+}
+
+// Set implements host.SharedData.
+func (*Host) Set(key string, value []byte, cas uint32) error {
+	return translate(proxywasm.SetSharedData(key, value, cas))
+}
+
+// Open implements host.Queue.
+func (*Host) Open(name string) (uint32, error) {
+	id, err := proxywasm.RegisterSharedQueue(name)
+	return id, translate(err)
+}
+
+// Resolve implements host.Queue.
+func (h *Host) Resolve(name string) (uint32, error) {
+	if h.vmID == "" {
+		vmID, err := proxywasm.GetProperty([]string{"plugin_vm_id"})
+		if err != nil {
+			return 0, translate(err)
+		}
+		h.vmID = string(vmID)
+	}
+	id, err := proxywasm.ResolveSharedQueue(h.vmID, name)
+	return id, translate(err)
+}
+
+// Enqueue implements host.Queue.
+func (*Host) Enqueue(id uint32, message []byte) error {
+	return translate(proxywasm.EnqueueSharedQueue(id, message))
+}
+
+// Dequeue implements host.Queue.
+func (*Host) Dequeue(id uint32) ([]byte, error) {
+	message, err := proxywasm.DequeueSharedQueue(id)
+	return message, translate(err)
+}
+
+// Now implements host.Clock.
+func (*Host) Now() int64 { return monotonic() }
+
+// Define implements host.Metrics.
+func (*Host) Define(kind host.MetricKind, name string) (id uint32, err error) {
+	defer recoverTo(&err)
+	if kind == host.Counter {
+		return uint32(proxywasm.DefineCounterMetric(name)), nil
+	}
+	return uint32(proxywasm.DefineGaugeMetric(name)), nil
+}
+
+// Add implements host.Metrics.
+func (*Host) Add(id uint32, delta int64) (err error) {
+	defer recoverTo(&err)
+	proxywasm.MetricCounter(id).Increment(uint64(delta))
+	return nil
+}
+
+// Record implements host.Metrics. The SDK has no call for setting a gauge; the host sets with the one for histograms.
+func (*Host) Record(id uint32, value uint64) (err error) {
+	defer recoverTo(&err)
+	proxywasm.MetricHistogram(id).Record(value)
+	return nil
+}
+
+// Log implements host.Log.
+func (*Host) Log(level host.Level, message string) {
+	switch level {
+	case host.Trace:
+		proxywasm.LogTrace(message)
+	case host.Debug:
+		proxywasm.LogDebug(message)
+	case host.Info:
+		proxywasm.LogInfo(message)
+	case host.Warn:
+		proxywasm.LogWarn(message)
+	default:
+		proxywasm.LogError(message)
+	}
+}
+
+// Enabled implements host.Log. The SDK has no call for it.
+func (*Host) Enabled(level host.Level) bool { return level >= logLevel() }
+
+// translate gives the SDK's errors the names that the core knows.
+func translate(err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case errors.Is(err, types.ErrorStatusNotFound):
+		return host.ErrNotFound
+	case errors.Is(err, types.ErrorStatusCasMismatch):
+		return host.ErrCASMismatch
+	case errors.Is(err, types.ErrorStatusEmpty):
+		return host.ErrEmpty
+	}
+	return err
+}
+
+// recoverTo turns a panic of the SDK into an error: its metric calls know no other way to fail.
+func recoverTo(err *error) {
+	if r := recover(); r != nil {
+		*err = fmt.Errorf("envoyhost: %v", r)
+	}
+}

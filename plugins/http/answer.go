@@ -1,0 +1,34 @@
+package http
+
+import (
+	"strconv"
+
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+
+	"sentinel-envoy/shared/engine"
+)
+
+// unavailableStatus is the answer where a fault of ours keeps us from deciding and the failure mode is closed.
+const unavailableStatus = 503
+
+// answer sends the reply to a blocked request: for a gRPC request Envoy makes a gRPC status of it.
+func (f *filter) answer(b *engine.Block, now int64) error {
+	cfg := &f.Config().Block
+	if b.Reason == engine.Unavailable {
+		const grpcUnavailable = 14
+		return proxywasm.SendHttpResponse(unavailableStatus, nil, []byte("flow control is unavailable\n"), grpcUnavailable)
+	}
+	headers := make([][2]string, 0, 3+len(cfg.Headers))
+	headers = append(headers, [2]string{"x-envoy-ratelimited", "true"})
+	if b.RetryAfterMs >= 0 {
+		seconds := (b.RetryAfterMs + 999) / 1000
+		headers = append(headers, [2]string{"retry-after", strconv.FormatInt(seconds, 10)})
+	}
+	body := cfg.Body
+	if body == "" {
+		headers = append(headers, [2]string{"content-type", "text/plain; charset=utf-8"})
+		body = f.Explain(b, now)
+	}
+	headers = append(headers, cfg.Headers...)
+	return proxywasm.SendHttpResponse(uint32(cfg.Status), headers, []byte(body), int32(cfg.GRPCStatus))
+}

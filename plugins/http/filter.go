@@ -1,0 +1,63 @@
+// Package http is the HTTP filter: it asks for each request whether it may enter its resource, answers those that may
+// not, and tells how the others ended.
+package http
+
+import (
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
+
+	"sentinel-envoy/plugins/vm"
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/resource"
+)
+
+// New makes the filter with root_id sentinel_http.
+var New = vm.NewFilter{Kind: config.KindHTTP, Make: newFilter}
+
+type filter struct {
+	*vm.Engine
+	resolver *resource.HTTP
+	// free are streams that are over, for reuse: a request allocates none.
+	free []*stream
+}
+
+// maxFree bounds the streams kept for reuse.
+const maxFree = 1024
+
+func newFilter(e *vm.Engine) (vm.Filter, error) {
+	cfg := e.Config()
+	e.Name(cfg.ResourceName)
+	for _, r := range cfg.Resources {
+		e.Name(r.Name)
+	}
+	resolver, err := resource.NewHTTP(cfg, e.PathResources())
+	if err != nil {
+		return nil, err
+	}
+	return &filter{Engine: e, resolver: resolver}, nil
+}
+
+// NewHttpContext implements vm.Filter.
+func (f *filter) NewHttpContext(uint32) types.HttpContext {
+	if n := len(f.free); n > 0 {
+		s := f.free[n-1]
+		f.free = f.free[:n-1]
+		return s
+	}
+	return &stream{filter: f}
+}
+
+// NewTcpContext implements vm.Filter.
+func (f *filter) NewTcpContext(uint32) types.TcpContext { return nil }
+
+// OnTick implements vm.Filter.
+func (f *filter) OnTick(int64) {}
+
+// request is the request of the stream whose callback is running.
+type request struct{}
+
+// Header implements resource.Request.
+func (request) Header(name string) (string, bool) {
+	value, err := proxywasm.GetHttpRequestHeader(name)
+	return value, err == nil
+}

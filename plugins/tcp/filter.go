@@ -1,0 +1,91 @@
+// Package tcp is the network filter: it asks for each connection whether it may enter its resource, closes those that
+// may not before anything reaches the upstream, and tells when the others ended.
+package tcp
+
+import (
+	"encoding/binary"
+	"net/netip"
+
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
+
+	"sentinel-envoy/plugins/vm"
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/resource"
+)
+
+// New makes the filter with root_id sentinel_tcp.
+var New = vm.NewFilter{Kind: config.KindTCP, Make: newFilter}
+
+type filter struct {
+	*vm.Engine
+	resolver *resource.TCP
+	// waiting are blocked connections whose client shall get a message in place of the upstream's first data.
+	waiting map[uint32]*connection
+}
+
+func newFilter(e *vm.Engine) (vm.Filter, error) {
+	cfg := e.Config()
+	e.Name(cfg.ResourceName)
+	for _, r := range cfg.Resources {
+		e.Name(r.Name)
+	}
+	resolver, err := resource.NewTCP(cfg)
+	if err != nil {
+		return nil, err
+	}
+	return &filter{Engine: e, resolver: resolver, waiting: map[uint32]*connection{}}, nil
+}
+
+// NewHttpContext implements vm.Filter.
+func (f *filter) NewHttpContext(uint32) types.HttpContext { return nil }
+
+// NewTcpContext implements vm.Filter.
+func (f *filter) NewTcpContext(id uint32) types.TcpContext { return &connection{filter: f, id: id} }
+
+// OnTick implements vm.Filter: it closes blocked connections whose upstream has not spoken in time.
+func (f *filter) OnTick(now int64) {
+	for id, c := range f.waiting {
+		if now < c.deadline {
+			continue
+		}
+		delete(f.waiting, id)
+		if err := proxywasm.SetEffectiveContext(id); err == nil {
+			c.close()
+		}
+	}
+}
+
+// peer is the connection whose callback is running.
+type peer struct{}
+
+// SNI implements resource.Connection.
+func (peer) SNI() string {
+	value, err := proxywasm.GetProperty([]string{"connection", "requested_server_name"})
+	if err != nil {
+		return ""
+	}
+	return string(value)
+}
+
+// SourceIP implements resource.Connection.
+func (peer) SourceIP() netip.Addr {
+	value, err := proxywasm.GetProperty([]string{"source", "address"})
+	if err != nil {
+		return netip.Addr{}
+	}
+	addr, err := netip.ParseAddrPort(string(value))
+	if err != nil {
+		return netip.Addr{}
+	}
+	return addr.Addr().Unmap()
+}
+
+// DestinationPort implements resource.Connection.
+func (peer) DestinationPort() int {
+	value, err := proxywasm.GetProperty([]string{"destination", "port"})
+	if err != nil || len(value) != 8 {
+		return 0
+	}
+	return int(binary.LittleEndian.Uint64(value))
+}

@@ -1,0 +1,123 @@
+// Package config reads a configuration, says everything that is wrong with it, and completes what it leaves out.
+package config
+
+import (
+	"net/netip"
+	"regexp"
+
+	"sentinel-envoy/shared/rule"
+)
+
+// Kind is whose configuration it is.
+type Kind int
+
+const (
+	KindVM   Kind = iota // vm_config.configuration: rules only
+	KindHTTP             // the HTTP filter's
+	KindTCP              // the network filter's
+)
+
+// Mode says whether decisions have effect.
+type Mode int
+
+const (
+	Enforce Mode = iota // "enforce", the default
+	Shadow              // "shadow": decide and count, never block
+)
+
+// String is the mode's name in a configuration.
+func (m Mode) String() string {
+	if m == Shadow {
+		return "shadow"
+	}
+	return "enforce"
+}
+
+// FailureMode says what happens to a request when a fault of ours keeps us from deciding.
+type FailureMode int
+
+const (
+	FailOpen   FailureMode = iota // "open", the default: it passes
+	FailClosed                    // "closed": it is refused
+)
+
+// String is the mode's name in a configuration.
+func (m FailureMode) String() string {
+	if m == FailClosed {
+		return "closed"
+	}
+	return "open"
+}
+
+// Config is a checked configuration. Every rule has an id.
+type Config struct {
+	Flow           []rule.Flow           // flowRules
+	CircuitBreaker []rule.CircuitBreaker // circuitBreakerRules
+	Isolation      []rule.Isolation      // isolationRules
+	Hotspot        []rule.Hotspot        // hotspotRules
+	System         []rule.System         // systemRules
+
+	ResourceName string     // resource_name: the resource of whatever nothing else matches; "" is none
+	Resources    []Resource // resources, in order: the first match wins
+	Block        Block
+	Mode         Mode
+	FailureMode  FailureMode
+
+	// RuleHash tells rule sets apart. It covers every rule with its id and does not depend on their order.
+	RuleHash uint64
+}
+
+// Block is the answer to a blocked request or connection.
+type Block struct {
+	Status     int         // status: HTTP status, 200 to 599, default 429
+	Body       string      // body: "" is a text of ours that names the reason; at most 64 KiB
+	Headers    [][2]string // headers: names in lower case with their values, sorted by name
+	GRPCStatus int         // grpc_status: 1 to 16, default 8, RESOURCE_EXHAUSTED
+	TCPMessage bool        // tcp_message: the client of a blocked connection gets Body in place of the first upstream data
+}
+
+// Resource is an entry of `resources`: what meets every condition of its match is the resource Name.
+type Resource struct {
+	Name string
+
+	// Conditions of HTTP.
+	Method  []string // any of these, upper case; empty matches all
+	Host    Name
+	Path    Text
+	Headers []Header // all of these
+
+	// Conditions of TCP.
+	SNI             Name
+	SourceIP        []netip.Prefix // any of these; v4-mapped addresses are v4
+	DestinationPort int            // 0 matches all
+}
+
+// Name matches a host name, in lower case and without a port. The zero Name matches everything.
+type Name struct {
+	Value  string // "api.example.com"; with Suffix ".example.com"
+	Suffix bool   // given as "*.example.com": any name that ends in Value and is longer
+}
+
+// Text matches a string. The zero Text matches everything.
+type Text struct {
+	Op     Op
+	Value  string         // with Exact and Prefix
+	Regexp *regexp.Regexp // with Regex; matches the whole string
+}
+
+// Op is how a Text matches.
+type Op int
+
+const (
+	Any     Op = iota // everything, even what is absent
+	Exact             // the whole string
+	Prefix            // its beginning
+	Regex             // an RE2 expression for the whole string, as Envoy's safe_regex
+	Present           // everything that is there, "" included
+)
+
+// Header matches a request header.
+type Header struct {
+	Name  string // lower case
+	Value Text
+}

@@ -1,0 +1,383 @@
+package config
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	"sentinel-envoy/shared/rule"
+)
+
+// mistakesOf parses and returns the mistakes, one text each, without those that only say "not supported yet".
+func mistakesOf(t *testing.T, kind Kind, doc string) []string {
+	t.Helper()
+	_, err := Parse([]byte(doc), kind)
+	if err == nil {
+		return nil
+	}
+	var list Errors
+	if !errors.As(err, &list) {
+		t.Fatalf("the error is a %T", err)
+	}
+	var texts []string
+	for _, e := range list {
+		if !strings.Contains(e.Reason, "not supported yet") {
+			texts = append(texts, e.Error())
+		}
+	}
+	return texts
+}
+
+// read parses without asking whether the engine enforces it.
+func read(t *testing.T, kind Kind, doc string) *Config {
+	t.Helper()
+	p := &parser{kind: kind}
+	cfg := p.config([]byte(doc))
+	if err := p.err(); err != nil {
+		t.Fatalf("%s\nhas mistakes:\n%v", doc, err)
+	}
+	return cfg
+}
+
+func TestNoConfiguration(t *testing.T) {
+	for _, doc := range []string{"", " \n", "null", "{}", `{"flowRules": []}`} {
+		for _, kind := range []Kind{KindVM, KindHTTP, KindTCP} {
+			cfg, err := Parse([]byte(doc), kind)
+			if err != nil {
+				t.Errorf("%q: %v", doc, err)
+				continue
+			}
+			want := &Config{Block: Block{Status: 429, GRPCStatus: 8}}
+			if !reflect.DeepEqual(cfg, want) {
+				t.Errorf("%q: %+v", doc, cfg)
+			}
+		}
+	}
+}
+
+func TestHTTPConfiguration(t *testing.T) {
+	cfg, err := Parse([]byte(`{
+	  "flowRules": [
+	    {"id": "a", "resource": "orders", "threshold": 1e+03, "statIntervalInMs": 500.0, "tokenCalculateStrategy": "direct"},
+	    {"resource": "/paid", "threshold": 0.5, "controlBehavior": 0}],
+	  "resource_name": "rest",
+	  "resources": [{"name": "orders", "match": {"method": ["GET", "PUT"], "host": "*.Example.com",
+	    "path": {"regex": "/orders/[0-9]+"},
+	    "headers": [{"name": "X-Tier", "exact": "gold"}, {"name": "x-b", "prefix": ""}, {"name": "x-c", "present": true}]}}],
+	  "block": {"status": 503, "body": "slow \u0064own", "headers": {"X-B": "2", "x-a": "1"}, "grpc_status": 14},
+	  "mode": "shadow", "failure_mode": "closed"}`), KindHTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if want := (rule.Flow{ID: "a", Resource: "orders", Threshold: 1000, StatIntervalInMs: 500}); cfg.Flow[0] != want {
+		t.Errorf("first rule: %+v", cfg.Flow[0])
+	}
+	second := rule.Flow{Resource: "/paid", Threshold: 0.5, StatIntervalInMs: 1000}
+	second.ID = rule.ContentID(&second)
+	if cfg.Flow[1] != second {
+		t.Errorf("second rule: %+v", cfg.Flow[1])
+	}
+	wantBlock := Block{Status: 503, Body: "slow down", Headers: [][2]string{{"x-a", "1"}, {"x-b", "2"}}, GRPCStatus: 14}
+	if !reflect.DeepEqual(cfg.Block, wantBlock) {
+		t.Errorf("block: %+v", cfg.Block)
+	}
+	if cfg.ResourceName != "rest" || cfg.Mode != Shadow || cfg.FailureMode != FailClosed {
+		t.Errorf("%q %v %v", cfg.ResourceName, cfg.Mode, cfg.FailureMode)
+	}
+	r := cfg.Resources[0]
+	if !r.Path.Regexp.MatchString("/orders/7") || r.Path.Regexp.MatchString("/orders/7/x") {
+		t.Errorf("%v does not match the whole path", r.Path.Regexp)
+	}
+	r.Path = Text{}
+	want := Resource{Name: "orders", Method: []string{"GET", "PUT"}, Host: Name{Value: ".example.com", Suffix: true},
+		Headers: []Header{{"x-tier", Text{Op: Exact, Value: "gold"}}, {"x-b", Text{Op: Prefix}}, {"x-c", Text{Op: Present}}}}
+	if !reflect.DeepEqual(r, want) {
+		t.Errorf("resource: %+v", r)
+	}
+}
+
+func TestTCPConfiguration(t *testing.T) {
+	cfg, err := Parse([]byte(`{"resources": [
+	  {"name": "db", "match": {"sni": "db.example.com", "source_ip": "10.1.2.3/8", "destination_port": 5432}},
+	  {"name": "six", "match": {"source_ip": ["fd00::/8", "::ffff:192.0.2.0/120", "192.0.2.1"]}}],
+	  "block": {"tcp_message": true, "body": "no"}, "mode": "enforce", "failure_mode": "open"}`), KindTCP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Resource{
+		{Name: "db", SNI: Name{Value: "db.example.com"}, SourceIP: prefixes("10.0.0.0/8"), DestinationPort: 5432},
+		{Name: "six", SourceIP: prefixes("fd00::/8", "192.0.2.0/24", "192.0.2.1/32")},
+	}
+	if !reflect.DeepEqual(cfg.Resources, want) {
+		t.Errorf("%+v", cfg.Resources)
+	}
+	if !cfg.Block.TCPMessage || cfg.Block.Body != "no" {
+		t.Errorf("%+v", cfg.Block)
+	}
+}
+
+func prefixes(list ...string) (out []netip.Prefix) {
+	for _, s := range list {
+		out = append(out, netip.MustParsePrefix(s))
+	}
+	return out
+}
+
+// The rules of sentinel-golang's own test data, under their family's key.
+func TestUpstreamDocuments(t *testing.T) {
+	dir := upstreamDir(t)
+	for _, c := range []struct{ key, file, flawed string }{
+		{"flowRules", "helper/FlowRule.json", ""},
+		{"circuitBreakerRules", "helper/CircuitBreakerRule.json", ""},
+		{"hotspotRules", "helper/HotSpotParamFlowRule.json", ""},
+		{"systemRules", "helper/SystemRule.json", ""},
+		// Go's decoder ignores the case of keys; we say what they should be.
+		{"isolationRules", "helper/IsolationRule.json", "isolationRules[0].Resource: unknown key; did you mean resource?"},
+		{"systemRules", "SystemRule.json", "systemRules[0].adaptiveStrategy: unknown key"},
+	} {
+		data, err := os.ReadFile(filepath.Join(dir, "tests/testdata/extension", c.file))
+		if err != nil {
+			t.Fatal(err)
+		}
+		doc := fmt.Sprintf("{%q: %s}", c.key, data)
+		got := mistakesOf(t, KindVM, doc)
+		if c.flawed == "" && len(got) > 0 || c.flawed != "" && !contains(got, c.flawed) {
+			t.Errorf("%s: %q, want %q", c.file, got, c.flawed)
+		}
+	}
+}
+
+func upstreamDir(t *testing.T) string {
+	out, err := exec.Command("go", "list", "-m", "-f", "{{.Dir}}", "github.com/alibaba/sentinel-golang").Output()
+	if err != nil {
+		t.Fatalf("go list: %v", err)
+	}
+	return strings.TrimSpace(string(out))
+}
+
+func contains(list []string, s string) bool {
+	for _, e := range list {
+		if e == s {
+			return true
+		}
+	}
+	return false
+}
+
+// Every key that a rule has in JSON is one that the parser knows.
+func TestEveryFieldIsRead(t *testing.T) {
+	for key, r := range map[string]any{
+		"flowRules": rule.Flow{}, "circuitBreakerRules": rule.CircuitBreaker{}, "isolationRules": rule.Isolation{},
+		"hotspotRules": rule.Hotspot{}, "systemRules": rule.System{},
+	} {
+		typ := reflect.TypeOf(r)
+		for i := range typ.NumField() {
+			name := typ.Field(i).Tag.Get("json")
+			for _, m := range mistakesOf(t, KindVM, fmt.Sprintf(`{%q: [{%q: {}}]}`, key, name)) {
+				if strings.Contains(m, "unknown key") {
+					t.Error(m)
+				}
+			}
+		}
+	}
+}
+
+func TestAllFamilies(t *testing.T) {
+	cfg := read(t, KindVM, `{
+	  "flowRules": [
+	    {"id": "w", "resource": "r", "threshold": 10, "tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 5,
+	     "controlBehavior": "Throttling", "maxQueueingTimeMs": 20, "relationStrategy": 1, "refResource": "q"},
+	    {"id": "m", "resource": "a|b", "regex": true, "tokenCalculateStrategy": 2, "lowMemUsageThreshold": 20,
+	     "highMemUsageThreshold": 10, "memLowWaterMarkBytes": 1024, "memHighWaterMarkBytes": 2e9}],
+	  "circuitBreakerRules": [{"id": "c", "resource": "r", "strategy": "ErrorCount", "retryTimeoutMs": 3000,
+	     "minRequestAmount": 5, "statIntervalMs": 1000, "statSlidingWindowBucketCount": 10, "threshold": 50, "probeNum": 2}],
+	  "isolationRules": [{"id": "i", "resource": "r", "metricType": "Concurrency", "threshold": 3}],
+	  "hotspotRules": [{"id": "h", "resource": "r", "metricType": "QPS", "paramIndex": -1, "threshold": 4, "burstCount": 1,
+	     "durationInSec": 1, "specificItems": [{"valKind": "KindString", "valStr": "x", "threshold": 9}]}],
+	  "systemRules": [{"id": "s", "metricType": "CpuUsage", "triggerCount": 0.8, "strategy": "BBR"},
+	     {"id": "s0", "triggerCount": 3, "strategy": 0}]}`)
+	want := Config{
+		Flow: []rule.Flow{
+			{ID: "w", Resource: "r", Threshold: 10, TokenCalculateStrategy: rule.WarmUp, WarmUpPeriodSec: 5, WarmUpColdFactor: 3,
+				ControlBehavior: rule.Throttling, MaxQueueingTimeMs: 20, RelationStrategy: rule.AssociatedResource,
+				RefResource: "q", StatIntervalInMs: 1000},
+			{ID: "m", Resource: "a|b", Regex: true, TokenCalculateStrategy: rule.MemoryAdaptive, StatIntervalInMs: 1000,
+				LowMemUsageThreshold: 20, HighMemUsageThreshold: 10, MemLowWaterMarkBytes: 1024, MemHighWaterMarkBytes: 2e9}},
+		CircuitBreaker: []rule.CircuitBreaker{{ID: "c", Resource: "r", Strategy: rule.ErrorCount, RetryTimeoutMs: 3000,
+			MinRequestAmount: 5, StatIntervalMs: 1000, StatSlidingWindowBucketCount: 10, Threshold: 50, ProbeNum: 2}},
+		Isolation: []rule.Isolation{{ID: "i", Resource: "r", Threshold: 3}},
+		Hotspot: []rule.Hotspot{{ID: "h", Resource: "r", MetricType: rule.HotspotQPS, ParamIndex: -1, Threshold: 4,
+			BurstCount: 1, DurationInSec: 1,
+			SpecificItems: []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "x", Threshold: 9}}}},
+		System: []rule.System{{ID: "s", MetricType: rule.SystemCPUUsage, TriggerCount: 0.8, Strategy: rule.BBR},
+			{ID: "s0", TriggerCount: 3, Strategy: rule.NoAdaptive}},
+		Block: Block{Status: 429, GRPCStatus: 8}, RuleHash: cfg.RuleHash,
+	}
+	if !reflect.DeepEqual(*cfg, want) {
+		t.Errorf("got  %+v\nwant %+v", *cfg, want)
+	}
+}
+
+func TestNotSupportedYet(t *testing.T) {
+	for doc, want := range map[string]string{
+		`{"flowRules": [{"resource": "r", "threshold": 1, "controlBehavior": 1}]}`:                           "flowRules[0].controlBehavior: Throttling: not supported yet",
+		`{"flowRules": [{"resource": "r", "threshold": 1, "regex": true}]}`:                                  "flowRules[0].regex: not supported yet",
+		`{"isolationRules": [{"resource": "r", "threshold": 1}, {"resource": "r", "threshold": 2}]}`:         "isolationRules: not supported yet",
+		`{"systemRules": [{"metricType": "load", "triggerCount": 1}]}`:                                       "systemRules: not supported yet",
+		`{"hotspotRules": [{"resource": "r", "threshold": 1}]}`:                                              "hotspotRules: not supported yet",
+		`{"circuitBreakerRules": [{"resource": "r", "threshold": 1,"retryTimeoutMs":1,"statIntervalMs":1}]}`: "circuitBreakerRules: not supported yet",
+	} {
+		if _, err := Parse([]byte(doc), KindVM); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", doc, err, want)
+		}
+	}
+}
+
+// The hash follows content and ids, not order.
+func TestRuleHash(t *testing.T) {
+	a, b := `{"resource": "r", "threshold": 1}`, `{"id": "b", "resource": "r", "threshold": 2}`
+	hash := func(rules ...string) uint64 {
+		return read(t, KindVM, `{"flowRules": [`+strings.Join(rules, ",")+`]}`).RuleHash
+	}
+	if hash(a, b) != hash(b, a) {
+		t.Error("depends on the order")
+	}
+	others := map[string]uint64{"one rule": hash(a), "none": hash(), "threshold": hash(a, strings.Replace(b, "2", "3", 1)),
+		"id": hash(a, strings.Replace(b, `"b"`, `"c"`, 1))}
+	for what, h := range others {
+		if h == hash(a, b) {
+			t.Errorf("the same for another %s", what)
+		}
+	}
+	if id := read(t, KindVM, `{"flowRules": [`+a+`]}`).Flow[0].ID; id != read(t, KindVM,
+		`{"flowRules": [`+b+`, {"threshold": 1e0, "statIntervalInMs": 1000, "resource": "r"}]}`).Flow[1].ID {
+		t.Error("the same content has two ids")
+	}
+}
+
+func TestManyRules(t *testing.T) {
+	doc := func(n int) string {
+		var b strings.Builder
+		for i := range n {
+			fmt.Fprintf(&b, `,{"id":"r%d","resource":"/r","threshold":1}`, i)
+		}
+		return `{"flowRules": [` + strings.TrimPrefix(b.String(), ",") + `]}`
+	}
+	if cfg := read(t, KindHTTP, doc(MaxRules)); len(cfg.Flow) != MaxRules {
+		t.Errorf("%d rules", len(cfg.Flow))
+	}
+	want := []string{"flowRules[16384]: more than 16384 rules in one configuration"}
+	if got := mistakesOf(t, KindHTTP, doc(MaxRules+100)); !reflect.DeepEqual(got, want) {
+		t.Errorf("%q", got)
+	}
+}
+
+func TestMistakesAreBounded(t *testing.T) {
+	doc := `{"flowRules": [` + strings.TrimSuffix(strings.Repeat("7,", 1000), ",") + `]}`
+	_, err := Parse([]byte(doc), KindVM)
+	var list Errors
+	if !errors.As(err, &list) || len(list) != maxErrors+1 || list[maxErrors].Error() != "and 950 more" {
+		t.Errorf("%v", err)
+	}
+}
+
+// FuzzParse: no panic, the same answer twice, and errors that stay short whatever they are about.
+func FuzzParse(f *testing.F) {
+	for _, c := range mistakeCases {
+		f.Add([]byte(c.doc), uint8(c.kind))
+	}
+	f.Fuzz(func(t *testing.T, data []byte, k uint8) {
+		kind := Kind(k % 3)
+		cfg, err := Parse(data, kind)
+		again, errAgain := Parse(data, kind)
+		if fmt.Sprint(err) != fmt.Sprint(errAgain) || cfg != nil && cfg.RuleHash != again.RuleHash {
+			t.Fatalf("%v, then %v", err, errAgain)
+		}
+		if (cfg == nil) == (err == nil) {
+			t.Fatalf("configuration %v with error %v", cfg, err)
+		}
+		if err == nil {
+			return
+		}
+		list := err.(Errors)
+		if len(list) == 0 || len(list) > maxErrors+1 {
+			t.Fatalf("%d errors", len(list))
+		}
+		for _, e := range list {
+			if len(e.Error()) > 1000 || strings.ContainsAny(e.Error(), "\n\r\x00\x1b") {
+				t.Fatalf("%q", e.Error())
+			}
+		}
+	})
+}
+
+// The strict check must accept what it should: documents made at random, and none of them cut short.
+func TestSyntaxOfRandomDocuments(t *testing.T) {
+	seed := rand.Uint64()
+	t.Logf("seed %d", seed)
+	random := rand.New(rand.NewPCG(seed, 0))
+	for range 2000 {
+		doc := randomDocument(random, 4)
+		if problem := syntax([]byte(doc)); problem != "" {
+			t.Fatalf("%s: %s", doc, problem)
+		}
+		if cut := 1 + random.IntN(len(doc)-1); syntax([]byte(doc[:cut])) == "" {
+			t.Fatalf("%s cut to %s is accepted", doc, doc[:cut])
+		}
+	}
+}
+
+// randomDocument is an object, so that no proper beginning of it is a document.
+func randomDocument(random *rand.Rand, depth int) string {
+	leaves := []string{`0`, `-1.5e+03`, `""`, `"\u00e9\ud83d\ude00\n"`, `true`, `false`, `null`, `[]`, `{}`, `"é"`}
+	var b strings.Builder
+	b.WriteString("{ ")
+	for i := range 1 + random.IntN(3) {
+		if i > 0 {
+			b.WriteString(" ,\n")
+		}
+		element := leaves[random.IntN(len(leaves))]
+		if depth > 0 && random.IntN(2) == 0 {
+			element = "[" + element + "\t, " + randomDocument(random, depth-1) + "]"
+		}
+		fmt.Fprintf(&b, `"k%d" : %s`, i, element)
+	}
+	return b.String() + "}"
+}
+
+// The smallest useful configuration serves both filters.
+func TestSameConfigurationForBothFilters(t *testing.T) {
+	doc := `{"resource_name":"some-test","flowRules":[{"id":"some-test-qps","resource":"some-test","threshold":50.0,"statIntervalInMs":1e3}]}`
+	http, errHTTP := Parse([]byte(doc), KindHTTP)
+	tcp, errTCP := Parse([]byte(doc), KindTCP)
+	if errHTTP != nil || errTCP != nil {
+		t.Fatal(errHTTP, errTCP)
+	}
+	if !reflect.DeepEqual(http, tcp) {
+		t.Errorf("HTTP %+v\nTCP %+v", http, tcp)
+	}
+	if want := (rule.Flow{ID: "some-test-qps", Resource: "some-test", Threshold: 50, StatIntervalInMs: 1000}); http.Flow[0] != want {
+		t.Errorf("%+v", http.Flow[0])
+	}
+}
+
+func BenchmarkTenThousandRules(b *testing.B) {
+	var doc strings.Builder
+	doc.WriteString(`{"flowRules":[{"resource":"/0","threshold":1}`)
+	for i := range 9999 {
+		fmt.Fprintf(&doc, `,{"resource":"/r%d","threshold":1000,"statIntervalInMs":1000}`, i)
+	}
+	data := []byte(doc.String() + "]}")
+	for b.Loop() {
+		if _, err := Parse(data, KindHTTP); err != nil {
+			b.Fatal(err)
+		}
+	}
+}

@@ -1,0 +1,253 @@
+package engine
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/member"
+	"sentinel-envoy/shared/stat"
+)
+
+const (
+	queueName = "sentinel/1/reports"
+	// flushEvery is how often counters are told to Envoy, in nanoseconds.
+	flushEvery = 200e6
+	// messagesPerTick bounds what the aggregator reads in one tick.
+	messagesPerTick = 4096
+	// touchEvery is how often records in use are marked as such, in nanoseconds; the work is spread over its ticks.
+	touchEvery = 60e9
+	ticksAMin  = 60000 / TickMs
+)
+
+// Tick does what is due at the time now, in nanoseconds: it returns unspent permits, renews this worker's slot, reports
+// its counts, and, in the worker that is the aggregator, brings all reports together. Calls that come too early, because
+// several filters share a VM, do nothing.
+func (vm *VM) Tick(now int64) {
+	if vm.ticks > 0 && now-vm.lastTick < TickMs*1e6*3/4 {
+		return
+	}
+	vm.ticks++
+	vm.lastTick = now
+	vm.setDebug(vm.host.Enabled(host.Debug))
+	vm.settle(now)
+	vm.touchSome(now)
+	claimed, err := vm.member.Beat(now)
+	if err != nil {
+		vm.Fault("claiming a worker's slot", err)
+	}
+	if claimed {
+		vm.nodes.ReportAll()
+		vm.announced = 0
+	}
+	vm.sync(now)
+	if now-vm.flushed >= flushEvery {
+		vm.flush(now)
+	}
+}
+
+// settle returns what was reserved and not spent since the last tick.
+func (vm *VM) settle(now int64) {
+	for _, b := range vm.holding {
+		b.holding = false
+		if err := b.Settle(now); err != nil {
+			vm.Fault("returning permits", err)
+		}
+	}
+	clear(vm.holding)
+	vm.holding = vm.holding[:0]
+}
+
+// touchSome marks a few of the records in use, so that all are once a minute.
+func (vm *VM) touchSome(now int64) {
+	if len(vm.touch) == 0 && now-vm.touched >= touchEvery {
+		vm.touched = now
+		for _, b := range vm.budgets {
+			vm.touch = append(vm.touch, b)
+		}
+	}
+	for range min(len(vm.touch), 1+len(vm.budgets)/ticksAMin) {
+		b := vm.touch[len(vm.touch)-1]
+		vm.touch = vm.touch[:len(vm.touch)-1]
+		if err := b.Touch(now); err != nil {
+			vm.Fault("marking a record", err)
+		}
+	}
+}
+
+// sync reports this worker's counts and, in the aggregator, merges and publishes.
+func (vm *VM) sync(now int64) {
+	role, err := vm.member.Role(now)
+	if err != nil {
+		vm.Fault("asking for the aggregator", err)
+		return
+	}
+	if role.Term != vm.role.Term {
+		vm.nodes.ReportAll() // the new one has heard of nothing
+		if role.Mine {
+			vm.agg = stat.NewAggregator()
+			vm.queue = 0
+		}
+	}
+	vm.role = role
+	if !vm.findQueue(role) {
+		return
+	}
+	if role.Fresh { // else nobody drains the queue: it must not grow
+		vm.sendReport(now)
+	}
+	if role.Mine {
+		vm.aggregate(now)
+		vm.announce(now)
+	}
+}
+
+// findQueue makes sure that the queue's id is known. The aggregator opens it, the others wait until it has.
+func (vm *VM) findQueue(role member.Role) bool {
+	if vm.queue != 0 {
+		return true
+	}
+	find := vm.host.Resolve
+	if role.Mine {
+		find = vm.host.Open
+	}
+	id, err := find(queueName)
+	if err != nil {
+		if !errors.Is(err, host.ErrNotFound) {
+			vm.Fault("finding the queue", err)
+		}
+		return false
+	}
+	vm.queue = id
+	return true
+}
+
+func (vm *VM) sendReport(now int64) {
+	lease, held := vm.member.Lease()
+	if !held {
+		return
+	}
+	if now-vm.reported >= stat.ReportEvery {
+		vm.nodes.ReportInFlight()
+		vm.reported = now
+	}
+	message, any := vm.nodes.Report(vm.report[:0], stat.Origin{Slot: lease.Slot, Epoch: lease.Epoch})
+	vm.report = message[:0]
+	if !any {
+		return
+	}
+	if err := vm.host.Enqueue(vm.queue, message); err != nil {
+		vm.Fault("sending a report", err)
+	}
+}
+
+func (vm *VM) aggregate(now int64) {
+	for range messagesPerTick {
+		message, err := vm.host.Dequeue(vm.queue)
+		if errors.Is(err, host.ErrEmpty) {
+			break
+		}
+		if err != nil {
+			vm.Fault("reading the queue", err)
+			return
+		}
+		if err := vm.agg.Receive(message, now); err != nil {
+			vm.Fault("reading a report", err)
+		}
+	}
+	for _, slot := range vm.agg.Expire(now) {
+		vm.gauge("sentinel_rules_hash;worker="+strconv.Itoa(int(slot))+";", 0, now)
+	}
+	vm.agg.Publish(stat.PageHeader{Term: vm.role.Term, At: now}, vm.showRates, vm.putPage)
+	vm.gauge("sentinel_aggregator_term", vm.role.Term, now)
+}
+
+// putPage publishes one page, unless a later aggregator has.
+func (vm *VM) putPage(number int, content []byte) bool {
+	key := pageKey(number)
+	old, cas, err := vm.host.Get(key)
+	if errors.Is(err, host.ErrNotFound) {
+		cas, err = host.CreateOnly, nil
+	}
+	if err == nil {
+		if h, bad := stat.DecodePageHeader(old); bad == nil && h.Term > vm.role.Term {
+			return false
+		}
+		err = vm.host.Set(key, content, cas)
+	}
+	if err != nil && !errors.Is(err, host.ErrCASMismatch) {
+		vm.Fault("publishing", err)
+	}
+	return err == nil
+}
+
+// showRates sets the gauges of one resource.
+func (vm *VM) showRates(hash uint64, r stat.Rates) {
+	name, ok := vm.metrics.resources[hash]
+	if !ok {
+		return
+	}
+	now := vm.lastTick
+	vm.gauge("sentinel_in_flight"+name, uint64(r.InFlight), now)
+	vm.gauge("sentinel_pass_qps"+name, r.Pass, now)
+	vm.gauge("sentinel_block_qps"+name, r.Block, now)
+	vm.gauge("sentinel_rt_ms"+name, uint64(r.AvgRT()+0.5), now)
+}
+
+func (vm *VM) gauge(name string, value uint64, now int64) {
+	if err := vm.metrics.set(name, value, now); err != nil {
+		vm.Fault("setting a gauge", err)
+	}
+}
+
+// flush tells Envoy what was counted since the last time.
+func (vm *VM) flush(now int64) {
+	vm.flushed = now
+	vm.nodes.All(func(n *stat.Node) { vm.check(vm.metrics.node(n, now)) })
+	for _, f := range vm.filters {
+		for _, r := range f.rules {
+			vm.check(vm.metrics.tell(&r.blocked, now))
+			vm.check(vm.metrics.tell(&r.shadow, now))
+		}
+	}
+	vm.check(vm.metrics.process(vm.table.Counts(), vm.faults, now))
+	if lease, held := vm.member.Lease(); held {
+		vm.gauge("sentinel_rules_hash;worker="+strconv.Itoa(int(lease.Slot))+";", vm.RuleHash()&0xffffffff, now)
+	}
+}
+
+func (vm *VM) check(err error) {
+	if err != nil {
+		vm.Fault("telling a metric", err)
+	}
+}
+
+// announce writes once, from one worker of the process, what is in force.
+func (vm *VM) announce(now int64) {
+	hash := vm.RuleHash()
+	if hash == vm.announced || len(vm.filters) == 0 {
+		return
+	}
+	vm.announced = hash
+	var parts []string
+	for _, f := range vm.filters {
+		if !f.draining {
+			parts = append(parts, f.describe())
+		}
+	}
+	vm.host.Log(host.Info, "sentinel "+vm.about+": "+strings.Join(parts, "; ")+"; rules_hash "+
+		strconv.FormatUint(hash&0xffffffff, 10)+"; this worker ("+strconv.Itoa(int(vm.role.Slot))+") aggregates")
+}
+
+// setDebug turns auditing on and off, and writes what was counted.
+func (vm *VM) setDebug(on bool) {
+	if vm.debug {
+		for _, b := range vm.budgets {
+			if line := b.audit.flush(b.name, b.Window()); line != "" {
+				vm.host.Log(host.Debug, line)
+			}
+		}
+	}
+	vm.debug = on
+}

@@ -1,0 +1,129 @@
+// Package engine decides: it knows the rules of each filter, asks the ledger for permits, counts, and does in each tick
+// what keeps the workers of a process together. It is the one package that plugins call.
+package engine
+
+import (
+	"strconv"
+
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/ledger"
+	"sentinel-envoy/shared/member"
+	"sentinel-envoy/shared/rule"
+	"sentinel-envoy/shared/stat"
+)
+
+// TickMs is how often Tick should be called, in milliseconds.
+const TickMs = 20
+
+// VM is what all filters of one worker's VM share. It is not safe for concurrent use: a worker has one thread.
+//
+// Nothing is written to shared data or the queue before the first tick or the first request: a VM that only checks a
+// configuration leaves no trace.
+type VM struct {
+	host    host.Host
+	about   string
+	table   *ledger.Table
+	budgets map[ledger.ID]*budget
+	nodes   *stat.Nodes
+	member  *member.Member
+	metrics *metrics
+	filters []*Filter
+
+	// holding are the budgets that may have reserved permits to return.
+	holding []*budget
+	taken   []permit
+
+	ticks     uint64
+	lastTick  int64
+	debug     bool
+	role      member.Role
+	queue     uint32
+	report    []byte
+	reported  int64
+	flushed   int64
+	announced uint64
+	touch     []*budget
+	touched   int64
+	agg       *stat.Aggregator
+	pages     [stat.Pages]page
+	faults    uint64
+}
+
+// budget is a rule's budget in this worker, shared by all filters that have a rule with its id.
+type budget struct {
+	*ledger.Budget
+	id      ledger.ID
+	name    string
+	refs    int
+	holding bool
+	audit   audit
+}
+
+// permit is what a request has taken from a budget.
+type permit struct {
+	budget  *budget
+	verdict ledger.Verdict
+}
+
+// New returns a VM on a host. about says what is running, for the log: a version and a commit.
+func New(h host.Host, about string) *VM {
+	vm := &VM{
+		host:    h,
+		about:   about,
+		table:   ledger.NewTable(h),
+		budgets: map[ledger.ID]*budget{},
+		nodes:   stat.NewNodes(),
+		member:  member.New(h),
+		agg:     stat.NewAggregator(),
+	}
+	vm.metrics = newMetrics(h)
+	return vm
+}
+
+// Fault counts a failure that is ours or the host's.
+func (vm *VM) Fault(what string, err error) {
+	vm.faults++
+	if vm.faults&(vm.faults-1) == 0 { // the 1st, 2nd, 4th, 8th …: a fault a request must not fill the log
+		vm.host.Log(host.Error, "fault "+strconv.FormatUint(vm.faults, 10)+": "+what+": "+err.Error())
+	}
+}
+
+// acquire returns the budget of a flow rule. Rules with one id have one budget; shadow decisions, and windows of another
+// length, have their own.
+func (vm *VM) acquire(r *rule.Flow, mode config.Mode) *budget {
+	w := windowOf(r)
+	id := ledger.IDOf("flow", r.ID, strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets), mode.String())
+	b := vm.budgets[id]
+	if b == nil {
+		b = &budget{Budget: ledger.NewBudget(vm.table, id, w, vm.host.Now), id: id, name: r.ID}
+		vm.budgets[id] = b
+	}
+	b.refs++
+	return b
+}
+
+func (vm *VM) release(b *budget) {
+	if b.refs--; b.refs == 0 {
+		delete(vm.budgets, b.id)
+	}
+}
+
+// hold remembers to return what a budget has reserved.
+func (vm *VM) hold(b *budget) {
+	if !b.holding && b.Holding() {
+		b.holding = true
+		vm.holding = append(vm.holding, b)
+	}
+}
+
+// RuleHash tells apart the rule sets that this worker applies. It covers all filters whose contexts are not draining.
+func (vm *VM) RuleHash() uint64 {
+	var h uint64
+	for _, f := range vm.filters {
+		if !f.draining {
+			h += f.hash
+		}
+	}
+	return h
+}

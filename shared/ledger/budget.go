@@ -1,0 +1,204 @@
+package ledger
+
+import "sentinel-envoy/shared/flow"
+
+const (
+	// holdMs is how long a reservation should last at this worker's own rate. What is held when its bucket ends is lost,
+	// so it is at most a 128th of the bucket.
+	holdMs        = 4
+	holdPerBucket = 128
+	// shareLeft is the part of what is left that one reservation takes at most: reservations shrink to 1 as the budget
+	// ends, and so no worker sits on the last permits.
+	shareLeft = 8
+	// refusalMs is how long a refusal is remembered at most without asking again. Permits that other workers give back
+	// meanwhile are seen that much later.
+	refusalMs = 2
+)
+
+// Verdict is the answer to one request for a permit.
+type Verdict struct {
+	OK bool
+	// At is the time of the decision in nanoseconds. It lies in the bucket that the permit was counted in.
+	At int64
+	// Used is how many permits the window had counted when it was last seen: by a refused request, all of them.
+	Used int64
+	// FreeAt is, for a refused request, the first time in nanoseconds at which a permit will be free, or 0 if there will
+	// never be one.
+	FreeAt int64
+}
+
+// Budget is one rule's window as one worker sees it: the shared record, and the permits this worker has reserved in it.
+//
+// A reservation is counted in the shared record before any of it is spent, and is spent in its own bucket only: that,
+// and not any cooperation, keeps all workers together within the threshold, whoever stalls or dies.
+type Budget struct {
+	table  *Table
+	cell   Cell
+	window flow.Window
+	clock  func() int64
+
+	// left permits are reserved in bucket, under a threshold that admits capacity.
+	bucket, left, capacity int64
+	// size and since tell how fast the last reservation was spent.
+	size, since int64
+	// refused remembers a refusal: it holds in bucket refusedIn, until the time refusedUntil, for a capacity up to
+	// refusedCapacity.
+	refused                                           Verdict
+	refusedIn, refusedUntil, refusedCapacity, usedNow int64
+
+	op operation
+}
+
+// NewBudget returns the budget with that id in a table. clock is the monotonic time in nanoseconds; it is read only
+// when a record is found to be ahead of the time that a caller gave.
+func NewBudget(table *Table, id ID, window flow.Window, clock func() int64) *Budget {
+	b := &Budget{table: table, cell: Cell{ID: id}, window: window, clock: clock, bucket: -1, refusedIn: -1}
+	b.op.budget = b
+	return b
+}
+
+// Window is the window that the budget counts in.
+func (b *Budget) Window() flow.Window { return b.window }
+
+// Holding is whether permits are reserved and not spent: Settle has something to return.
+func (b *Budget) Holding() bool { return b.left > 0 }
+
+// Take asks for one permit under a threshold, at the time now in nanoseconds. An error is the host's, or ErrFull; a
+// record that too many workers fight for refuses.
+func (b *Budget) Take(threshold float64, now int64) (Verdict, error) {
+	capacity := flow.Capacity(threshold)
+	bucket := b.window.Bucket(now)
+	if b.left > 0 && bucket == b.bucket && capacity >= b.capacity {
+		b.left--
+		return Verdict{OK: true, At: now, Used: b.usedNow}, nil
+	}
+	if bucket == b.refusedIn && now < b.refusedUntil && capacity <= b.refusedCapacity {
+		v := b.refused
+		v.At = now
+		return v, nil
+	}
+	return b.reserve(capacity, now)
+}
+
+// reserve gives back what is left of the last reservation and makes a new one, in one update.
+func (b *Budget) reserve(capacity, now int64) (Verdict, error) {
+	op := &b.op
+	*op = operation{budget: b, now: now, capacity: capacity, want: b.appetite(now), back: b.left, backIn: b.bucket}
+	b.left = 0
+	err := b.table.Update(&b.cell, now, op)
+	switch err {
+	case nil:
+	case ErrContended:
+		return Verdict{At: op.now, FreeAt: b.startOf(b.window.Bucket(op.now) + 1)}, nil
+	default:
+		return Verdict{At: op.now}, err
+	}
+	b.usedNow = op.used
+	bucket := b.window.Bucket(op.now)
+	if op.granted == 0 {
+		b.remember(op, bucket)
+		return b.refused, nil
+	}
+	b.bucket, b.left, b.capacity = bucket, op.granted-1, capacity
+	b.size, b.since = op.granted, op.now
+	return Verdict{OK: true, At: op.now, Used: op.used}, nil
+}
+
+// remember keeps a refusal for a moment: it holds for at most refusalMs, and less in short buckets.
+func (b *Budget) remember(op *operation, bucket int64) {
+	b.refused = Verdict{At: op.now, Used: op.used}
+	if op.freeAt >= 0 {
+		b.refused.FreeAt = max(b.startOf(op.freeAt), op.now+1)
+	}
+	pause := min(refusalMs*1e6, b.window.BucketMs*1e6/holdPerBucket)
+	b.refusedIn, b.refusedUntil, b.refusedCapacity = bucket, op.now+pause, op.capacity
+}
+
+// appetite is how many permits this worker would spend in holdMs at the rate at which it spent the last reservation. It
+// at most quadruples from one reservation to the next.
+func (b *Budget) appetite(now int64) int64 {
+	hold := min(holdMs*1e6, b.window.BucketMs*1e6/holdPerBucket)
+	spent, elapsed := b.size-b.left, now-b.since
+	if spent <= 0 || elapsed > 1000*hold {
+		return 1
+	}
+	return min(max(1, spent*hold/max(elapsed, 1)), 4*max(b.size, 1))
+}
+
+// GiveBack returns a permit that Take granted with verdict v and that was not used after all.
+func (b *Budget) GiveBack(v Verdict, now int64) error {
+	b.refusedIn = -1
+	bucket := b.window.Bucket(v.At)
+	if bucket == b.bucket && b.window.Bucket(now) == bucket {
+		b.left++
+		return nil
+	}
+	return b.giveBack(bucket, 1, now)
+}
+
+// Settle returns to the shared record what this worker has reserved and not spent. It is called in each tick: a worker
+// whose traffic has stopped holds nothing for longer.
+func (b *Budget) Settle(now int64) error {
+	if b.left == 0 {
+		return nil
+	}
+	n := b.left
+	b.size -= n
+	b.left = 0
+	return b.giveBack(b.bucket, n, now)
+}
+
+func (b *Budget) giveBack(bucket, n, now int64) error {
+	if b.window.Bucket(now)-bucket >= int64(b.window.Buckets) {
+		return nil // it has left the window
+	}
+	b.op = operation{budget: b, now: now, back: n, backIn: bucket}
+	if err := b.table.Update(&b.cell, now, &b.op); err != nil && err != ErrContended {
+		return err
+	}
+	return nil
+}
+
+// Touch marks the record as in use; see Table.Touch.
+func (b *Budget) Touch(now int64) error { return b.table.Touch(&b.cell, now) }
+
+func (b *Budget) startOf(bucket int64) int64 { return bucket * b.window.BucketMs * 1e6 }
+
+// operation is one update of a budget's record: give back, then take.
+type operation struct {
+	budget        *Budget
+	now           int64 // moved forward where the record is ahead
+	capacity      int64
+	want          int64
+	back, backIn  int64
+	granted, used int64
+	freeAt        int64
+}
+
+var _ Transition = (*operation)(nil)
+
+// Apply implements Transition.
+func (o *operation) Apply(dst, payload []byte, lost bool) ([]byte, bool, bool) {
+	w := o.budget.window
+	var s flow.State
+	if payload != nil && !s.Decode(payload, w) {
+		return dst, false, false
+	}
+	if s.Newest > w.Bucket(o.now) {
+		// Somebody has turned the bucket since our caller read the clock. Every writer reads the clock before it writes,
+		// so a record that is ahead even of this reading was written by nobody of us.
+		o.now = max(o.now, o.budget.clock())
+		if s.Newest > w.Bucket(o.now) {
+			return dst, false, false
+		}
+	}
+	s.Advance(w, w.Bucket(o.now))
+	if lost {
+		s.Fill(w, max(o.capacity, o.budget.capacity))
+	}
+	gaveBack := o.back > 0 && !lost && s.GiveBack(w, o.backIn, o.back)
+	free := o.capacity - s.Used(w)
+	o.granted = s.Take(w, o.capacity, min(o.want, max(1, free/shareLeft)))
+	o.used, o.freeAt = s.Used(w), s.FreeAt(w, o.capacity)
+	return s.Encode(dst, w), o.granted > 0 || gaveBack || lost, true
+}

@@ -1,0 +1,65 @@
+// Package resource finds the resource that a request or a connection belongs to.
+package resource
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"sentinel-envoy/shared/config"
+)
+
+// errKind is what a resolver says of an entry for the other kind of filter. config.Parse lets none through.
+func errKind(i int, kind string) error {
+	return errors.New("resources[" + strconv.Itoa(i) + "]: has conditions that " + kind + " cannot meet")
+}
+
+// matchText says whether s, which is there or not, meets t.
+func matchText(t *config.Text, s string, there bool) bool {
+	switch t.Op {
+	case config.Any:
+		return true
+	case config.Exact:
+		return there && s == t.Value
+	case config.Prefix:
+		return there && strings.HasPrefix(s, t.Value)
+	case config.Regex:
+		return there && t.Regexp != nil && t.Regexp.MatchString(s)
+	case config.Present:
+		return there
+	}
+	return false
+}
+
+// matchName compares host names: without regard to case, or to the dot that may end a fully qualified one.
+func matchName(n *config.Name, host string) bool {
+	if n.Value == "" {
+		return true
+	}
+	host = strings.TrimSuffix(host, ".")
+	if !n.Suffix {
+		return strings.EqualFold(host, n.Value)
+	}
+	cut := len(host) - len(n.Value)
+	return cut > 0 && strings.EqualFold(host[cut:], n.Value)
+}
+
+// withoutPort cuts the port off an authority; a v6 address keeps its brackets.
+func withoutPort(authority string) string {
+	from := 0
+	if strings.HasPrefix(authority, "[") {
+		from = strings.IndexByte(authority, ']') + 1
+	}
+	if colon := strings.IndexByte(authority[from:], ':'); colon >= 0 {
+		return authority[:from+colon]
+	}
+	return authority
+}
+
+// withoutQuery cuts the query and the fragment off a path.
+func withoutQuery(path string) string {
+	if end := strings.IndexAny(path, "?#"); end >= 0 {
+		return path[:end]
+	}
+	return path
+}

@@ -1,0 +1,108 @@
+package rule
+
+import (
+	"encoding/binary"
+	"encoding/hex"
+	"hash/fnv"
+	"math"
+)
+
+// Rule is what the families have in common.
+type Rule interface {
+	// Family is "flow", "circuitBreaker", "isolation", "hotspot" or "system".
+	Family() string
+	// Canonical appends every field but the ID in one fixed form: rules that mean the same have the same bytes.
+	Canonical(b []byte) []byte
+}
+
+// ContentID is the id of a rule that was given none: its family and a hash of its content, "flow-" and 32 hex digits.
+func ContentID(r Rule) string {
+	h := fnv.New128a()
+	_, _ = h.Write(r.Canonical(nil)) // a hash never fails to write
+	return r.Family() + "-" + hex.EncodeToString(h.Sum(nil))
+}
+
+// Hash is a hash of the rule under its id. The hashes of a rule set are added up, so that their order does not matter.
+func Hash(id string, r Rule) uint64 {
+	h := fnv.New64a()
+	_, _ = h.Write(r.Canonical(appendString(appendString(nil, r.Family()), id)))
+	return h.Sum64()
+}
+
+// Family of a flow rule.
+func (r *Flow) Family() string { return "flow" }
+
+// Family of a circuit breaker.
+func (r *CircuitBreaker) Family() string { return "circuitBreaker" }
+
+// Family of an isolation rule.
+func (r *Isolation) Family() string { return "isolation" }
+
+// Family of a hotspot rule.
+func (r *Hotspot) Family() string { return "hotspot" }
+
+// Family of a system rule.
+func (r *System) Family() string { return "system" }
+
+// Canonical appends the rule's content.
+func (r *Flow) Canonical(b []byte) []byte {
+	b = appendString(b, r.Resource)
+	b = appendString(b, r.RefResource)
+	return appendInts(b, flag(r.Regex), int64(r.TokenCalculateStrategy), int64(r.ControlBehavior), real(r.Threshold),
+		int64(r.RelationStrategy), int64(r.MaxQueueingTimeMs), int64(r.WarmUpPeriodSec), int64(r.WarmUpColdFactor),
+		int64(r.StatIntervalInMs), r.LowMemUsageThreshold, r.HighMemUsageThreshold, r.MemLowWaterMarkBytes,
+		r.MemHighWaterMarkBytes)
+}
+
+// Canonical appends the rule's content.
+func (r *CircuitBreaker) Canonical(b []byte) []byte {
+	b = appendString(b, r.Resource)
+	return appendInts(b, flag(r.Regex), int64(r.Strategy), int64(r.RetryTimeoutMs), int64(r.MinRequestAmount),
+		int64(r.StatIntervalMs), int64(r.StatSlidingWindowBucketCount), int64(r.MaxAllowedRtMs), real(r.Threshold),
+		int64(r.ProbeNum))
+}
+
+// Canonical appends the rule's content.
+func (r *Isolation) Canonical(b []byte) []byte {
+	b = appendString(b, r.Resource)
+	return appendInts(b, flag(r.Regex), int64(r.MetricType), int64(r.Threshold))
+}
+
+// Canonical appends the rule's content.
+func (r *Hotspot) Canonical(b []byte) []byte {
+	b = appendString(b, r.Resource)
+	b = appendString(b, r.ParamKey)
+	b = appendInts(b, flag(r.Regex), int64(r.MetricType), int64(r.ControlBehavior), int64(r.ParamIndex), r.Threshold,
+		r.MaxQueueingTimeMs, r.BurstCount, r.DurationInSec, r.ParamsMaxCapacity, int64(len(r.SpecificItems)))
+	for _, item := range r.SpecificItems {
+		b = appendInts(appendString(b, item.ValStr), int64(item.ValKind), item.Threshold)
+	}
+	return b
+}
+
+// Canonical appends the rule's content.
+func (r *System) Canonical(b []byte) []byte {
+	return appendInts(b, int64(r.MetricType), real(r.TriggerCount), int64(r.Strategy))
+}
+
+// appendString puts the length first, so that neighbouring strings cannot run into each other.
+func appendString(b []byte, s string) []byte {
+	return append(binary.LittleEndian.AppendUint32(b, uint32(len(s))), s...)
+}
+
+func appendInts(b []byte, values ...int64) []byte {
+	for _, v := range values {
+		b = binary.LittleEndian.AppendUint64(b, uint64(v))
+	}
+	return b
+}
+
+func flag(v bool) int64 {
+	if v {
+		return 1
+	}
+	return 0
+}
+
+// real adds 0 because -0 equals 0 and has other bits.
+func real(v float64) int64 { return int64(math.Float64bits(v + 0)) }

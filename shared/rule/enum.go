@@ -1,0 +1,130 @@
+package rule
+
+// TokenCalculateStrategy says how a flow rule arrives at the threshold that holds now.
+type TokenCalculateStrategy int32
+
+// The strategies, with sentinel-golang's integers.
+const (
+	Direct         TokenCalculateStrategy = 0 // the threshold as it stands
+	WarmUp         TokenCalculateStrategy = 1 // rises to the threshold while the resource is in use
+	MemoryAdaptive TokenCalculateStrategy = 2 // falls as memory fills
+)
+
+// String is Sentinel's name of the strategy.
+func (s TokenCalculateStrategy) String() string {
+	return name(int(s), "Direct", "WarmUp", "MemoryAdaptive")
+}
+
+// ControlBehavior says what happens to a request that is over the limit.
+type ControlBehavior int32
+
+// The behaviors, with sentinel-golang's integers.
+const (
+	Reject     ControlBehavior = 0 // refused at once
+	Throttling ControlBehavior = 1 // waits for its turn
+)
+
+// String is Sentinel's name of the behavior.
+func (b ControlBehavior) String() string { return name(int(b), "Reject", "Throttling") }
+
+// RelationStrategy says whose traffic a flow rule measures.
+type RelationStrategy int32
+
+// The relations, with sentinel-golang's integers.
+const (
+	CurrentResource    RelationStrategy = 0 // that of the rule's own resource
+	AssociatedResource RelationStrategy = 1 // that of the rule's RefResource
+)
+
+// String is Sentinel's name of the relation.
+func (s RelationStrategy) String() string {
+	return name(int(s), "CurrentResource", "AssociatedResource")
+}
+
+// BreakerStrategy says what opens a circuit breaker.
+type BreakerStrategy int32
+
+// The strategies, with sentinel-golang's integers.
+const (
+	SlowRequestRatio BreakerStrategy = 0
+	ErrorRatio       BreakerStrategy = 1
+	ErrorCount       BreakerStrategy = 2
+)
+
+// String is Sentinel's name of the strategy.
+func (s BreakerStrategy) String() string {
+	return name(int(s), "SlowRequestRatio", "ErrorRatio", "ErrorCount")
+}
+
+// IsolationMetric is what an isolation rule limits.
+type IsolationMetric int32
+
+// IsolationConcurrency, requests in flight, is the only one Sentinel has.
+const IsolationConcurrency IsolationMetric = 0
+
+// String is Sentinel's name of the metric.
+func (m IsolationMetric) String() string { return name(int(m), "Concurrency") }
+
+// HotspotMetric is what a hotspot rule limits per parameter value.
+type HotspotMetric int32
+
+// The metrics, with sentinel-golang's integers.
+const (
+	HotspotConcurrency HotspotMetric = 0 // requests in flight
+	HotspotQPS         HotspotMetric = 1 // requests per DurationInSec
+)
+
+// String is Sentinel's name of the metric.
+func (m HotspotMetric) String() string { return name(int(m), "Concurrency", "QPS") }
+
+// SystemMetric is the figure that triggers a system rule.
+type SystemMetric int32
+
+// The metrics, with sentinel-golang's integers.
+const (
+	SystemLoad        SystemMetric = 0 // load average over one minute
+	SystemAvgRT       SystemMetric = 1 // average response time, milliseconds
+	SystemConcurrency SystemMetric = 2 // requests in flight
+	SystemInboundQPS  SystemMetric = 3 // requests per second
+	SystemCPUUsage    SystemMetric = 4 // 0 to 1
+)
+
+// String is Sentinel's name of the metric.
+func (m SystemMetric) String() string {
+	return name(int(m), "load", "avgRT", "concurrency", "inboundQPS", "cpuUsage")
+}
+
+// AdaptiveStrategy says how a system rule decides once its metric is over the trigger.
+type AdaptiveStrategy int32
+
+// The strategies, with sentinel-golang's integers; there, 0 has no name and acts as NoAdaptive.
+const (
+	NoAdaptive AdaptiveStrategy = -1 // refuse
+	BBR        AdaptiveStrategy = 1  // refuse only what exceeds the estimated capacity
+)
+
+// String is Sentinel's name of the strategy.
+func (s AdaptiveStrategy) String() string { return name(int(s)+1, "none", "none", "bbr") }
+
+// ParamKind is the type of a hotspot parameter's value.
+type ParamKind int32
+
+// The kinds, with the integers of sentinel-golang's data source.
+const (
+	KindInt     ParamKind = 0
+	KindString  ParamKind = 1
+	KindBool    ParamKind = 2
+	KindFloat64 ParamKind = 3
+)
+
+// String is Sentinel's name of the kind.
+func (k ParamKind) String() string {
+	return name(int(k), "KindInt", "KindString", "KindBool", "KindFloat64")
+}
+
+func name(i int, names ...string) string {
+	if i < 0 || i >= len(names) {
+		return "Undefined"
+	}
+	return names[i]
+}

@@ -1,0 +1,81 @@
+// Package rule holds the rules of Sentinel's five families: the fields, the JSON names and the integers of
+// sentinel-golang 1.0.4. Package config reads, checks and completes them.
+package rule
+
+// Flow limits how many entries a resource gets per interval.
+type Flow struct {
+	ID                     string                 `json:"id"`       // names the budget; the same in two configurations is one budget
+	Resource               string                 `json:"resource"` // name, or with Regex an expression for names
+	Regex                  bool                   `json:"regex"`
+	TokenCalculateStrategy TokenCalculateStrategy `json:"tokenCalculateStrategy"`
+	ControlBehavior        ControlBehavior        `json:"controlBehavior"`
+	Threshold              float64                `json:"threshold"` // entries per StatIntervalInMs
+	RelationStrategy       RelationStrategy       `json:"relationStrategy"`
+	RefResource            string                 `json:"refResource"`       // measured instead, with AssociatedResource
+	MaxQueueingTimeMs      uint32                 `json:"maxQueueingTimeMs"` // milliseconds, with Throttling; 0 never waits
+	WarmUpPeriodSec        uint32                 `json:"warmUpPeriodSec"`   // seconds, with WarmUp
+	WarmUpColdFactor       uint32                 `json:"warmUpColdFactor"`  // with WarmUp: starts at Threshold / factor
+	StatIntervalInMs       uint32                 `json:"statIntervalInMs"`  // milliseconds, 1 to 3,600,000; never 0 after parsing
+
+	// With MemoryAdaptive the threshold falls from LowMem… at MemLowWaterMarkBytes to HighMem… at MemHighWaterMarkBytes.
+	LowMemUsageThreshold  int64 `json:"lowMemUsageThreshold"`
+	HighMemUsageThreshold int64 `json:"highMemUsageThreshold"`
+	MemLowWaterMarkBytes  int64 `json:"memLowWaterMarkBytes"`
+	MemHighWaterMarkBytes int64 `json:"memHighWaterMarkBytes"`
+}
+
+// CircuitBreaker refuses a resource for a while after it was slow or failed too often.
+type CircuitBreaker struct {
+	ID                           string          `json:"id"`
+	Resource                     string          `json:"resource"`
+	Regex                        bool            `json:"regex"`
+	Strategy                     BreakerStrategy `json:"strategy"`
+	RetryTimeoutMs               uint32          `json:"retryTimeoutMs"`               // milliseconds open before the first probe
+	MinRequestAmount             uint64          `json:"minRequestAmount"`             // requests per StatIntervalMs, below which it stays closed
+	StatIntervalMs               uint32          `json:"statIntervalMs"`               // milliseconds, 1 to 3,600,000
+	StatSlidingWindowBucketCount uint32          `json:"statSlidingWindowBucketCount"` // 1 to 20, divides StatIntervalMs
+	MaxAllowedRtMs               uint64          `json:"maxAllowedRtMs"`               // milliseconds; longer is slow
+	Threshold                    float64         `json:"threshold"`                    // ratio 0 to 1, or a count with ErrorCount
+	ProbeNum                     uint64          `json:"probeNum"`                     // successful probes that close it; 0 means 1
+}
+
+// Isolation limits how many requests of a resource are in flight.
+type Isolation struct {
+	ID         string          `json:"id"`
+	Resource   string          `json:"resource"`
+	Regex      bool            `json:"regex"`
+	MetricType IsolationMetric `json:"metricType"`
+	Threshold  uint32          `json:"threshold"` // requests or connections in flight, at least 1
+}
+
+// Hotspot limits a resource per value of one parameter.
+type Hotspot struct {
+	ID                string          `json:"id"`
+	Resource          string          `json:"resource"`
+	Regex             bool            `json:"regex"`
+	MetricType        HotspotMetric   `json:"metricType"`
+	ControlBehavior   ControlBehavior `json:"controlBehavior"`
+	ParamIndex        int             `json:"paramIndex"` // negative counts from the end
+	ParamKey          string          `json:"paramKey"`   // goes before ParamIndex
+	Threshold         int64           `json:"threshold"`  // per value: entries per DurationInSec, or in flight
+	MaxQueueingTimeMs int64           `json:"maxQueueingTimeMs"`
+	BurstCount        int64           `json:"burstCount"`        // entries above Threshold, with Reject
+	DurationInSec     int64           `json:"durationInSec"`     // seconds, 1 to 3600 with QPS
+	ParamsMaxCapacity int64           `json:"paramsMaxCapacity"` // values tracked at once; 0 lets the engine choose
+	SpecificItems     []SpecificItem  `json:"specificItems"`     // values with a threshold of their own
+}
+
+// SpecificItem gives one parameter value its own threshold, in the form of sentinel-golang's data source.
+type SpecificItem struct {
+	ValKind   ParamKind `json:"valKind"`
+	ValStr    string    `json:"valStr"`
+	Threshold int64     `json:"threshold"`
+}
+
+// System limits everything that comes in while one figure of the whole process or machine is too high.
+type System struct {
+	ID           string           `json:"id"`
+	MetricType   SystemMetric     `json:"metricType"`
+	TriggerCount float64          `json:"triggerCount"` // in the metric's unit
+	Strategy     AdaptiveStrategy `json:"strategy"`
+}

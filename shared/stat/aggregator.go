@@ -1,0 +1,201 @@
+package stat
+
+import "slices"
+
+const (
+	// WorkerTTL is how long after its last report a worker's entries in flight are counted, in nanoseconds. A worker that
+	// has any reports at least every ReportEvery.
+	WorkerTTL = 2e9
+	// ReportEvery is the longest time between two reports of a worker that has entries in flight, in nanoseconds.
+	ReportEvery = 500e6
+	// maxWindows bounds what messages can make an aggregator keep; it is more than a configuration can name.
+	maxWindows = 1 << 16
+	maxWorkers = 1 << 10
+	// windowsPerTick bounds the work of one publication; where more resources are active it takes turns.
+	windowsPerTick = 512
+	// idleBuckets is how long a window without traffic is kept.
+	idleBuckets = 120
+)
+
+// Aggregator merges the reports of all workers into process-wide windows. It is not safe for concurrent use.
+type Aggregator struct {
+	windows map[uint64]*window
+	byPage  [Pages][]*window
+	workers map[uint16]*worker
+	turn    int
+	buf     []byte
+	// Malformed counts messages that were not read, Dropped resources that were beyond the bounds.
+	Malformed, Dropped uint64
+}
+
+type worker struct {
+	epoch uint64
+	seen  int64
+	parts map[uint64]*part
+}
+
+// part is what one worker has reported of one resource.
+type part struct {
+	window            *window
+	inFlight          int64
+	current, previous Bucket
+}
+
+// NewAggregator returns an aggregator that has heard of nothing.
+func NewAggregator() *Aggregator {
+	return &Aggregator{windows: map[uint64]*window{}, workers: map[uint16]*worker{}}
+}
+
+// Receive merges one report at the time now, in nanoseconds. It fails with ErrMalformed, having merged what came before
+// the fault. A report that was merged before, or of an earlier epoch of its slot, changes nothing.
+func (a *Aggregator) Receive(message []byte, now int64) error {
+	r, err := open(message, reportVersion)
+	if err != nil {
+		a.Malformed++
+		return err
+	}
+	slot, epoch, n := uint16(r.uvarint()), r.uint64(), r.uvarint()
+	w := a.worker(slot, epoch, now)
+	for range min(n, nodesPerReport) {
+		hash, inFlight := r.uint64(), r.uvarint()
+		current, previous := r.bucket(), r.bucket()
+		if r.bad {
+			a.Malformed++
+			return ErrMalformed
+		}
+		if w != nil {
+			a.merge(w, hash, int64(min(inFlight, 1<<31)), &current, &previous, now)
+		}
+	}
+	return nil
+}
+
+// worker returns the worker of a slot in an epoch, or nil for one that has been succeeded.
+func (a *Aggregator) worker(slot uint16, epoch uint64, now int64) *worker {
+	w := a.workers[slot]
+	switch {
+	case w != nil && epoch < w.epoch:
+		return nil
+	case w == nil && len(a.workers) >= maxWorkers:
+		a.Dropped++
+		return nil
+	case w == nil || epoch > w.epoch:
+		a.forget(w)
+		w = &worker{epoch: epoch, parts: map[uint64]*part{}}
+		a.workers[slot] = w
+	}
+	w.seen = now
+	return w
+}
+
+// forget takes a worker's entries in flight out of the windows.
+func (a *Aggregator) forget(w *worker) {
+	if w == nil {
+		return
+	}
+	for _, p := range w.parts {
+		p.window.inFlight -= p.inFlight
+	}
+}
+
+func (a *Aggregator) merge(w *worker, hash uint64, inFlight int64, current, previous *Bucket, now int64) {
+	p := w.parts[hash]
+	if p == nil {
+		win := a.windows[hash]
+		if win == nil {
+			if len(a.windows) >= maxWindows {
+				a.Dropped++
+				return
+			}
+			win = newWindow(hash, BucketOf(now))
+			a.windows[hash] = win
+			a.byPage[PageOf(hash)] = append(a.byPage[PageOf(hash)], win)
+		}
+		p = &part{window: win, current: Bucket{MinRT: NoRT}, previous: Bucket{MinRT: NoRT}}
+		w.parts[hash] = p
+	}
+	if current.Number < p.current.Number || current.Number > BucketOf(now)+1 {
+		return // older than what is known, or from no clock of this process
+	}
+	p.window.inFlight += inFlight - p.inFlight
+	p.inFlight = inFlight
+	p.window.add(previous, p.known(previous.Number))
+	p.window.add(current, p.known(current.Number))
+	p.current, p.previous = *current, *previous
+}
+
+var nothing = Bucket{MinRT: NoRT}
+
+// known is what the worker has reported of a bucket before.
+func (p *part) known(number int64) *Bucket {
+	switch number {
+	case p.current.Number:
+		return &p.current
+	case p.previous.Number:
+		return &p.previous
+	}
+	return &nothing
+}
+
+// Expire forgets workers that have been silent for WorkerTTL, and windows that nobody uses any more. It returns the
+// slots of the workers.
+func (a *Aggregator) Expire(now int64) (dead []uint16) {
+	for slot, w := range a.workers {
+		if now-w.seen > WorkerTTL {
+			a.forget(w)
+			delete(a.workers, slot)
+			dead = append(dead, slot)
+		}
+	}
+	oldest := BucketOf(now) - idleBuckets
+	for hash, w := range a.windows {
+		if w.newest >= oldest || w.inFlight != 0 || w.published {
+			continue
+		}
+		delete(a.windows, hash)
+		for _, other := range a.workers {
+			delete(other.parts, hash)
+		}
+		a.byPage[PageOf(hash)] = slices.DeleteFunc(a.byPage[PageOf(hash)], func(x *window) bool { return x == w })
+	}
+	return dead
+}
+
+// Publish calls put with each page of the snapshot that has something to say, or just ceased to, and each with every
+// resource of it. Pages take turns where the resources are many. page is valid only during the call; where put reports
+// that it failed, the page comes again.
+func (a *Aggregator) Publish(h PageHeader, each func(hash uint64, r Rates), put func(page int, content []byte) bool) {
+	budget := windowsPerTick
+	for range Pages {
+		if budget <= 0 {
+			return
+		}
+		a.turn = (a.turn + 1) % Pages
+		budget -= len(a.byPage[a.turn])
+		a.publishPage(a.turn, h, each, put)
+	}
+}
+
+func (a *Aggregator) publishPage(page int, h PageHeader, each func(uint64, Rates), put func(int, []byte) bool) {
+	a.buf = appendPageHeader(a.buf[:0], h)
+	due := false
+	for _, w := range a.byPage[page] {
+		r := w.read(h.At)
+		if r.idle() && !w.published {
+			continue
+		}
+		due = true
+		w.published = !r.idle()
+		a.buf = appendRates(a.buf, w.hash, r)
+		each(w.hash, r)
+	}
+	if !due {
+		return
+	}
+	sealPage(a.buf)
+	if !put(page, a.buf) {
+		for _, w := range a.byPage[page] {
+			w.published = true
+		}
+	}
+}

@@ -1,0 +1,161 @@
+// Package stat counts what passed, was blocked, ended and failed, and brings the counts of all workers together.
+//
+// A worker counts in plain integers (Node), reports them in one message a tick (Report), and one worker of the process,
+// the aggregator, merges the messages into sentinel-golang's windows (Aggregator) and publishes them (Snapshot).
+package stat
+
+import "math"
+
+// BucketMs is the length of a statistic bucket: Sentinel's 500 ms. Rates are read over RateBuckets of them, one second.
+const (
+	BucketMs    = 500
+	RateBuckets = 2
+)
+
+// BucketOf is the number of the statistic bucket that holds the time now, in nanoseconds.
+func BucketOf(now int64) int64 { return now / (BucketMs * 1e6) }
+
+// Counts are the events of one resource in one worker over some time.
+type Counts struct {
+	Pass, Block, Complete, Error uint64
+	// RT is the sum of the durations of completed entries, in milliseconds.
+	RT uint64
+}
+
+// Bucket is what happened to one resource in one worker in one bucket of time.
+type Bucket struct {
+	Number int64
+	Counts
+	// MinRT is the shortest duration in milliseconds, or NoRT.
+	MinRT uint32
+	// MaxInFlight is the largest number of entries in flight at once.
+	MaxInFlight uint32
+}
+
+// NoRT is the MinRT of a bucket in which nothing completed.
+const NoRT = math.MaxUint32
+
+// Node counts one resource in one worker. It is not safe for concurrent use.
+type Node struct {
+	Name string
+	// Hash is HashOf(Name), by which the node is known to other workers.
+	Hash uint64
+	// InFlight are the entries that have passed and not ended.
+	InFlight uint32
+	// Total is everything since the node was made; Shadow are entries that passed only because their filter does not
+	// enforce.
+	Total  Counts
+	Shadow uint64
+
+	current, previous Bucket
+	dirty             bool
+	nodes             *Nodes
+}
+
+// HashOf is 64-bit FNV-1a of a resource's name.
+func HashOf(name string) uint64 {
+	h := uint64(14695981039346656037)
+	for i := range len(name) {
+		h = (h ^ uint64(name[i])) * 1099511628211
+	}
+	return h
+}
+
+// at returns the bucket that holds now.
+func (n *Node) at(now int64) *Bucket {
+	if !n.dirty {
+		n.dirty = true
+		n.nodes.dirty = append(n.nodes.dirty, n)
+	}
+	if number := BucketOf(now); number > n.current.Number {
+		n.previous = n.current
+		n.current = Bucket{Number: number, MinRT: NoRT, MaxInFlight: n.InFlight}
+	}
+	return &n.current
+}
+
+// Pass counts an entry that was admitted at the time now, in nanoseconds. It is in flight until Complete.
+func (n *Node) Pass(now int64) {
+	b := n.at(now)
+	b.Pass++
+	n.Total.Pass++
+	n.InFlight++
+	b.MaxInFlight = max(b.MaxInFlight, n.InFlight)
+}
+
+// Block counts an entry that was refused.
+func (n *Node) Block(now int64) {
+	n.at(now).Block++
+	n.Total.Block++
+}
+
+// Complete counts the end of an entry that lasted rt milliseconds.
+func (n *Node) Complete(now int64, rt uint32, failed bool) {
+	b := n.at(now)
+	b.Complete++
+	n.Total.Complete++
+	b.RT += uint64(rt)
+	n.Total.RT += uint64(rt)
+	b.MinRT = min(b.MinRT, rt)
+	if failed {
+		b.Error++
+		n.Total.Error++
+	}
+	if n.InFlight > 0 {
+		n.InFlight--
+	}
+}
+
+// Nodes are the resources of one worker. There are as many as its configurations name; clients cannot add any.
+type Nodes struct {
+	byName map[string]*Node
+	refs   map[*Node]int
+	dirty  []*Node
+}
+
+// NewNodes returns an empty set.
+func NewNodes() *Nodes { return &Nodes{byName: map[string]*Node{}, refs: map[*Node]int{}} }
+
+// Acquire returns the node of a resource, shared by all who acquire it, until each has called Release.
+func (ns *Nodes) Acquire(name string) *Node {
+	n := ns.byName[name]
+	if n == nil {
+		n = &Node{Name: name, Hash: HashOf(name), nodes: ns, current: Bucket{MinRT: NoRT}, previous: Bucket{MinRT: NoRT}}
+		ns.byName[name] = n
+	}
+	ns.refs[n]++
+	return n
+}
+
+// Release ends one use of a node, and reports whether it was the last: the node is then gone.
+func (ns *Nodes) Release(n *Node) (gone bool) {
+	if ns.refs[n]--; ns.refs[n] > 0 {
+		return false
+	}
+	delete(ns.refs, n)
+	delete(ns.byName, n.Name)
+	return true
+}
+
+// All calls f for every node.
+func (ns *Nodes) All(f func(*Node)) {
+	for n := range ns.refs {
+		f(n)
+	}
+}
+
+// ReportInFlight marks the nodes with entries in flight: an aggregator must hear of those again and again, or it takes
+// this worker for dead.
+func (ns *Nodes) ReportInFlight() { ns.mark(func(n *Node) bool { return n.InFlight > 0 }) }
+
+// ReportAll marks every node that was ever used, for an aggregator that has not heard of it.
+func (ns *Nodes) ReportAll() { ns.mark(func(n *Node) bool { return n.current.Number > 0 }) }
+
+func (ns *Nodes) mark(due func(*Node) bool) {
+	for n := range ns.refs {
+		if !n.dirty && due(n) {
+			n.dirty = true
+			ns.dirty = append(ns.dirty, n)
+		}
+	}
+}
