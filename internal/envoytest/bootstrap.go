@@ -60,7 +60,12 @@ type TCP struct {
 	Wasm    []Wasm   // Wasm filters, in order
 	Filters []object // further network filters in Envoy's JSON, between the Wasm filters and the TCP proxy
 
-	TLSInspector bool   // read the SNI of TLS clients
+	// TLSInspector reads the SNI of TLS clients. A client that sends nothing is kept from the filters meanwhile, so a
+	// server never gets to speak first: after InspectFor such a connection goes on without SNI. Where that is 0, Envoy
+	// closes the connection after its 15 s.
+	TLSInspector bool
+	InspectFor   time.Duration
+
 	ExactBalance bool   // spread connections evenly over the workers, instead of as the kernel likes
 	AccessLog    string // format of a line of the access log; empty for none; see Process.AccessLog
 }
@@ -249,7 +254,7 @@ func (h HTTP) routes() []object {
 		}
 		action := object{"cluster": or(r.Upstream, h.Upstream)}
 		if t := or(r.Timeout, h.Timeout); t > 0 {
-			action["timeout"] = fmt.Sprintf("%gs", t.Seconds())
+			action["timeout"] = seconds(t)
 		}
 		out = append(out, object{"match": match, "route": action})
 	}
@@ -279,6 +284,10 @@ func (t TCP) render(dir string) (object, error) {
 	if t.TLSInspector {
 		l["listener_filters"] = []object{typed("envoy.filters.listener.tls_inspector",
 			"filters.listener.tls_inspector.v3.TlsInspector", object{})}
+	}
+	if t.InspectFor > 0 {
+		l["listener_filters_timeout"] = seconds(t.InspectFor)
+		l["continue_on_listener_filters_timeout"] = true
 	}
 	return l, nil
 }
@@ -353,6 +362,9 @@ func typed(name, shortType string, config object) object {
 func address(port int) object {
 	return object{"socket_address": object{"address": "127.0.0.1", "port_value": port}}
 }
+
+// seconds gives a duration as protobuf's JSON has it.
+func seconds(d time.Duration) string { return fmt.Sprintf("%.9fs", d.Seconds()) }
 
 // or gives v, or def where v is its type's zero value.
 func or[T comparable](v, def T) T {

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"strings"
+	"syscall"
 	"time"
 )
 
@@ -63,7 +64,8 @@ func readResponse(resp *http.Response) (Response, error) {
 	}, err
 }
 
-// Raw sends bytes to a host:port and gives what comes back until the other side closes, or nothing has come for quiet.
+// Raw sends bytes to a host:port and gives what comes back until the other side closes or resets the connection, or
+// nothing has come for quiet. (Who closes without having read all resets, so the two can't be told apart reliably.)
 func Raw(ctx context.Context, addr string, send []byte, quiet time.Duration) ([]byte, error) {
 	var d net.Dialer
 	conn, err := d.DialContext(ctx, "tcp", addr)
@@ -71,7 +73,7 @@ func Raw(ctx context.Context, addr string, send []byte, quiet time.Duration) ([]
 		return nil, err
 	}
 	defer conn.Close()
-	if _, err := conn.Write(send); err != nil {
+	if _, err := conn.Write(send); err != nil && !isClosed(err) {
 		return nil, err
 	}
 	var got []byte
@@ -82,11 +84,16 @@ func Raw(ctx context.Context, addr string, send []byte, quiet time.Duration) ([]
 		}
 		n, err := conn.Read(buf)
 		got = append(got, buf[:n]...)
-		if errors.Is(err, io.EOF) || errors.Is(err, os.ErrDeadlineExceeded) {
+		if isClosed(err) || errors.Is(err, os.ErrDeadlineExceeded) {
 			return got, nil
 		}
 		if err != nil {
 			return got, err
 		}
 	}
+}
+
+// isClosed says whether an error means that the other side has closed or reset the connection.
+func isClosed(err error) bool {
+	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }

@@ -38,6 +38,13 @@ func Start(tb testing.TB, cfg Config) *Envoy {
 	return e
 }
 
+// For gives the same Envoy to a subtest: what goes wrong then fails that.
+func (e *Envoy) For(tb testing.TB) *Envoy {
+	other := *e
+	other.tb = tb
+	return &other
+}
+
 func (e *Envoy) finish() {
 	if err := e.Stop(); err != nil {
 		e.tb.Error(err)

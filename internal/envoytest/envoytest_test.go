@@ -27,7 +27,8 @@ func TestHTTPAndTCPThroughEnvoy(t *testing.T) {
 		Concurrency: 3,
 		Listeners: []envoytest.Listener{
 			envoytest.HTTP{Upstream: web.Addr(), AccessLog: "%RESPONSE_CODE% %PROTOCOL% %PATH%"},
-			envoytest.TCP{Upstream: echo.Addr(), TLSInspector: false},
+			envoytest.TCP{Upstream: echo.Addr()},
+			envoytest.TCP{Name: "inspected", Upstream: echo.Addr(), TLSInspector: true, InspectFor: 50 * time.Millisecond},
 		},
 	})
 
@@ -56,6 +57,12 @@ func TestHTTPAndTCPThroughEnvoy(t *testing.T) {
 	envoytest.Eventually(t, soon, "the upstream's connection is closed", func() bool { return echo.Open() == 0 })
 	if echo.Accepted() != 1 || echo.Bytes() != 5 {
 		t.Errorf("echo saw %d connections, %d bytes", echo.Accepted(), echo.Bytes())
+	}
+
+	// The server speaks first, though the TLS inspector waits for the client's first bytes.
+	greeting := make([]byte, len("hello "))
+	if _, err := io.ReadFull(e.Dial("inspected"), greeting); err != nil || string(greeting) != "hello " {
+		t.Errorf("greeting = %q, %v", greeting, err)
 	}
 
 	seeUsage(t, e)

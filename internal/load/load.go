@@ -45,20 +45,23 @@ const interruptGrace = 500 * time.Millisecond
 
 // Options say where the load goes and how much of it. Zero values take the defaults named here.
 type Options struct {
-	Host     string      // "localhost" or a loopback address; default 127.0.0.1
-	Port     int         // 1 to 65535
-	Proto    Proto       // default HTTP1
-	Path     string      // with or without leading slash; default "/". With TCP, "" sends nothing: the server speaks first
-	Method   string      // default GET
-	Header   http.Header // further request headers; Host replaces the authority
-	Body     []byte      // request body, sent with its length; none by default
-	QPS      float64     // requests a second; 0: each connection sends its next request when it has the last answer
-	Duration time.Duration
-	Requests uint64 // at most that many requests; 0: only Duration ends the run
+	Host     string        // "localhost" or a loopback address; default 127.0.0.1
+	Port     int           // 1 to 65535
+	Proto    Proto         // default HTTP1
+	Path     string        // with or without leading slash; default "/". With TCP, "" sends nothing: the server speaks first
+	Method   string        // default GET
+	Header   http.Header   // further request headers; Host replaces the authority
+	Body     []byte        // request body, sent with its length; none by default
+	QPS      float64       // requests a second; 0: each connection sends its next request when it has the last answer
+	Duration time.Duration // of the sending, default 10 s, at most MaxDuration
+	Requests uint64        // at most that many requests; 0: only Duration ends the run
 
-	Connections int           // default 8; with TCP, the connections open at one time
-	Pipeline    int           // outstanding requests on one connection; default 1. HTTP1: pipelined; H2C: streams
-	Timeout     time.Duration // of one request, default 10 s
+	Connections int // default 8; with TCP, the connections open at one time
+	// Pipeline is how many requests may be outstanding on one connection: pipelined with HTTP1, streams with H2C; default
+	// 1. Envoy drops an HTTP/1.1 connection on which more than two answers of its own making wait, as blocks are: beyond 2,
+	// one connection takes H2C.
+	Pipeline int
+	Timeout  time.Duration // of one request, default 10 s
 
 	// BlockMessage is what a blocked TCP client is sent; a connection whose data starts with it counts as blocked. Empty:
 	// only a connection closed without data is blocked.
@@ -103,9 +106,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	}
 
 	s := tally.summary()
-	if offered := sched.offered(s.Elapsed); offered > s.Sent {
-		s.Unsent = offered - s.Sent
-	}
+	s.Unsent = sched.unsent()
 	if s.Sent > 0 && s.Errors[string(failConnect)] == s.Sent {
 		return s, fmt.Errorf("%w: %s", ErrNothingSent, s.LastError)
 	}

@@ -80,7 +80,7 @@ func parseFlags(args []string, stderr io.Writer) (o Options, asJSON bool, err er
 	fs.DurationVar(&o.Duration, "d", 10*time.Second, "`duration` of the run, at most 1h")
 	fs.Uint64Var(&o.Requests, "n", 0, "end after that many `requests`; 0: no limit")
 	fs.IntVar(&o.Connections, "c", 8, "number of `connections`")
-	fs.IntVar(&o.Pipeline, "pipeline", 1, "`requests` outstanding on one connection (http1: pipelined, h2c: streams)")
+	fs.IntVar(&o.Pipeline, "pipeline", 1, "`requests` outstanding on one connection (http1: pipelined, with Envoy at most 2; h2c: streams)")
 	fs.DurationVar(&o.Timeout, "timeout", 10*time.Second, "`time` a request may take")
 	fs.StringVar(&o.Method, "m", http.MethodGet, "HTTP `method`")
 	fs.Func("H", "request `header` \"Name: value\"; may be repeated", func(s string) error { return addHeader(o.Header, s) })

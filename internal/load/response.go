@@ -34,7 +34,7 @@ func readResponse(r *bufio.Reader, head bool) (a answer, keep bool, err error) {
 			if !head {
 				err = h.dropBody(r)
 			}
-			return h.answer, h.keep(head), midway(err)
+			return h.answer, err == nil && h.keep(head), midway(err)
 		}
 	}
 	return a, false, fmt.Errorf("%w: more than %d interim responses", errMalformed, maxInterim)

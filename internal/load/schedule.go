@@ -22,8 +22,9 @@ type schedule struct {
 	limit    uint64        // of requests; 0: none
 	clock    clock
 
-	mu   sync.Mutex // held while sleeping: only the next request's time is waited for, and by one lane
-	next uint64     // index of the next request
+	mu    sync.Mutex    // held while sleeping: only the next request's time is waited for, and by one lane
+	next  uint64        // index of the next request
+	ended time.Duration // when a lane first found the run over; 0 before
 }
 
 // take waits until the next request is due and appends its due time to due, with those of up to max-1 further requests
@@ -35,6 +36,9 @@ func (s *schedule) take(ctx context.Context, due []time.Duration, max int) (_ []
 		now = s.clock.now()
 		at := s.dueAt(s.next, now)
 		if s.done() || at >= s.duration || now >= s.duration || ctx.Err() != nil {
+			if s.ended == 0 {
+				s.ended = now
+			}
 			return due, now
 		}
 		if at <= now {
@@ -62,16 +66,22 @@ func (s *schedule) dueAt(k uint64, now time.Duration) time.Duration {
 	return time.Duration(float64(k) * float64(time.Second) / s.qps)
 }
 
-// offered returns how many requests were due in the first elapsed of the run; 0 for a run without a rate.
-func (s *schedule) offered(elapsed time.Duration) uint64 {
+// unsent returns how many requests were due before the run ended but were not handed out; 0 for a run without a rate.
+func (s *schedule) unsent() uint64 {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	if s.qps == 0 {
 		return 0
 	}
-	n := uint64(math.Ceil(min(elapsed, s.duration).Seconds() * s.qps))
-	if s.limit > 0 {
-		n = min(n, s.limit)
+	end := min(s.ended, s.duration)
+	due := uint64(math.Ceil(float64(end) * s.qps / float64(time.Second)))
+	if due > 0 && s.dueAt(due-1, 0) >= end { // rounding
+		due--
 	}
-	return n
+	if s.limit > 0 {
+		due = min(due, s.limit)
+	}
+	return due - min(due, s.next)
 }
 
 // runClock is the monotonic clock of a real run.

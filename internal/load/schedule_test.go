@@ -152,16 +152,39 @@ func TestScheduleGivesEachRequestOnce(t *testing.T) {
 	}
 }
 
-func TestOffered(t *testing.T) {
-	s := &schedule{qps: 10, duration: 2 * time.Second}
+func TestUnsentIsWhatWasDue(t *testing.T) {
+	over, cancel := context.WithCancel(context.Background())
+	cancel()
 	for _, tc := range []struct {
-		elapsed time.Duration
-		limit   uint64
-		want    uint64
-	}{{2 * time.Second, 0, 20}, {5 * time.Second, 0, 20}, {time.Second, 0, 10}, {5 * time.Second, 3, 3}} {
-		s.limit = tc.limit
-		if got := s.offered(tc.elapsed); got != tc.want {
-			t.Errorf("offered(%v), limit %d: %d, want %d", tc.elapsed, tc.limit, got, tc.want)
-		}
+		name  string
+		s     *schedule
+		ctx   context.Context
+		taken int
+		end   time.Duration
+		want  uint64
+	}{
+		{"all left in time", &schedule{qps: 10, duration: 2 * time.Second}, context.Background(), 20, 2 * time.Second, 0},
+		{"a part never left", &schedule{qps: 10, duration: 2 * time.Second}, context.Background(), 12, 5 * time.Second, 8},
+		{"binary fractions", &schedule{qps: 10, duration: 1100 * time.Millisecond}, context.Background(), 11, 5 * time.Second, 0},
+		{"broken off", &schedule{qps: 10, duration: time.Hour}, over, 5, time.Second, 5},
+		{"limited", &schedule{qps: 10, duration: 2 * time.Second, limit: 7}, context.Background(), 3, 5 * time.Second, 4},
+		{"no rate", &schedule{duration: 2 * time.Second}, context.Background(), 3, 5 * time.Second, 0},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			clock := &fakeClock{}
+			tc.s.clock = clock
+			for range tc.taken {
+				tc.s.take(context.Background(), nil, 1)
+			}
+			clock.advanceTo(tc.end)
+			if due, _ := tc.s.take(tc.ctx, nil, 1); len(due) != 0 {
+				t.Fatal("the run should be over")
+			}
+			clock.advanceTo(time.Hour) // what comes later, as waiting for answers, does not matter
+			tc.s.take(tc.ctx, nil, 1)
+			if got := tc.s.unsent(); got != tc.want {
+				t.Errorf("unsent %d, want %d", got, tc.want)
+			}
+		})
 	}
 }

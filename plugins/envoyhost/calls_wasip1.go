@@ -10,6 +10,11 @@ func clockTimeGet(id uint32, precision uint64, time *int64) uint32
 //go:noescape
 func proxyGetLogLevel(level *uint32) uint32
 
+// The SDK says that the module speaks ABI 0.2.0; proxy_get_log_level came with 0.2.1, and is all that this adds.
+//
+//go:wasmexport proxy_abi_version_0_2_1
+func proxyABIVersion() {}
+
 // monotonic is one call to the host; time.Now would be two.
 func monotonic() int64 {
 	const clockMonotonic = 1

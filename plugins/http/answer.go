@@ -5,6 +5,7 @@ import (
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 
+	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/engine"
 )
 
@@ -14,6 +15,7 @@ const unavailableStatus = 503
 // answer sends the reply to a blocked request: for a gRPC request Envoy makes a gRPC status of it.
 func (f *filter) answer(b *engine.Block, now int64) error {
 	cfg := &f.Config().Block
+	envoyhost.NameBlock(b)
 	if b.Reason == engine.Unavailable {
 		const grpcUnavailable = 14
 		return proxywasm.SendHttpResponse(unavailableStatus, nil, []byte("flow control is unavailable\n"), grpcUnavailable)

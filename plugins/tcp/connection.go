@@ -6,6 +6,7 @@ import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
+	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/engine"
 )
 
@@ -50,6 +51,7 @@ func (c *connection) refuse(b *engine.Block, now int64) types.Action {
 		return types.ActionContinue
 	}
 	c.blocked = true
+	envoyhost.NameBlock(b)
 	cfg := &c.filter.Config().Block
 	if !cfg.TCPMessage || b.Reason == engine.Unavailable || len(c.filter.waiting) >= maxWaiting {
 		c.close()
@@ -110,6 +112,7 @@ func (c *connection) OnStreamDone() {
 	}()
 	delete(c.filter.waiting, c.id)
 	if c.entry.InFlight() {
-		c.entry.Exit(c.filter.Now(), false)
+		// An upstream that refused or reset the connection is a failure, an end from either side is not.
+		c.entry.Exit(c.filter.Now(), envoyhost.ResponseFlags().BrokeOff())
 	}
 }

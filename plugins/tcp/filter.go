@@ -3,12 +3,12 @@
 package tcp
 
 import (
-	"encoding/binary"
 	"net/netip"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
+	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/resource"
@@ -83,9 +83,6 @@ func (peer) SourceIP() netip.Addr {
 
 // DestinationPort implements resource.Connection.
 func (peer) DestinationPort() int {
-	value, err := proxywasm.GetProperty([]string{"destination", "port"})
-	if err != nil || len(value) != 8 {
-		return 0
-	}
-	return int(binary.LittleEndian.Uint64(value))
+	port, _ := envoyhost.Int([]string{"destination", "port"})
+	return int(port)
 }

@@ -3,8 +3,9 @@ package config
 import (
 	"encoding/binary"
 	"math"
-	"sort"
+	"slices"
 	"strconv"
+	"strings"
 )
 
 // FromStruct returns the JSON of a serialized google.protobuf.Struct, or false if data is not one.
@@ -24,10 +25,10 @@ const (
 	fieldOfStruct = 1<<3 | 2 // Struct.fields
 	entryKey      = 1<<3 | 2 // its map entries
 	entryValue    = 2<<3 | 2
-	valueNull     = 1<<3 | 0 // Value.kind
+	valueNull     = 1 << 3 // Value.kind
 	valueNumber   = 2<<3 | 1
 	valueString   = 3<<3 | 2
-	valueBool     = 4<<3 | 0
+	valueBool     = 4 << 3
 	valueStruct   = 5<<3 | 2
 	valueList     = 6<<3 | 2
 	listValue     = 1<<3 | 2 // ListValue.values
@@ -97,7 +98,7 @@ func (d *decoder) object(dst, message []byte, depth int) []byte {
 		members = append(members, m)
 		d.bad = d.bad || tag != fieldOfStruct
 	})
-	sort.Slice(members, func(i, j int) bool { return members[i].key < members[j].key })
+	slices.SortFunc(members, func(a, b member) int { return strings.Compare(a.key, b.key) })
 	dst = append(dst, '{')
 	for i, m := range members {
 		if i > 0 {

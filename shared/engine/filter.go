@@ -64,7 +64,7 @@ func (f *Filter) add(r *rule.Flow) {
 	res := f.resource(r.Resource)
 	res.flow = append(res.flow, fr)
 	f.rules = append(f.rules, fr)
-	labels := ";resource=" + escape(r.Resource) + ";rule=" + escape(r.ID) + ";"
+	labels := ";resource=" + escape(r.Resource) + ";rule=" + escape(r.ID)
 	fr.blocked.name = "sentinel_blocked" + labels
 	fr.shadow.name = "sentinel_shadow_blocked" + labels
 }

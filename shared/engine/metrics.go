@@ -9,7 +9,7 @@ import (
 	"sentinel-envoy/shared/stat"
 )
 
-// metrics defines Envoy's metrics on first use. Labels are part of a metric's name, as ";label=value;", which the
+// metrics defines Envoy's metrics on first use. Labels are part of a metric's name, as ";label=value", which the
 // bootstrap's stats_tags turn into labels.
 //
 // Metrics cannot be removed, so the number of labelled names that a process ever defines is bounded, by a directory in
@@ -25,7 +25,7 @@ type metrics struct {
 	faults, retries, contended, corrupt counter
 }
 
-const otherLabels = ";resource=(other);"
+const otherLabels = ";resource=(other)"
 
 func newMetrics(h host.Host) *metrics {
 	return &metrics{
@@ -135,7 +135,7 @@ func (m *metrics) node(n *stat.Node, now int64) error {
 }
 
 // know keeps the labels of a resource, for whoever has only its hash.
-func (m *metrics) know(n *stat.Node) { m.resources[n.Hash] = ";resource=" + escape(n.Name) + ";" }
+func (m *metrics) know(n *stat.Node) { m.resources[n.Hash] = ";resource=" + escape(n.Name) }
 
 // forget drops what is kept for a node that is gone.
 func (m *metrics) forget(n *stat.Node) {

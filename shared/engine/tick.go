@@ -157,7 +157,7 @@ func (vm *VM) aggregate(now int64) {
 		}
 	}
 	for _, slot := range vm.agg.Expire(now) {
-		vm.gauge("sentinel_rules_hash;worker="+strconv.Itoa(int(slot))+";", 0, now)
+		vm.gauge("sentinel_rules_hash;worker="+strconv.Itoa(int(slot)), 0, now)
 	}
 	vm.agg.Publish(stat.PageHeader{Term: vm.role.Term, At: now}, vm.showRates, vm.putPage)
 	vm.gauge("sentinel_aggregator_term", vm.role.Term, now)
@@ -213,7 +213,7 @@ func (vm *VM) flush(now int64) {
 	}
 	vm.check(vm.metrics.process(vm.table.Counts(), vm.faults, now))
 	if lease, held := vm.member.Lease(); held {
-		vm.gauge("sentinel_rules_hash;worker="+strconv.Itoa(int(lease.Slot))+";", vm.RuleHash()&0xffffffff, now)
+		vm.gauge("sentinel_rules_hash;worker="+strconv.Itoa(int(lease.Slot)), vm.RuleHash()&0xffffffff, now)
 	}
 }
 

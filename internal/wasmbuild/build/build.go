@@ -30,7 +30,7 @@ type Options struct {
 
 	// Callbacks are the proxy_on_* exports to keep; nil means DefaultCallbacks.
 	Callbacks []string
-	// KeepAll keeps every export, the symbol names and the custom sections, for looking into a module or at its stack
+	// KeepAll keeps every callback, the symbol names and the custom sections, for looking into a module or at its stack
 	// traces.
 	KeepAll bool
 	// WasmOpt is the path of Binaryen's wasm-opt, to run with -O3; "" means do without.
@@ -140,12 +140,13 @@ func commit(ctx context.Context, dir string) string {
 	return strings.TrimSpace(string(out))
 }
 
-// trim takes out of a module what no host needs.
+// trim takes out of a module what no host needs, and what would make a host take it for one of an older ABI.
 func trim(b []byte, o Options) (out []byte, dropped []string, err error) {
-	if o.KeepAll {
-		return b, nil, nil
-	}
 	m, err := module.Parse(b)
+	if err != nil {
+		return nil, nil, err
+	}
+	newer, err := speaksNewerABI(m)
 	if err != nil {
 		return nil, nil, err
 	}
@@ -153,10 +154,19 @@ func trim(b []byte, o Options) (out []byte, dropped []string, err error) {
 	if callbacks == nil {
 		callbacks = DefaultCallbacks
 	}
-	if dropped, err = m.KeepExports(keepExport(callbacks)); err != nil {
+	wanted := keepCallback(callbacks)
+	dropped, err = m.KeepExports(func(e module.Export) bool {
+		if e.Name == sdkABI {
+			return !newer
+		}
+		return o.KeepAll || wanted(e)
+	})
+	if err != nil {
 		return nil, nil, err
 	}
-	m.DropCustom()
+	if !o.KeepAll {
+		m.DropCustom()
+	}
 	return m.Bytes(), dropped, nil
 }
 

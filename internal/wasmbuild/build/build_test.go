@@ -113,7 +113,10 @@ func TestCheck(t *testing.T) {
 			t.Errorf("import %s: error %v, want one that names it", bad, err)
 		}
 	}
-	_, exports := sound()
+	imports, exports := sound()
+	if err := check(binary(append(imports, "env.proxy_get_log_level"), append(exports, newerABI))); err != nil {
+		t.Errorf("proxy_get_log_level with ABI 0.2.1: %v", err)
+	}
 	for i, name := range exports {
 		imports, exports := sound()
 		if check(binary(imports, slices.Delete(exports, i, i+1))) == nil {
@@ -144,6 +147,16 @@ func TestTrim(t *testing.T) {
 		}
 		if err := check(b); err != nil {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestTrimLeavesOneABI(t *testing.T) {
+	whole := binary(nil, []string{"_initialize", allocate, sdkABI, newerABI})
+	for _, keepAll := range []bool{false, true} {
+		_, dropped, err := trim(whole, Options{KeepAll: keepAll})
+		if want := []string{sdkABI}; err != nil || !slices.Equal(dropped, want) {
+			t.Errorf("keep all %v: dropped %v, %v, want %v", keepAll, dropped, err, want)
 		}
 	}
 }

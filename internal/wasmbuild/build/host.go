@@ -33,6 +33,9 @@ var proxyFunctions = strings.Fields(`
 	remove_header_map_value replace_header_map_value resolve_shared_queue send_local_response set_buffer_bytes
 	set_effective_context set_header_map_pairs set_property set_shared_data set_tick_period_milliseconds`)
 
+// newerFunction is what the host registers besides for a module that speaks newerABI, and for no other.
+const newerFunction = "get_log_level"
+
 // DefaultCallbacks are the host's calls that the plugin answers. The host calls an export only where a module has it
 // (src/context.cc looks before every call, and goes on as if the filter had said "continue"), and each call costs, so
 // the SDK's other exports are dropped: bodies, trailers, responses, HTTP call responses, queues, upstream closes.
@@ -50,8 +53,8 @@ const (
 	allocate       = "proxy_on_memory_allocate" // not a callback: without it, or malloc, the host refuses the module
 )
 
-// provides reports whether OldestEnvoy has the function that a module imports.
-func provides(i module.Import) bool {
+// provides reports whether OldestEnvoy has the function that a module imports, which speaks newerABI or the SDK's.
+func provides(i module.Import, newer bool) bool {
 	if i.Kind != module.Func {
 		return false
 	}
@@ -60,7 +63,7 @@ func provides(i module.Import) bool {
 		return slices.Contains(wasiFunctions, i.Name)
 	case proxyModule:
 		name, found := strings.CutPrefix(i.Name, "proxy_")
-		return found && slices.Contains(proxyFunctions, name)
+		return found && (slices.Contains(proxyFunctions, name) || newer && name == newerFunction)
 	}
 	return false
 }
@@ -71,9 +74,13 @@ func checkImports(m *module.Module) error {
 	if err != nil {
 		return err
 	}
+	newer, err := speaksNewerABI(m)
+	if err != nil {
+		return err
+	}
 	var missing []string
 	for _, i := range imports {
-		if !provides(i) {
+		if !provides(i, newer) {
 			missing = append(missing, i.Module+"."+i.Name)
 		}
 	}
@@ -108,8 +115,20 @@ func checkExports(m *module.Module) error {
 	return nil
 }
 
-// keepExport tells for an export whether it stays where only the given callbacks are wanted.
-func keepExport(callbacks []string) func(module.Export) bool {
+// The SDK says that a module speaks ABI 0.2.0. One that also says 0.2.1, which has proxy_get_log_level besides, must say
+// only that: the host goes by what it finds first.
+const (
+	sdkABI   = abiPrefix + "0_2_0"
+	newerABI = abiPrefix + "0_2_1"
+)
+
+func speaksNewerABI(m *module.Module) (bool, error) {
+	exports, err := m.Exports()
+	return slices.ContainsFunc(exports, func(e module.Export) bool { return e.Name == newerABI }), err
+}
+
+// keepCallback tells for an export whether it stays where only the given callbacks are wanted.
+func keepCallback(callbacks []string) func(module.Export) bool {
 	return func(e module.Export) bool {
 		return !strings.HasPrefix(e.Name, callbackPrefix) || e.Name == allocate || slices.Contains(callbacks, e.Name)
 	}

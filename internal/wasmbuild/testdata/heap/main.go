@@ -25,10 +25,9 @@ const (
 )
 
 var (
-	kept    [][]byte
-	ticks   int
-	garbage []byte
-	stat    = statbase.NewBucketLeapArray(2, 1000)
+	kept  [][]byte
+	ticks int
+	stat  = statbase.NewBucketLeapArray(2, 1000)
 )
 
 func main() {}
@@ -64,7 +63,7 @@ func (p *plugin) OnPluginStart(int) types.OnPluginStartStatus {
 // OnTick makes some garbage, so that the collector runs without requests, too.
 func (*plugin) OnTick() {
 	ticks++
-	garbage = make([]byte, 256<<10)
+	runtime.KeepAlive(make([]byte, 256<<10))
 }
 
 // NewHttpContext returns nil for the network filter: the SDK then asks for a TCP context.

@@ -1,0 +1,155 @@
+package e2e
+
+import (
+	"context"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/wasmbuild/build"
+)
+
+const (
+	root = "../.."
+	// soon is how long things may take that take milliseconds on an idle machine.
+	soon = 20 * time.Second
+	// workers is the usual --concurrency.
+	workers = 4
+	// forever is the longest interval that a rule can have, in milliseconds: what it admits, it admits once in a test.
+	forever = 3600_000
+)
+
+// scratch is a directory that all tests share.
+var scratch string
+
+func TestMain(m *testing.M) {
+	os.Exit(func() int {
+		var err error
+		if scratch, err = os.MkdirTemp("", "sentinel-e2e"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(scratch)
+		return m.Run()
+	}())
+}
+
+// release is dist/sentinel.wasm; an error where it is not what the sources make.
+var release = sync.OnceValues(func() (string, error) {
+	path, err := filepath.Abs(filepath.Join(root, "dist/sentinel.wasm"))
+	if err != nil {
+		return "", err
+	}
+	made, err := os.Stat(path)
+	if err != nil {
+		return "", fmt.Errorf("run make wasm: %w", err)
+	}
+	for _, dir := range []string{"plugins", "shared", "internal/wasmbuild", "go.mod", "go.sum"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
+			if err != nil || d.IsDir() || strings.HasSuffix(path, "_test.go") {
+				return err
+			}
+			if info, err := d.Info(); err != nil || info.ModTime().After(made.ModTime()) {
+				return fmt.Errorf("run make wasm: dist/sentinel.wasm is older than %s", path)
+			}
+			return nil
+		})
+		if err != nil {
+			return "", err
+		}
+	}
+	return path, nil
+})
+
+// faulty is a build that does what a request's header x-sentinel-fault says: "panic" or "trap".
+var faulty = sync.OnceValues(func() (string, error) {
+	path := filepath.Join(scratch, "faulty.wasm")
+	_, err := build.Build(context.Background(), build.Options{
+		Dir: root, Package: "./plugins", Tags: "faultinjection", Out: path,
+	})
+	return path, err
+})
+
+// wasm is the file that one of the two above gives.
+func wasm(t testing.TB, file func() (string, error)) string {
+	t.Helper()
+	path, err := file()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// start runs an Envoy until the test's end, with 4 workers where cfg does not say how many.
+func start(t *testing.T, cfg envoytest.Config) *envoytest.Envoy {
+	t.Helper()
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = workers
+	}
+	return envoytest.Start(t, cfg)
+}
+
+// httpFilter and tcpFilter are the filters of dist/sentinel.wasm with a plugin configuration.
+func httpFilter(t testing.TB, config string) []envoytest.Wasm {
+	t.Helper()
+	return []envoytest.Wasm{{File: wasm(t, release), RootID: "sentinel_http", Config: config}}
+}
+
+func tcpFilter(t testing.TB, config string) []envoytest.Wasm {
+	t.Helper()
+	return []envoytest.Wasm{{File: wasm(t, release), RootID: "sentinel_tcp", Config: config}}
+}
+
+// flowRule is a rule that admits so many in all.
+func flowRule(id, resource string, threshold int) string {
+	return fmt.Sprintf(`{"id": %q, "resource": %q, "threshold": %d, "statIntervalInMs": %d}`, id, resource, threshold, forever)
+}
+
+// flowRules is the member of a configuration that has these rules.
+func flowRules(rules ...string) string { return `"flowRules": [` + strings.Join(rules, ", ") + `]` }
+
+// metric adds up the samples of one of our metrics that have these labels, names and values in turn; 0 if there is none.
+func metric(e *envoytest.Envoy, name string, labels ...string) float64 {
+	var sum float64
+	for _, s := range samples(e, name, labels...) {
+		sum += s.Value
+	}
+	return sum
+}
+
+// samples are those of one of our metrics that have these labels, names and values in turn.
+func samples(e *envoytest.Envoy, name string, labels ...string) (found []envoytest.Sample) {
+	for _, s := range e.Prometheus() {
+		if s.Name == name && hasLabels(s, labels) {
+			found = append(found, s)
+		}
+	}
+	return found
+}
+
+func hasLabels(s envoytest.Sample, labels []string) bool {
+	for i := 0; i+1 < len(labels); i += 2 {
+		if v, ok := s.Labels[labels[i]]; !ok || v != labels[i+1] {
+			return false
+		}
+	}
+	return true
+}
+
+// waitMetric waits until the sum of a metric is want.
+func waitMetric(t *testing.T, e *envoytest.Envoy, want float64, name string, labels ...string) {
+	t.Helper()
+	got, deadline := metric(e, name, labels...), time.Now().Add(soon)
+	for ; got != want; got = metric(e, name, labels...) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s%v is %v after %v, want %v", name, labels, got, soon, want)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
