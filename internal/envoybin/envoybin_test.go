@@ -189,10 +189,13 @@ func TestEnvoyPathWins(t *testing.T) {
 
 	t.Setenv(envPath, mine)
 	t.Setenv("PATH", "") // so that nothing can be downloaded
-	path, err := Find(t.Context(), Options{Version: "1.39.3", CacheDir: t.TempDir()})
+	path, err := Find(t.Context(), Options{CacheDir: t.TempDir()})
 	check(t, err)
 	if path != mine {
 		t.Errorf("path %s, want %s", path, mine)
+	}
+	if path, err := Find(t.Context(), Options{Version: "1.39.3", CacheDir: t.TempDir()}); err == nil {
+		t.Errorf("asked for a release, got %s", path)
 	}
 	for bad, want := range map[string]string{
 		plain:                         "not executable",

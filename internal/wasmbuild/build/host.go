@@ -44,7 +44,6 @@ var DefaultCallbacks = []string{
 	"proxy_on_context_create", "proxy_on_done", "proxy_on_log", "proxy_on_delete",
 	"proxy_on_request_headers",
 	"proxy_on_new_connection", "proxy_on_downstream_data", "proxy_on_upstream_data",
-	"proxy_on_downstream_connection_close",
 }
 
 const (
