@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 )
 
 func TestClientSendsPathsInTurnAndCountsStatuses(t *testing.T) {
@@ -98,6 +99,19 @@ func TestCPURowsCompareWithinARound(t *testing.T) {
 	}
 	if got := rows[2]; got.PerRequest != (summary{12, 12, 36, 3}) || got.OfEmpty != (summary{1.2, 1.2, 1.2, 3}) {
 		t.Errorf("sentinel: %+v", got)
+	}
+}
+
+func TestCalmerHalfKeepsWholePasses(t *testing.T) {
+	const unit = turnRequests * time.Microsecond // 1 µs per request
+	got := calmerHalf([][]time.Duration{
+		{50 * unit, 50 * unit}, // noise
+		{10 * unit, 20 * unit},
+		{10 * unit, 30 * unit}, // a dear moment of the second, in a calm pass
+		{10 * unit, 90 * unit},
+	})
+	if fmt.Sprint(got) != "[10 25]" {
+		t.Errorf("got %v µs per request, want 10 and 25", got)
 	}
 }
 

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"log"
@@ -15,6 +16,8 @@ const (
 	warmUp = 10000
 	// turnRequests is how many requests a filter gets before it is the next one's turn.
 	turnRequests = 256
+	// settle is what Envoy gets to end the last streams of a turn: it does so after their answers.
+	settle = time.Millisecond
 	// controlRequests go to a listener with a threshold of controlThreshold.
 	controlRequests = 100
 	// startTimeout bounds one Envoy start; a Wasm module of 20 MB compiles for half a minute on a slow machine.
@@ -78,28 +81,45 @@ func sampleCPU(ctx context.Context, envoy *envoytest.Process, variants []variant
 }
 
 // sampleRound gives the CPU time in µs per request of process pid, by client. Each makes n requests, a short turn at a
-// time, so that whatever else slows the machine meets all of them.
+// time, so that whatever else slows the machine meets all of them; the calmer half of the passes counts.
 func sampleRound(ctx context.Context, pid int, clients []*client, n int) ([]float64, error) {
-	used := make([]time.Duration, len(clients))
-	turns := (n + turnRequests - 1) / turnRequests
-	for turn := range turns {
+	passes := make([][]time.Duration, (n+turnRequests-1)/turnRequests)
+	for pass := range passes {
+		passes[pass] = make([]time.Duration, len(clients))
 		for place := range clients {
-			i := (turn + place) % len(clients)
-			if turn%2 == 1 { // so that no filter always follows the same neighbour's load
+			i := (pass + place) % len(clients)
+			if pass%2 == 1 { // so that no filter always follows the same neighbour's load
 				i = len(clients) - 1 - i
 			}
-			spent, err := cpuOfRequests(ctx, pid, clients[i], turnRequests)
-			if err != nil {
+			var err error
+			if passes[pass][i], err = cpuOfRequests(ctx, pid, clients[i], turnRequests); err != nil {
 				return nil, err
 			}
-			used[i] += spent
 		}
 	}
-	perRequest := make([]float64, len(clients))
-	for i, spent := range used {
-		perRequest[i] = spent.Seconds() * 1e6 / float64(turns*turnRequests)
+	return calmerHalf(passes), nil
+}
+
+// calmerHalf gives the mean CPU time in µs per request, by client, over that half of the passes which took the least in
+// all. A pass is kept or dropped whole: each client's dear moments, such as its garbage collections, stay in the mean.
+func calmerHalf(passes [][]time.Duration) []float64 {
+	total := func(pass []time.Duration) (sum time.Duration) {
+		for _, used := range pass {
+			sum += used
+		}
+		return sum
 	}
-	return perRequest, nil
+	sorted := slices.SortedFunc(slices.Values(passes), func(a, b []time.Duration) int {
+		return cmp.Compare(total(a), total(b))
+	})
+	calm := sorted[:(len(sorted)+1)/2]
+	perRequest := make([]float64, len(calm[0]))
+	for _, pass := range calm {
+		for i, used := range pass {
+			perRequest[i] += used.Seconds() * 1e6 / float64(len(calm)*turnRequests)
+		}
+	}
+	return perRequest
 }
 
 // prepare opens the connections to a variant's listener, warms it up, and checks that a filter with rules does limit.
@@ -148,6 +168,7 @@ func cpuOfRequests(ctx context.Context, pid int, c *client, n int) (time.Duratio
 	if err := c.sendOK(ctx, n); err != nil {
 		return 0, err
 	}
+	time.Sleep(settle)
 	after, err := cpuTime(pid)
 	return after - before, err
 }

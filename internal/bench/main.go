@@ -58,7 +58,7 @@ func main() {
 	flag.StringVar(&o.envoy, "envoy", "", "Envoy `binary`; empty: $ENVOY_PATH, then the pinned one")
 	flag.StringVar(&o.sentinel, "sentinel", "dist/sentinel.wasm", "the Sentinel binary to measure")
 	flag.IntVar(&o.rounds, "rounds", 9, "how often each filter is measured for CPU; at least 3")
-	flag.IntVar(&o.requests, "requests", 4000, "requests per filter and round, in short turns")
+	flag.IntVar(&o.requests, "requests", 8192, "requests per filter and round, in short turns of which the calmer half counts")
 	flag.IntVar(&o.connections, "connections", 16, "keep-alive connections per filter")
 	flag.IntVar(&o.workers, "workers", 1, "Envoy's worker threads while CPU is measured")
 	flag.IntVar(&o.starts, "starts", 3, "Envoy starts per filter and number of workers, for start time and memory (sentinel-golang: one); 0: none")

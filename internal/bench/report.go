@@ -98,7 +98,7 @@ func (r report) writeJSON(w io.Writer) error {
 func (r report) writeMarkdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Envoy's CPU time per request above a listener without a filter, %d worker(s): median of %d interleaved\n"+
-		"rounds of %d requests each (least … most).\n\n| filter | µs of CPU per request | of the empty filter's |\n|---|---|---|\n",
+		"rounds of %d requests each, of which the calmer half counts (least … most).\n\n| filter | µs of CPU per request | of the empty filter's |\n|---|---|---|\n",
 		r.Workers, r.Rounds, r.Requests)
 	for i, row := range r.CPU {
 		name := row.Name

@@ -19,7 +19,7 @@ type stream struct {
 func (s *stream) OnHttpRequestHeaders(int, bool) (action types.Action) {
 	defer func() {
 		if r := recover(); r != nil {
-			action = s.refuse(s.filter.Blocked(fmt.Errorf("panic: %v", r)), 0)
+			action = s.refuse(s.filter.Unavailable(fmt.Errorf("panic: %v", r)), 0)
 		}
 	}()
 	testFault()

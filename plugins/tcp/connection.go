@@ -34,7 +34,7 @@ type connection struct {
 func (c *connection) OnNewConnection() (action types.Action) {
 	defer func() {
 		if r := recover(); r != nil {
-			action = c.refuse(c.filter.Blocked(fmt.Errorf("panic: %v", r)), 0)
+			action = c.refuse(c.filter.Unavailable(fmt.Errorf("panic: %v", r)), 0)
 		}
 	}()
 	name := c.filter.resolver.Resolve(peer{})

@@ -5,7 +5,6 @@ import (
 	"strings"
 
 	"sentinel-envoy/shared/config"
-	"sentinel-envoy/shared/flow"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
@@ -15,27 +14,19 @@ type Filter struct {
 	vm        *VM
 	name      string
 	cfg       *config.Config
-	rules     []*flowRule
+	rules     []checker
 	resources map[string]*resource
 	hash      uint64
 	draining  bool
 	streams   int
 }
 
-// resource is what a filter knows of a resource: its rules and its counts.
+// resource is what a filter knows of a resource: its rules, in the order in which they are asked, and its counts.
 type resource struct {
-	name string
-	node *stat.Node
-	flow []*flowRule
+	name  string
+	node  *stat.Node
+	rules []checker
 }
-
-type flowRule struct {
-	*rule.Flow
-	budget          *budget
-	blocked, shadow counter
-}
-
-func windowOf(r *rule.Flow) flow.Window { return flow.WindowOf(r.StatIntervalInMs) }
 
 // NewFilter returns a filter by its root_id, with its own configuration and the VM's, which may be nil. Where both have a
 // rule with the same id, its own holds.
@@ -60,13 +51,10 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 }
 
 func (f *Filter) add(r *rule.Flow) {
-	fr := &flowRule{Flow: r, budget: f.vm.acquire(r, f.cfg.Mode)}
+	fr := f.vm.newFlowRule(r, f.cfg.Mode)
 	res := f.resource(r.Resource)
-	res.flow = append(res.flow, fr)
+	res.rules = append(res.rules, fr)
 	f.rules = append(f.rules, fr)
-	labels := ";resource=" + escape(r.Resource) + ";rule=" + escape(r.ID)
-	fr.blocked.name = "sentinel_blocked" + labels
-	fr.shadow.name = "sentinel_shadow_blocked" + labels
 }
 
 // resource returns the named resource, which this filter's configuration must name.
@@ -114,7 +102,7 @@ func (f *Filter) retire() {
 	}
 	f.vm.flush(f.vm.lastTick) // what was counted must not be lost with the counters
 	for _, r := range f.rules {
-		f.vm.release(r.budget)
+		r.release()
 	}
 	for _, res := range f.resources {
 		if f.vm.nodes.Release(res.node) {

@@ -129,7 +129,7 @@ func (vm *VM) sendReport(now int64) {
 		return
 	}
 	if now-vm.reported >= stat.ReportEvery {
-		vm.nodes.ReportInFlight()
+		vm.nodes.ReportRecent(now)
 		vm.reported = now
 	}
 	message, any := vm.nodes.Report(vm.report[:0], stat.Origin{Slot: lease.Slot, Epoch: lease.Epoch})
@@ -207,8 +207,9 @@ func (vm *VM) flush(now int64) {
 	vm.nodes.All(func(n *stat.Node) { vm.check(vm.metrics.node(n, now)) })
 	for _, f := range vm.filters {
 		for _, r := range f.rules {
-			vm.check(vm.metrics.tell(&r.blocked, now))
-			vm.check(vm.metrics.tell(&r.shadow, now))
+			c := r.counters()
+			vm.check(vm.metrics.tell(&c.blocked, now))
+			vm.check(vm.metrics.tell(&c.shadow, now))
 		}
 	}
 	vm.check(vm.metrics.process(vm.table.Counts(), vm.faults, now))

@@ -5,11 +5,9 @@ package engine
 import (
 	"strconv"
 
-	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/ledger"
 	"sentinel-envoy/shared/member"
-	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
 
@@ -32,7 +30,6 @@ type VM struct {
 
 	// holding are the budgets that may have reserved permits to return.
 	holding []*budget
-	taken   []permit
 
 	ticks     uint64
 	lastTick  int64
@@ -48,22 +45,6 @@ type VM struct {
 	agg       *stat.Aggregator
 	pages     [stat.Pages]page
 	faults    uint64
-}
-
-// budget is a rule's budget in this worker, shared by all filters that have a rule with its id.
-type budget struct {
-	*ledger.Budget
-	id      ledger.ID
-	name    string
-	refs    int
-	holding bool
-	audit   audit
-}
-
-// permit is what a request has taken from a budget.
-type permit struct {
-	budget  *budget
-	verdict ledger.Verdict
 }
 
 // New returns a VM on a host. about says what is running, for the log: a version and a commit.
@@ -86,34 +67,6 @@ func (vm *VM) Fault(what string, err error) {
 	vm.faults++
 	if vm.faults&(vm.faults-1) == 0 { // the 1st, 2nd, 4th, 8th …: a fault a request must not fill the log
 		vm.host.Log(host.Error, "fault "+strconv.FormatUint(vm.faults, 10)+": "+what+": "+err.Error())
-	}
-}
-
-// acquire returns the budget of a flow rule. Rules with one id have one budget; shadow decisions, and windows of another
-// length, have their own.
-func (vm *VM) acquire(r *rule.Flow, mode config.Mode) *budget {
-	w := windowOf(r)
-	id := ledger.IDOf("flow", r.ID, strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets), mode.String())
-	b := vm.budgets[id]
-	if b == nil {
-		b = &budget{Budget: ledger.NewBudget(vm.table, id, w, vm.host.Now), id: id, name: r.ID}
-		vm.budgets[id] = b
-	}
-	b.refs++
-	return b
-}
-
-func (vm *VM) release(b *budget) {
-	if b.refs--; b.refs == 0 {
-		delete(vm.budgets, b.id)
-	}
-}
-
-// hold remembers to return what a budget has reserved.
-func (vm *VM) hold(b *budget) {
-	if !b.holding && b.Holding() {
-		b.holding = true
-		vm.holding = append(vm.holding, b)
 	}
 }
 

@@ -125,10 +125,10 @@ func (b *Budget) appetite(now int64) int64 {
 	return min(max(1, spent*hold/max(elapsed, 1)), 4*max(b.size, 1))
 }
 
-// GiveBack returns a permit that Take granted with verdict v and that was not used after all.
-func (b *Budget) GiveBack(v Verdict, now int64) error {
+// GiveBack returns a permit that Take granted at the time at, its verdict's, and that was not used after all.
+func (b *Budget) GiveBack(at, now int64) error {
 	b.refusedIn = -1
-	bucket := b.window.Bucket(v.At)
+	bucket := b.window.Bucket(at)
 	if bucket == b.bucket && b.window.Bucket(now) == bucket {
 		b.left++
 		return nil

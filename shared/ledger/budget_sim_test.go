@@ -193,7 +193,7 @@ func trySeeds(t *testing.T, check func(t *testing.T, seed uint64)) {
 	}
 }
 
-func TestNeverOverInAnyWindow(t *testing.T) {
+func TestGuarantee1NeverOverInAnyWindow(t *testing.T) {
 	trySeeds(t, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		s := draw(r)
@@ -208,7 +208,7 @@ func TestNeverOverInAnyWindow(t *testing.T) {
 	})
 }
 
-func TestHardlyUnderWithTwiceTheDemand(t *testing.T) {
+func TestGuarantee2HardlyUnderWithTwiceTheDemand(t *testing.T) {
 	trySeeds(t, func(t *testing.T, seed uint64) {
 		s := draw(rand.New(rand.NewPCG(seed, 2)))
 		if s.threshold < 1 || float64(s.intervalMs) > 2000 {

@@ -51,7 +51,7 @@ func NewDirectory(data host.SharedData, prefix string, reuse bool) *Directory {
 // Slot returns the number of id's slot, below Slots, and takes one if it has none. now is the monotonic time in
 // nanoseconds. It fails with ErrFull, ErrContended, or the host's error.
 func (d *Directory) Slot(id ID, now int64) (int, error) {
-	page := int(binary.LittleEndian.Uint16(id[:])) % pages
+	page := id.page()
 	key := d.prefix + strconv.Itoa(page)
 	seconds := uint32(now / 1e9)
 	for range maxTries {

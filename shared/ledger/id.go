@@ -25,3 +25,10 @@ func IDOf(parts ...string) ID {
 	h.Sum(id[:0])
 	return id
 }
+
+// page is the page of a directory that has the id. It mixes all of the hash: the high bytes of FNV hardly depend on the
+// end of what was hashed, which is where ids differ.
+func (id ID) page() int {
+	h := binary.BigEndian.Uint64(id[:8]) ^ binary.BigEndian.Uint64(id[8:])
+	return int(h * 0x9e3779b97f4a7c15 >> 32 % pages)
+}

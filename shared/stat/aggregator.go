@@ -4,8 +4,8 @@ import "slices"
 
 const (
 	// WorkerTTL is how long after its last report a worker's entries in flight are counted, in nanoseconds. A worker that
-	// has any reports at least every ReportEvery.
-	WorkerTTL = 2e9
+	// has any reports at least every ReportEvery. What a report and the snapshot wait for ticks makes it two seconds.
+	WorkerTTL = 1900e6
 	// ReportEvery is the longest time between two reports of a worker that has entries in flight, in nanoseconds.
 	ReportEvery = 500e6
 	// maxWindows bounds what messages can make an aggregator keep; it is more than a configuration can name.
@@ -101,27 +101,50 @@ func (a *Aggregator) forget(w *worker) {
 func (a *Aggregator) merge(w *worker, hash uint64, inFlight int64, current, previous *Bucket, now int64) {
 	p := w.parts[hash]
 	if p == nil {
-		win := a.windows[hash]
+		win := a.window(hash, now)
 		if win == nil {
-			if len(a.windows) >= maxWindows {
-				a.Dropped++
-				return
-			}
-			win = newWindow(hash, BucketOf(now))
-			a.windows[hash] = win
-			a.byPage[PageOf(hash)] = append(a.byPage[PageOf(hash)], win)
+			return
 		}
 		p = &part{window: win, current: Bucket{MinRT: NoRT}, previous: Bucket{MinRT: NoRT}}
 		w.parts[hash] = p
 	}
-	if current.Number < p.current.Number || current.Number > BucketOf(now)+1 {
-		return // older than what is known, or from no clock of this process
+	if current.Number > BucketOf(now)+1 || previous.Number > current.Number {
+		return // from no clock of this process
+	}
+	if current.Number < p.current.Number || current.Number == p.current.Number && current.events() < p.current.events() {
+		return // older than what is known
 	}
 	p.window.inFlight += inFlight - p.inFlight
 	p.inFlight = inFlight
 	p.window.add(previous, p.known(previous.Number))
 	p.window.add(current, p.known(current.Number))
 	p.current, p.previous = *current, *previous
+}
+
+// window returns the window of a resource, or nil where there are too many.
+func (a *Aggregator) window(hash uint64, now int64) *window {
+	win := a.windows[hash]
+	if win != nil {
+		return win
+	}
+	if len(a.windows) >= maxWindows {
+		a.Dropped++
+		return nil
+	}
+	win = newWindow(hash, BucketOf(now))
+	a.windows[hash] = win
+	a.byPage[PageOf(hash)] = append(a.byPage[PageOf(hash)], win)
+	return win
+}
+
+// Adopt takes over a page that an earlier aggregator has published: what no worker reports any more must be published
+// once more, as nothing. A page that cannot be read is passed over.
+func (a *Aggregator) Adopt(page []byte, now int64) {
+	_, _ = DecodePage(page, func(hash uint64, _ Rates) {
+		if win := a.window(hash, now); win != nil {
+			win.published = true
+		}
+	})
 }
 
 var nothing = Bucket{MinRT: NoRT}

@@ -32,6 +32,9 @@ type Bucket struct {
 	MaxInFlight uint32
 }
 
+// events grows with everything that is counted.
+func (b *Bucket) events() uint64 { return b.Pass + b.Block + b.Complete }
+
 // NoRT is the MinRT of a bucket in which nothing completed.
 const NoRT = math.MaxUint32
 
@@ -144,9 +147,15 @@ func (ns *Nodes) All(f func(*Node)) {
 	}
 }
 
-// ReportInFlight marks the nodes with entries in flight: an aggregator must hear of those again and again, or it takes
-// this worker for dead.
-func (ns *Nodes) ReportInFlight() { ns.mark(func(n *Node) bool { return n.InFlight > 0 }) }
+// recentBuckets is for how long what has happened is reported again and again.
+const recentBuckets = 4
+
+// ReportRecent marks the nodes with entries in flight, of which an aggregator must hear or it takes this worker for dead,
+// and those that were used in the last two seconds: a report can be lost with the aggregator that has read it.
+func (ns *Nodes) ReportRecent(now int64) {
+	oldest := BucketOf(now) - recentBuckets
+	ns.mark(func(n *Node) bool { return n.InFlight > 0 || n.current.Number > oldest })
+}
 
 // ReportAll marks every node that was ever used, for an aggregator that has not heard of it.
 func (ns *Nodes) ReportAll() { ns.mark(func(n *Node) bool { return n.current.Number > 0 }) }

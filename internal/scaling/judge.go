@@ -1,0 +1,115 @@
+package main
+
+import (
+	"fmt"
+	"slices"
+)
+
+const (
+	// enough is the part of the threshold that must be admitted where the demand is there.
+	enough = 0.99
+	// minWindows is over how many windows that is said at least.
+	minWindows = 10
+)
+
+// seen is what a cell's clients and Envoy's metrics say, to be held against the audit.
+type seen struct {
+	sent, passed, failed int     // by the clients
+	elapsed              float64 // seconds
+	metric               int     // sentinel_passed
+	faults               int     // sentinel_faults
+	retries              int     // sentinel_cas_retries; of all cells that ran at the same time
+}
+
+// verdict says whether a cell holds.
+type verdict string
+
+const (
+	exact     verdict = "exact"
+	over      verdict = "OVER"
+	under     verdict = "UNDER"
+	mismatch  verdict = "COUNTS DIFFER"
+	faulty    verdict = "FAULTS"
+	tooSlow   verdict = "demand below 2×" // says nothing about under
+	neverOver         = "never over"
+)
+
+// result is a row of the table.
+type result struct {
+	cell
+	seen
+	offered float64 // requests a second
+	windows []int   // admitted in each window within the run, ascending
+	over    int     // the most that a window admitted above the threshold
+	share   float64 // admitted of the threshold, in the windows whose demand was there
+	judged  int     // how many those are
+	workers []float64
+	verdict verdict
+	detail  string // of a verdict that is a failure
+}
+
+// judge holds a cell's audit against its threshold. A window is two adjacent buckets, so every bucket is in two of them.
+func judge(c cell, a *audit, s seen) result {
+	r := result{cell: c, seen: s, workers: a.workers()}
+	if s.elapsed > 0 {
+		r.offered = float64(s.sent) / s.elapsed
+	}
+	first, last, any := a.span()
+	if !any {
+		r.verdict, r.detail = mismatch, "nothing was decided"
+		return r
+	}
+	worst, sum := 0, 0
+	for b := first; b < last; b++ {
+		older, newer := a.buckets[b], a.buckets[b+1]
+		admitted := older.admitted + newer.admitted
+		if o := admitted - c.threshold; o > r.over {
+			r.over, worst = o, b
+		}
+		if b == first || b+1 == last {
+			continue // the load covers a part of the first and the last bucket only
+		}
+		r.windows = append(r.windows, admitted)
+		// Twice the threshold a second is once in half a second. It must be there in both halves: what a window can
+		// admit at its end is only what the one before has left.
+		if older.all() >= c.threshold && newer.all() >= c.threshold {
+			r.judged++
+			sum += admitted
+		}
+	}
+	slices.Sort(r.windows)
+	if r.judged > 0 {
+		r.share = float64(sum) / float64(r.judged*c.threshold)
+	}
+	r.conclude(a.total(), worst)
+	return r
+}
+
+// conclude sets the verdict. decided is the audit's total, worst the first bucket of the window that is most over.
+func (r *result) conclude(total decided, worst int) {
+	lost := total.admitted - r.passed
+	switch {
+	case r.over > 0:
+		r.verdict = over
+		r.detail = fmt.Sprintf("%d above %d in the buckets %d and %d", r.over, r.threshold, worst, worst+1)
+	case total.admitted != r.metric:
+		r.verdict = mismatch
+		r.detail = fmt.Sprintf("admitted %d by the audit, %d by sentinel_passed", total.admitted, r.metric)
+	case lost < 0 || lost > r.failed:
+		r.verdict = mismatch
+		r.detail = fmt.Sprintf("admitted %d by the audit, %d passed at the clients, which had %d failures",
+			total.admitted, r.passed, r.failed)
+	case r.faults > 0:
+		r.verdict, r.detail = faulty, fmt.Sprintf("%d faults", r.faults)
+	case r.judged < minWindows:
+		r.verdict = tooSlow
+	case r.share < enough:
+		r.verdict = under
+		r.detail = fmt.Sprintf("%.2f %% of %d over %d windows", 100*r.share, r.threshold, r.judged)
+	default:
+		r.verdict = exact
+	}
+}
+
+// broken is whether the result shows that a limit does not hold, or that this cannot be told.
+func (r *result) broken() bool { return r.verdict != exact && r.verdict != tooSlow }
