@@ -19,9 +19,40 @@ import (
 // inspectFor is how long the TLS inspector waits for a client that says nothing, as in envoy/envoy.yaml.
 const inspectFor = 50 * time.Millisecond
 
-// TestTCPConnectionEnds ends connections in every way there is: each is in flight while it is open and not after, and
-// only what the upstream did wrong counts as failed.
-func TestTCPConnectionEnds(t *testing.T) {
+// part is a test that shares its Envoy with others: the listeners it needs, and what it does with them.
+type part struct {
+	listeners []envoytest.Listener
+	see       func(*testing.T, *envoytest.Envoy)
+}
+
+// TestTCP has all parts on one Envoy: each start compiles the module anew, for seconds.
+func TestTCP(t *testing.T) {
+	parts := []struct {
+		name string
+		part
+	}{
+		{"Ends", tcpEnds(t)},
+		{"CloseAtOnce", tcpCloseAtOnce(t)},
+		{"BlockedBeforeTheUpstream", tcpBlocked(t)},
+		{"BlockMessage", tcpBlockMessage(t)},
+		{"Shadow", tcpShadow(t)},
+		{"OneBudgetWithHTTP", oneBudget(t)},
+		{"Resources", tcpResources(t)}, // the last: it updates the listeners
+	}
+	var listeners []envoytest.Listener
+	for _, p := range parts {
+		listeners = append(listeners, p.listeners...)
+	}
+	e := start(t, envoytest.Config{Dynamic: true, Listeners: listeners})
+	for _, p := range parts {
+		t.Run(p.name, func(t *testing.T) { p.see(t, e.For(t)) })
+	}
+	waitMetric(t, e, 0, "sentinel_faults")
+}
+
+// tcpEnds ends connections in every way there is: each is in flight while it is open and not after, and only what the
+// upstream did wrong counts as failed.
+func tcpEnds(t *testing.T) (p part) {
 	const refused = "refused"
 	upstreams := map[string]*envoytest.TCPService{}
 	cases := []struct {
@@ -35,257 +66,269 @@ func TestTCPConnectionEnds(t *testing.T) {
 		{"upstream-rst", func(c *net.TCPConn, u *envoytest.TCPService) { u.CloseConns(true); drain(c) }, 1},
 		{refused, func(c *net.TCPConn, _ *envoytest.TCPService) { drain(c) }, 1},
 	}
-	var listeners []envoytest.Listener
 	for _, c := range cases {
-		addr := closedAddr(t)
+		addr := nobody(t)
 		if c.name != refused {
 			upstreams[c.name] = envoytest.StartTCPService(t, "hello\n")
 			addr = upstreams[c.name].Addr()
 		}
-		listeners = append(listeners, envoytest.TCP{
+		p.listeners = append(p.listeners, envoytest.TCP{
 			Name: c.name, Upstream: addr, Wasm: tcpFilter(t, `{"resource_name": "`+c.name+`"}`),
 		})
 	}
-	e := start(t, envoytest.Config{Listeners: listeners})
-	for _, c := range cases {
-		t.Run(c.name, func(t *testing.T) {
-			e := e.For(t)
-			conn := e.Dial(c.name)
-			if c.name != refused {
-				expect(t, conn, "hello\n")
-				waitMetric(t, e, 1, "sentinel_in_flight", "resource", c.name)
-			}
-			c.end(conn, upstreams[c.name])
-			waitMetric(t, e, 1, "sentinel_completed", "resource", c.name)
-			waitMetric(t, e, 0, "sentinel_in_flight", "resource", c.name)
-			waitMetric(t, e, 1, "sentinel_passed", "resource", c.name)
-			waitMetric(t, e, c.failed, "sentinel_failed", "resource", c.name)
-		})
+	p.see = func(t *testing.T, e *envoytest.Envoy) {
+		for _, c := range cases {
+			t.Run(c.name, func(t *testing.T) {
+				e := e.For(t)
+				conn := e.Dial(c.name)
+				if c.name != refused {
+					expect(t, conn, "hello\n")
+					waitMetric(t, e, 1, "sentinel_in_flight", "resource", c.name)
+				}
+				c.end(conn, upstreams[c.name])
+				waitMetric(t, e, 1, "sentinel_completed", "resource", c.name)
+				waitMetric(t, e, 0, "sentinel_in_flight", "resource", c.name)
+				waitMetric(t, e, 1, "sentinel_passed", "resource", c.name)
+				waitMetric(t, e, c.failed, "sentinel_failed", "resource", c.name)
+			})
+		}
 	}
-	waitMetric(t, e, 0, "sentinel_faults")
+	return p
 }
 
-// TestTCPConnectionsThatCloseAtOnce opens and drops connections without a word: none stays in flight.
-func TestTCPConnectionsThatCloseAtOnce(t *testing.T) {
+// tcpCloseAtOnce opens and drops connections without a word: none stays in flight.
+func tcpCloseAtOnce(t *testing.T) part {
 	const connections = 200
 	up := envoytest.StartTCPService(t, "hello\n")
-	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{
-		envoytest.TCP{Upstream: up.Addr(), Wasm: tcpFilter(t, `{"resource_name": "db"}`)},
-	}})
-	for i := range connections {
-		if c := e.Dial("tcp"); i%2 == 0 {
-			reset(c)
-		} else {
-			c.Close()
-		}
+	return part{
+		listeners: []envoytest.Listener{envoytest.TCP{
+			Name: "hasty", Upstream: up.Addr(), Wasm: tcpFilter(t, `{"resource_name": "hasty"}`),
+		}},
+		see: func(t *testing.T, e *envoytest.Envoy) {
+			for i := range connections {
+				if c := e.Dial("hasty"); i%2 == 0 {
+					reset(c)
+				} else {
+					c.Close()
+				}
+			}
+			prefix := "listener." + strings.ReplaceAll(e.Addr("hasty"), ":", "_") + "."
+			envoytest.Eventually(t, soon, "all connections have come and gone", func() bool {
+				stats := e.Stats()
+				return stats[prefix+"downstream_cx_total"] == connections && stats[prefix+"downstream_cx_active"] == 0
+			})
+			// One that Envoy accepts already reset may end before it has met a filter: so not all must have passed.
+			envoytest.Eventually(t, soon, "what passed is completed", func() bool {
+				passed := metric(e, "sentinel_passed", "resource", "hasty")
+				return passed > 0 && passed == metric(e, "sentinel_completed", "resource", "hasty")
+			})
+			waitMetric(t, e, 0, "sentinel_in_flight", "resource", "hasty")
+		},
 	}
-	// Envoy may see a reset before the filters have met the connection: then it was never in flight.
-	envoytest.Eventually(t, soon, "all connections have ended", func() bool {
-		stats := e.Stats()
-		return listenerStat(stats, "downstream_cx_total") == connections && listenerStat(stats, "downstream_cx_active") == 0
-	})
-	envoytest.Eventually(t, soon, "what passed is completed", func() bool {
-		passed := metric(e, "sentinel_passed", "resource", "db")
-		return passed > 0 && passed == metric(e, "sentinel_completed", "resource", "db")
-	})
-	waitMetric(t, e, 0, "sentinel_in_flight", "resource", "db")
-	waitMetric(t, e, 0, "sentinel_faults")
 }
 
-// TestTCPBlockedBeforeTheUpstream: a blocked connection is closed, whether its client speaks or not, and the upstream
-// never hears of it.
-func TestTCPBlockedBeforeTheUpstream(t *testing.T) {
+// tcpBlocked: a blocked connection is closed, whether its client speaks or not, and the upstream never hears of it.
+func tcpBlocked(t *testing.T) part {
 	up := envoytest.StartTCPService(t, "")
-	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{
-		envoytest.TCP{Upstream: up.Addr(), AccessLog: accessLog, Wasm: tcpFilter(t,
-			`{"resource_name": "db", `+flowRules(flowRule("db-total", "db", 2))+`}`)},
-	}})
-	var allowed [2]net.Conn
-	for i := range allowed {
-		allowed[i] = e.Dial("tcp")
-		say(t, allowed[i], "ping")
-		expect(t, allowed[i], "ping")
-	}
-	for _, words := range []string{"", "let me in", strings.Repeat("x", 1<<20)} {
-		c := e.Dial("tcp")
-		go func() { _, _ = io.WriteString(c, words) }() // Envoy may close while we write
-		if got := drain(c); got != "" {
-			t.Errorf("a blocked client got %q", got)
-		}
-	}
-	say(t, allowed[0], "pong")
-	expect(t, allowed[0], "pong")
-	if up.Accepted() != 2 || up.Bytes() != int64(len("pingpingpong")) {
-		t.Errorf("the upstream saw %d connections and %d bytes", up.Accepted(), up.Bytes())
-	}
-	if n := e.Stats()["cluster."+up.Addr()+".upstream_cx_total"]; n != 2 {
-		t.Errorf("Envoy opened %v connections to the upstream, want 2", n)
-	}
-	waitMetric(t, e, 3, "sentinel_blocked", "resource", "db", "rule", "db-total")
-	waitMetric(t, e, 2, "sentinel_passed", "resource", "db")
-	waitMetric(t, e, 2, "sentinel_in_flight", "resource", "db")
+	return part{
+		listeners: []envoytest.Listener{envoytest.TCP{
+			Name: "full", Upstream: up.Addr(), AccessLog: accessLog,
+			Wasm: tcpFilter(t, `{"resource_name": "full", `+flowRules(flowRule("full-total", "full", 2))+`}`),
+		}},
+		see: func(t *testing.T, e *envoytest.Envoy) {
+			var allowed [2]net.Conn
+			for i := range allowed {
+				allowed[i] = e.Dial("full")
+				say(t, allowed[i], "ping")
+				expect(t, allowed[i], "ping")
+			}
+			for _, words := range []string{"", "let me in", strings.Repeat("x", 1<<20)} {
+				c := e.Dial("full")
+				go func() { _, _ = io.WriteString(c, words) }() // Envoy may close while we write
+				if got := drain(c); got != "" {
+					t.Errorf("a blocked client got %q", got)
+				}
+			}
+			say(t, allowed[0], "pong")
+			expect(t, allowed[0], "pong")
+			if up.Accepted() != 2 || up.Bytes() != int64(len("pingpingpong")) {
+				t.Errorf("the upstream saw %d connections and %d bytes", up.Accepted(), up.Bytes())
+			}
+			if n := e.Stats()["cluster."+up.Addr()+".upstream_cx_total"]; n != 2 {
+				t.Errorf("Envoy opened %v connections to the upstream, want 2", n)
+			}
+			waitMetric(t, e, 3, "sentinel_blocked", "resource", "full", "rule", "full-total")
+			waitMetric(t, e, 2, "sentinel_passed", "resource", "full")
+			waitMetric(t, e, 2, "sentinel_in_flight", "resource", "full")
 
-	for _, c := range allowed {
-		c.Close()
+			for _, c := range allowed {
+				c.Close()
+			}
+			envoytest.Eventually(t, soon, "the access log has all five connections", func() bool {
+				log := e.AccessLog("full")
+				return len(log.All(`^blocked_by=flow:full-total$`)) == 3 && len(log.All(`^blocked_by=-$`)) == 2
+			})
+		},
 	}
-	envoytest.Eventually(t, soon, "the access log has all five connections", func() bool {
-		log := e.AccessLog("tcp")
-		return len(log.All(`^blocked_by=flow:db-total$`)) == 3 && len(log.All(`^blocked_by=-$`)) == 2
-	})
 }
 
-// TestTCPBlockMessage: where the server speaks first, a blocked client can get a message in place of its first words. The
+// tcpBlockMessage: where the server speaks first, a blocked client can get a message in place of its first words. The
 // server sees a connection and no byte of the client's.
-func TestTCPBlockMessage(t *testing.T) {
+func tcpBlockMessage(t *testing.T) part {
 	greeter := envoytest.StartTCPService(t, "hello\n")
 	silent := envoytest.StartTCPService(t, "")
 	listener := func(name string, up *envoytest.TCPService, block string) envoytest.Listener {
 		return envoytest.TCP{Name: name, Upstream: up.Addr(), Wasm: tcpFilter(t, fmt.Sprintf(
-			`{"resource_name": %q, "block": %s, %s}`, name, block, flowRules(flowRule(name, name, 0))))}
+			`{"resource_name": %q, "block": %s, %s}`, name, block, flowRules(flowRule(name+"-rule", name, 0))))}
 	}
-	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{
-		listener("custom", greeter, `{"tcp_message": true, "body": "come back later\n"}`),
-		listener("explained", greeter, `{"tcp_message": true}`),
-		listener("off", greeter, `{"body": "unused"}`),
-		listener("silent", silent, `{"tcp_message": true}`),
-	}})
-	t.Run("in place of the greeting", func(t *testing.T) {
-		if got := drain(e.For(t).Dial("custom")); got != "come back later\n" {
-			t.Errorf("got %q", got)
-		}
-	})
-	t.Run("says which rule", func(t *testing.T) {
-		if got := drain(e.For(t).Dial("explained")); !strings.HasPrefix(got, "blocked by flow rule explained: 0 of 0 in ") {
-			t.Errorf("got %q", got)
-		}
-	})
-	t.Run("off by default", func(t *testing.T) {
-		before := greeter.Accepted()
-		if got := drain(e.For(t).Dial("off")); got != "" {
-			t.Errorf("got %q", got)
-		}
-		if n := greeter.Accepted() - before; n != 0 {
-			t.Errorf("the upstream saw %d connections", n)
-		}
-	})
-	t.Run("client speaks first", func(t *testing.T) {
-		for _, name := range []string{"custom", "silent"} {
-			c := e.For(t).Dial(name)
-			go func() { _, _ = io.WriteString(c, "let me in") }()
-			if got := drain(c); got != "" && got != "come back later\n" { // whoever is first: the client or the greeting
-				t.Errorf("%s: got %q", name, got)
+	names := []string{"custom", "explained", "wordless", "silent"}
+	return part{
+		listeners: []envoytest.Listener{
+			listener(names[0], greeter, `{"tcp_message": true, "body": "come back later\n"}`),
+			listener(names[1], greeter, `{"tcp_message": true}`),
+			listener(names[2], greeter, `{"body": "unused"}`),
+			listener(names[3], silent, `{"tcp_message": true}`),
+		},
+		see: func(t *testing.T, e *envoytest.Envoy) {
+			if got := drain(e.Dial("wordless")); got != "" || greeter.Accepted() != 0 {
+				t.Errorf("without tcp_message: got %q, and the upstream saw %d connections", got, greeter.Accepted())
 			}
-		}
-	})
-	t.Run("both silent", func(t *testing.T) {
-		if got := drain(e.For(t).Dial("silent")); got != "" {
-			t.Errorf("got %q", got)
-		}
-	})
-	if greeter.Bytes()+silent.Bytes() != 0 {
-		t.Errorf("the upstreams saw %d and %d bytes of blocked clients'", greeter.Bytes(), silent.Bytes())
+			if got := drain(e.Dial("custom")); got != "come back later\n" {
+				t.Errorf("a message of the configuration: got %q", got)
+			}
+			if got := drain(e.Dial("explained")); !strings.HasPrefix(got, "blocked by flow rule explained-rule: 0 of 0 in ") {
+				t.Errorf("a message of ours: got %q", got)
+			}
+			if got := drain(e.Dial("silent")); got != "" {
+				t.Errorf("client and server silent: got %q", got)
+			}
+			for _, name := range []string{"silent", "custom"} {
+				c := e.Dial(name)
+				go func() { _, _ = io.WriteString(c, "let me in") }()
+				// With a server that speaks, too, either may be first.
+				if got := drain(c); got != "" && (name == "silent" || got != "come back later\n") {
+					t.Errorf("a client that speaks first, %s: got %q", name, got)
+				}
+			}
+			if greeter.Bytes()+silent.Bytes() != 0 {
+				t.Errorf("the upstreams saw %d and %d bytes of blocked clients'", greeter.Bytes(), silent.Bytes())
+			}
+			for _, name := range names {
+				waitMetric(t, e, 0, "sentinel_passed", "resource", name)
+				waitMetric(t, e, 0, "sentinel_in_flight", "resource", name)
+			}
+			waitMetric(t, e, 1, "sentinel_blocked", "resource", "wordless")
+			waitMetric(t, e, 2, "sentinel_blocked", "resource", "custom")
+			waitMetric(t, e, 1, "sentinel_blocked", "resource", "explained")
+			waitMetric(t, e, 2, "sentinel_blocked", "resource", "silent")
+		},
 	}
-	for _, name := range []string{"custom", "explained", "off", "silent"} {
-		waitMetric(t, e, 0, "sentinel_passed", "resource", name)
-		waitMetric(t, e, 0, "sentinel_in_flight", "resource", name)
-	}
-	waitMetric(t, e, 6, "sentinel_blocked")
-	waitMetric(t, e, 0, "sentinel_faults")
 }
 
-// TestTCPResources: SNI, source address and destination port say which resource a connection belongs to; the rest is
-// resource_name's.
-func TestTCPResources(t *testing.T) {
+// tcpShadow: a filter in shadow mode decides and counts, blocks nobody, and spends nothing of the rule's own budget.
+func tcpShadow(t *testing.T) part {
 	up := envoytest.StartTCPService(t, "hello\n")
-	listener := func(resources string) envoytest.Listener {
-		return envoytest.TCP{Upstream: up.Addr(), TLSInspector: true, InspectFor: inspectFor, Wasm: tcpFilter(t,
-			`{"resource_name": "rest", "resources": [`+resources+`]}`)}
+	listener := func(mode string) envoytest.Listener {
+		return envoytest.TCP{Name: mode, Upstream: up.Addr(), Wasm: tcpFilter(t,
+			`{"resource_name": "shady", "mode": "`+mode+`", `+flowRules(flowRule("shady-total", "shady", 1))+`}`)}
 	}
-	e := start(t, envoytest.Config{Dynamic: true, Listeners: []envoytest.Listener{listener(
-		`{"name": "db", "match": {"sni": "db.example.com"}},
-		 {"name": "shops", "match": {"sni": "*.shop.example.com"}},
-		 {"name": "near", "match": {"source_ip": "127.0.0.8/29"}}`)}})
-
-	for i, c := range []struct{ sni, source, resource string }{
-		{"db.example.com", "127.0.0.1", "db"},
-		{"DB.Example.com", "127.0.0.9", "db"}, // first match wins
-		{"a.shop.example.com", "127.0.0.1", "shops"},
-		{"shop.example.com", "127.0.0.1", "rest"},
-		{"", "127.0.0.9", "near"},
-		{"", "127.0.0.16", "rest"},
-		{"", "127.0.0.1", "rest"},
-	} {
-		before := metric(e, "sentinel_passed", "resource", c.resource)
-		connect(t, e, c.sni, c.source)
-		t.Logf("%d: SNI %q from %s", i, c.sni, c.source)
-		waitMetric(t, e, before+1, "sentinel_passed", "resource", c.resource)
+	return part{
+		listeners: []envoytest.Listener{listener("shadow"), listener("enforce")},
+		see: func(t *testing.T, e *envoytest.Envoy) {
+			for range 3 {
+				expect(t, e.Dial("shadow"), "hello\n")
+			}
+			expect(t, e.Dial("enforce"), "hello\n")
+			if got := drain(e.Dial("enforce")); got != "" {
+				t.Errorf("a blocked client got %q", got)
+			}
+			waitMetric(t, e, 2, "sentinel_shadow_blocked", "resource", "shady", "rule", "shady-total")
+			waitMetric(t, e, 1, "sentinel_blocked", "resource", "shady", "rule", "shady-total")
+			waitMetric(t, e, 4, "sentinel_passed", "resource", "shady")
+		},
 	}
-	waitMetric(t, e, 7, "sentinel_passed")
-
-	port := portOf(t, e.Addr("tcp"))
-	e.Update(listener(fmt.Sprintf(
-		`{"name": "other-port", "match": {"destination_port": %d}}, {"name": "this-port", "match": {"destination_port": %d}}`,
-		port%65535+1, port)))
-	envoytest.Eventually(t, soon, "connections to the port are its resource's", func() bool {
-		connect(t, e, "", "127.0.0.1")
-		return metric(e, "sentinel_passed", "resource", "this-port") > 0
-	})
-	waitMetric(t, e, 0, "sentinel_passed", "resource", "other-port")
 }
 
-// TestTCPShadow: a filter in shadow mode decides and counts, blocks nobody, and spends nothing of the rule's own budget.
-func TestTCPShadow(t *testing.T) {
-	up := envoytest.StartTCPService(t, "hello\n")
-	config := func(mode string) string {
-		return `{"resource_name": "db", "mode": "` + mode + `", ` + flowRules(flowRule("total", "db", 1)) + `}`
-	}
-	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{
-		envoytest.TCP{Name: "shadow", Upstream: up.Addr(), Wasm: tcpFilter(t, config("shadow"))},
-		envoytest.TCP{Name: "enforce", Upstream: up.Addr(), Wasm: tcpFilter(t, config("enforce"))},
-	}})
-	for range 3 {
-		expect(t, e.Dial("shadow"), "hello\n")
-	}
-	expect(t, e.Dial("enforce"), "hello\n")
-	if got := drain(e.Dial("enforce")); got != "" {
-		t.Errorf("a blocked client got %q", got)
-	}
-	waitMetric(t, e, 2, "sentinel_shadow_blocked", "resource", "db", "rule", "total")
-	waitMetric(t, e, 1, "sentinel_blocked", "resource", "db", "rule", "total")
-	waitMetric(t, e, 4, "sentinel_passed", "resource", "db")
-}
-
-// TestOneBudgetForTCPAndHTTP is guarantee 3: requests and connections, on whatever worker, spend one budget where their
-// rules have one id.
-func TestOneBudgetForTCPAndHTTP(t *testing.T) {
+// oneBudget is guarantee 3: requests and connections, on whatever worker, spend one budget where their rules have one
+// id.
+func oneBudget(t *testing.T) part {
 	const threshold = 40
 	web := envoytest.StartHTTPService(t)
 	up := envoytest.StartTCPService(t, "hello\n")
-	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{
-		envoytest.HTTP{Upstream: web.Addr(), AccessLog: accessLog, Wasm: httpFilter(t,
-			`{"resource_name": "rest", `+flowRules(flowRule("all", "rest", threshold))+`}`)},
-		envoytest.TCP{Upstream: up.Addr(), Wasm: tcpFilter(t,
-			`{"resource_name": "db", `+flowRules(flowRule("all", "db", threshold))+`}`)},
-	}})
-	requests, connections := 0, 0
-	for range threshold {
-		if e.Get("http", "/").Status == 200 {
-			requests++
-		}
-		if drainFirst(e.Dial("tcp")) == "hello\n" {
-			connections++
-		}
+	return part{
+		listeners: []envoytest.Listener{
+			envoytest.HTTP{Name: "web", Upstream: web.Addr(), AccessLog: accessLog, Wasm: httpFilter(t,
+				`{"resource_name": "web", `+flowRules(flowRule("both", "web", threshold))+`}`)},
+			envoytest.TCP{Name: "db", Upstream: up.Addr(), Wasm: tcpFilter(t,
+				`{"resource_name": "db", `+flowRules(flowRule("both", "db", threshold))+`}`)},
+		},
+		see: func(t *testing.T, e *envoytest.Envoy) {
+			requests, connections := 0, 0
+			for range threshold {
+				if e.Get("web", "/").Status == 200 {
+					requests++
+				}
+				if first(e.Dial("db")) == "hello\n" {
+					connections++
+				}
+			}
+			if requests+connections != threshold || requests == 0 || connections == 0 {
+				t.Errorf("%d requests and %d connections passed, want %d in all", requests, connections, threshold)
+			}
+			waitMetric(t, e, float64(requests), "sentinel_passed", "resource", "web")
+			waitMetric(t, e, float64(connections), "sentinel_passed", "resource", "db")
+			waitMetric(t, e, threshold, "sentinel_blocked", "rule", "both")
+			envoytest.Eventually(t, soon, "the access log names the rule of each blocked request", func() bool {
+				log := e.AccessLog("web")
+				return len(log.All(`^blocked_by=flow:both$`)) == threshold-requests &&
+					len(log.All(`^blocked_by=-$`)) == requests
+			})
+		},
 	}
-	if requests+connections != threshold || requests == 0 || connections == 0 {
-		t.Errorf("%d requests and %d connections passed, want %d in all", requests, connections, threshold)
+}
+
+// tcpResources: SNI, source address and destination port say which resource a connection belongs to; the rest is
+// resource_name's.
+func tcpResources(t *testing.T) part {
+	up := envoytest.StartTCPService(t, "hello\n")
+	listener := func(resources string) envoytest.Listener {
+		return envoytest.TCP{Name: "sorted", Upstream: up.Addr(), TLSInspector: true, InspectFor: inspectFor,
+			Wasm: tcpFilter(t, `{"resource_name": "tcp-rest", "resources": [`+resources+`]}`)}
 	}
-	waitMetric(t, e, float64(requests), "sentinel_passed", "resource", "rest")
-	waitMetric(t, e, float64(connections), "sentinel_passed", "resource", "db")
-	waitMetric(t, e, threshold, "sentinel_blocked", "rule", "all")
-	envoytest.Eventually(t, soon, "the access log names the rule of each blocked request", func() bool {
-		log := e.AccessLog("http")
-		return len(log.All(`^blocked_by=flow:all$`)) == threshold-requests && len(log.All(`^blocked_by=-$`)) == requests
-	})
+	cases := []struct{ sni, source, resource string }{
+		{"db.example.com", "127.0.0.1", "sni"},
+		{"DB.Example.com", "127.0.0.9", "sni"}, // first match wins
+		{"a.shop.example.com", "127.0.0.1", "sni-suffix"},
+		{"shop.example.com", "127.0.0.1", "tcp-rest"},
+		{"", "127.0.0.9", "near"},
+		{"", "127.0.0.16", "tcp-rest"},
+		{"", "127.0.0.1", "tcp-rest"},
+	}
+	return part{
+		listeners: []envoytest.Listener{listener(
+			`{"name": "sni", "match": {"sni": "db.example.com"}},
+			 {"name": "sni-suffix", "match": {"sni": "*.shop.example.com"}},
+			 {"name": "near", "match": {"source_ip": "127.0.0.8/29"}}`)},
+		see: func(t *testing.T, e *envoytest.Envoy) {
+			want := map[string]float64{}
+			for _, c := range cases {
+				want[c.resource]++
+				connect(t, e.Addr("sorted"), c.sni, c.source)
+				waitMetric(t, e, want[c.resource], "sentinel_passed", "resource", c.resource)
+			}
+			for resource, n := range want {
+				waitMetric(t, e, n, "sentinel_passed", "resource", resource)
+			}
+			port := portOf(t, e.Addr("sorted"))
+			e.Update(listener(fmt.Sprintf(`{"name": "other-port", "match": {"destination_port": %d}},
+				{"name": "this-port", "match": {"destination_port": %d}}`, port%65535+1, port)))
+			envoytest.Eventually(t, soon, "connections to the port are its resource's", func() bool {
+				connect(t, e.Addr("sorted"), "", "127.0.0.1")
+				return metric(e, "sentinel_passed", "resource", "this-port") > 0
+			})
+			waitMetric(t, e, 0, "sentinel_passed", "resource", "other-port")
+		},
+	}
 }
 
 // accessLog is a format that says what blocked a stream.
@@ -293,12 +336,12 @@ const accessLog = "blocked_by=%FILTER_STATE(wasm.sentinel_blocked_by:PLAIN)%"
 
 // connect opens a connection from a local address, with a TLS ClientHello for sni unless that is empty, and waits until
 // the upstream has spoken.
-func connect(t *testing.T, e *envoytest.Envoy, sni, source string) {
+func connect(t *testing.T, addr, sni, source string) {
 	t.Helper()
 	ctx, cancel := context.WithTimeout(t.Context(), soon)
 	defer cancel()
 	d := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(source)}}
-	c, err := d.DialContext(ctx, "tcp", e.Addr("tcp"))
+	c, err := d.DialContext(ctx, "tcp", addr)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,8 +385,8 @@ func drain(c net.Conn) string {
 	return string(got)
 }
 
-// drainFirst reads what comes first, and closes the connection.
-func drainFirst(c net.Conn) string {
+// first reads what comes first, and closes the connection.
+func first(c net.Conn) string {
 	defer c.Close()
 	_ = c.SetReadDeadline(time.Now().Add(soon))
 	got := make([]byte, 1024)
@@ -357,17 +400,6 @@ func reset(c *net.TCPConn) {
 	c.Close()
 }
 
-// closedAddr is a loopback address that nobody listens on.
-func closedAddr(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	l.Close()
-	return l.Addr().String()
-}
-
 func portOf(t *testing.T, addr string) int {
 	t.Helper()
 	_, text, err := net.SplitHostPort(addr)
@@ -379,15 +411,4 @@ func portOf(t *testing.T, addr string) int {
 		t.Fatal(err)
 	}
 	return port
-}
-
-// listenerStat adds up a statistic of the listeners on loopback ports.
-func listenerStat(stats map[string]float64, name string) float64 {
-	var sum float64
-	for n, v := range stats {
-		if strings.HasPrefix(n, "listener.127.0.0.1_") && strings.HasSuffix(n, "."+name) && !strings.Contains(n, "worker_") {
-			sum += v
-		}
-	}
-	return sum
 }

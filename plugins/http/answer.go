@@ -1,6 +1,7 @@
 package http
 
 import (
+	"slices"
 	"strconv"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
@@ -21,16 +22,24 @@ func (f *filter) answer(b *engine.Block, now int64) error {
 		return proxywasm.SendHttpResponse(unavailableStatus, nil, []byte("flow control is unavailable\n"), grpcUnavailable)
 	}
 	headers := make([][2]string, 0, 3+len(cfg.Headers))
-	headers = append(headers, [2]string{"x-envoy-ratelimited", "true"})
+	headers = append(headers, cfg.Headers...)
+	headers = addUnlessThere(headers, "x-envoy-ratelimited", "true")
 	if b.RetryAfterMs >= 0 {
 		seconds := (b.RetryAfterMs + 999) / 1000
-		headers = append(headers, [2]string{"retry-after", strconv.FormatInt(seconds, 10)})
+		headers = addUnlessThere(headers, "retry-after", strconv.FormatInt(seconds, 10))
 	}
 	body := cfg.Body
 	if body == "" {
-		headers = append(headers, [2]string{"content-type", "text/plain; charset=utf-8"})
+		headers = addUnlessThere(headers, "content-type", "text/plain; charset=utf-8")
 		body = f.Explain(b, now)
 	}
-	headers = append(headers, cfg.Headers...)
 	return proxywasm.SendHttpResponse(uint32(cfg.Status), headers, []byte(body), int32(cfg.GRPCStatus))
+}
+
+// addUnlessThere adds a header of ours; what is configured wins.
+func addUnlessThere(headers [][2]string, name, value string) [][2]string {
+	if slices.ContainsFunc(headers, func(h [2]string) bool { return h[0] == name }) {
+		return headers
+	}
+	return append(headers, [2]string{name, value})
 }

@@ -26,10 +26,6 @@ const maxFree = 1024
 
 func newFilter(e *vm.Engine) (vm.Filter, error) {
 	cfg := e.Config()
-	e.Name(cfg.ResourceName)
-	for _, r := range cfg.Resources {
-		e.Name(r.Name)
-	}
 	resolver, err := resource.NewHTTP(cfg, e.PathResources())
 	if err != nil {
 		return nil, err

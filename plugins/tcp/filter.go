@@ -26,10 +26,6 @@ type filter struct {
 
 func newFilter(e *vm.Engine) (vm.Filter, error) {
 	cfg := e.Config()
-	e.Name(cfg.ResourceName)
-	for _, r := range cfg.Resources {
-		e.Name(r.Name)
-	}
 	resolver, err := resource.NewTCP(cfg)
 	if err != nil {
 		return nil, err

@@ -9,6 +9,8 @@ type checker interface {
 	undo(t token, now int64) error
 	// exit tells how an entry ended whose decision asked for it: after rt milliseconds, and whether it failed.
 	exit(t token, now int64, rt uint32, failed bool) error
+	// id is the rule's.
+	id() string
 	// explain fills in what the rule knows of a block: its reason, id, threshold and measure.
 	explain(b *Block)
 	// counters are the rule's metrics.

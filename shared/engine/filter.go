@@ -1,11 +1,12 @@
 package engine
 
 import (
+	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
 	"sentinel-envoy/shared/config"
-	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
 
@@ -28,51 +29,93 @@ type resource struct {
 	rules []checker
 }
 
+// family is a kind of rules. Sentinel asks them in this order.
+type family int
+
+const (
+	systemFamily family = iota
+	flowFamily
+	isolationFamily
+	hotspotFamily
+	breakerFamily
+)
+
+// bound is a rule on its way to its resources.
+type bound struct {
+	checker
+	family   family
+	resource string
+	// pattern is set instead of resource for a rule of all resources whose whole name it matches; a system rule has
+	// neither and is for all.
+	pattern *regexp.Regexp
+}
+
 // NewFilter returns a filter by its root_id, with its own configuration and the VM's, which may be nil. Where both have a
 // rule with the same id, its own holds.
 func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	f := &Filter{vm: vm, name: name, cfg: own, resources: map[string]*resource{}}
 	f.hash = stat.HashOf(name) ^ own.RuleHash
-	mine := map[string]bool{}
-	for i := range own.Flow {
-		mine[own.Flow[i].ID] = true
-		f.add(&own.Flow[i])
-	}
+	all := f.bind(nil, own, map[string]bool{})
 	if shared != nil {
 		f.hash += shared.RuleHash
-		for i := range shared.Flow {
-			if r := &shared.Flow[i]; !mine[r.ID] {
-				f.add(r)
-			}
+		taken := map[string]bool{}
+		for _, b := range all {
+			taken[b.id()] = true
 		}
+		all = f.bind(all, shared, taken)
+	}
+	slices.SortStableFunc(all, func(a, b bound) int { return int(a.family - b.family) })
+	f.declare(all)
+	for _, b := range all {
+		f.attach(b)
 	}
 	vm.filters = append(vm.filters, f)
 	return f
 }
 
-func (f *Filter) add(r *rule.Flow) {
-	fr := f.vm.newFlowRule(r, f.cfg.Mode)
-	res := f.resource(r.Resource)
-	res.rules = append(res.rules, fr)
-	f.rules = append(f.rules, fr)
+// bind makes the rules of a configuration, but for those whose ids are taken.
+func (f *Filter) bind(all []bound, cfg *config.Config, taken map[string]bool) []bound {
+	for i := range cfg.Flow {
+		if r := &cfg.Flow[i]; !taken[r.ID] {
+			all = append(all, bound{checker: f.vm.newFlowRule(r, f.cfg.Mode), family: flowFamily, resource: r.Resource})
+		}
+	}
+	return all
 }
 
-// resource returns the named resource, which this filter's configuration must name.
-func (f *Filter) resource(name string) *resource {
-	res := f.resources[name]
-	if res == nil {
-		res = &resource{name: name, node: f.vm.nodes.Acquire(name)}
-		f.resources[name] = res
-		f.vm.metrics.know(res.node)
+// declare makes the resources that the configuration can produce, whether or not a rule is for them: all are counted.
+func (f *Filter) declare(all []bound) {
+	f.resource(f.cfg.ResourceName)
+	for _, r := range f.cfg.Resources {
+		f.resource(r.Name)
 	}
-	return res
+	for _, b := range all {
+		f.resource(b.resource)
+	}
 }
 
-// Name declares a resource that the configuration can produce without having a rule for it, so that it is counted.
-func (f *Filter) Name(name string) {
-	if name != "" {
-		f.resource(name)
+// attach gives a rule to the resources it is for.
+func (f *Filter) attach(b bound) {
+	f.rules = append(f.rules, b.checker)
+	if res := f.resources[b.resource]; res != nil {
+		res.rules = append(res.rules, b.checker)
+		return
 	}
+	for name, res := range f.resources {
+		if b.family == systemFamily || b.pattern.MatchString(name) {
+			res.rules = append(res.rules, b.checker)
+		}
+	}
+}
+
+// resource makes the named resource, unless there is no name or it is there.
+func (f *Filter) resource(name string) {
+	if name == "" || f.resources[name] != nil {
+		return
+	}
+	res := &resource{name: name, node: f.vm.nodes.Acquire(name)}
+	f.resources[name] = res
+	f.vm.metrics.know(res.node)
 }
 
 // PathResources are the resources of rules that are paths.
@@ -106,20 +149,15 @@ func (f *Filter) retire() {
 	}
 	for _, res := range f.resources {
 		if f.vm.nodes.Release(res.node) {
-			f.vm.metrics.forget(res.node)
+			f.vm.forget(res.node)
 		}
 	}
 	f.resources, f.rules = nil, nil
-	for i, other := range f.vm.filters {
-		if other == f {
-			f.vm.filters = append(f.vm.filters[:i], f.vm.filters[i+1:]...)
-			return
-		}
-	}
+	f.vm.filters = slices.DeleteFunc(f.vm.filters, func(other *Filter) bool { return other == f })
 }
 
 // describe says in a few words what the filter does.
 func (f *Filter) describe() string {
-	return f.name + ": " + strconv.Itoa(len(f.rules)) + " rules, mode " + f.cfg.Mode.String() +
+	return f.name + ": " + strconv.Itoa(len(f.rules)) + " rule(s), mode " + f.cfg.Mode.String() +
 		", failure mode " + f.cfg.FailureMode.String()
 }

@@ -70,6 +70,8 @@ func (r *flowRule) undo(t token, now int64) error {
 
 func (r *flowRule) exit(token, int64, uint32, bool) error { return nil }
 
+func (r *flowRule) id() string { return r.ID }
+
 func (r *flowRule) explain(b *Block) {
 	b.Reason, b.Rule, b.Threshold = FlowControl, r.ID, r.Threshold
 	b.Measure = "in " + strconv.FormatUint(uint64(r.StatIntervalInMs), 10) + " ms"

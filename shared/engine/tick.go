@@ -87,6 +87,7 @@ func (vm *VM) sync(now int64) {
 		vm.nodes.ReportAll() // the new one has heard of nothing
 		if role.Mine {
 			vm.agg = stat.NewAggregator()
+			vm.adopt(now)
 			vm.queue = 0
 		}
 	}
@@ -163,6 +164,20 @@ func (vm *VM) aggregate(now int64) {
 	vm.gauge("sentinel_aggregator_term", vm.role.Term, now)
 }
 
+// adopt takes over what the aggregator before this one has published.
+func (vm *VM) adopt(now int64) {
+	for number := range stat.Pages {
+		content, _, err := vm.host.Get(pageKey(number))
+		switch {
+		case err == nil:
+			vm.agg.Adopt(content, now)
+		case !errors.Is(err, host.ErrNotFound):
+			vm.Fault("taking over the snapshot", err)
+			return
+		}
+	}
+}
+
 // putPage publishes one page, unless a later aggregator has.
 func (vm *VM) putPage(number int, content []byte) bool {
 	key := pageKey(number)
@@ -171,8 +186,8 @@ func (vm *VM) putPage(number int, content []byte) bool {
 		cas, err = host.CreateOnly, nil
 	}
 	if err == nil {
-		if h, bad := stat.DecodePageHeader(old); bad == nil && h.Term > vm.role.Term {
-			return false
+		if h, bad := stat.DecodePageHeader(old); bad == nil && h.Term > vm.role.Term && h.At+ratesTTL >= vm.lastTick {
+			return false // of a later term, and not left over from before the role's record was lost
 		}
 		err = vm.host.Set(key, content, cas)
 	}
@@ -193,6 +208,14 @@ func (vm *VM) showRates(hash uint64, r stat.Rates) {
 	vm.gauge("sentinel_pass_qps"+name, r.Pass, now)
 	vm.gauge("sentinel_block_qps"+name, r.Block, now)
 	vm.gauge("sentinel_rt_ms"+name, uint64(r.AvgRT()+0.5), now)
+}
+
+// forget drops what is kept for a node that is gone. Its gauges must not stay at their last value.
+func (vm *VM) forget(n *stat.Node) {
+	if n.Total != (stat.Counts{}) {
+		vm.showRates(n.Hash, stat.Rates{})
+	}
+	vm.metrics.forget(n)
 }
 
 func (vm *VM) gauge(name string, value uint64, now int64) {
