@@ -97,7 +97,7 @@ func serveOnAll(ctx context.Context, envoy *envoytest.Process, listener string, 
 		return err
 	}
 	if len(stats) != workers {
-		return fmt.Errorf("Envoy counts connections of %d workers, not %d: %v", len(stats), workers, stats)
+		return fmt.Errorf("%d workers have connections, not %d: %v", len(stats), workers, stats)
 	}
 	for name, active := range stats {
 		if active == 0 {

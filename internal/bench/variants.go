@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"strings"
 
 	"sentinel-envoy/internal/envoytest"
 )
@@ -144,13 +145,13 @@ func guarded(m module, configuration string) envoytest.HTTP {
 
 // configuration is the plugin configuration of a module: one rule of threshold requests per second where it takes any.
 func configuration(name string, threshold float64) string {
-	switch name {
-	case sentinel:
+	switch {
+	case strings.HasPrefix(name, "sentinel,"): // also another build of it, given by -wasm
 		return encode(map[string]any{
 			"resource_name": "bench",
 			"flowRules":     []any{flowRule("r", "bench", threshold)},
 		})
-	case sentinelGo:
+	case name == sentinelGo:
 		return encode(map[string]any{"threshold": threshold})
 	}
 	return ""

@@ -79,6 +79,7 @@ type Wasm struct {
 
 	Config           string // plugin configuration; empty for none
 	ConfigAsString   bool   // pass Config as a StringValue, so that it need not be JSON; otherwise as a Struct
+	ConfigAsBytes    bool   // the same with a BytesValue, for bytes that are no text
 	VMConfig         string // VM configuration; empty for none
 	VMConfigAsString bool   // the same for VMConfig
 
@@ -312,7 +313,9 @@ func (w Wasm) render(kind string) (object, error) {
 		"code":    object{"local": object{"filename": w.File}},
 	}
 	config := object{"name": or(w.Name, w.RootID), "root_id": w.RootID, "vm_config": vm}
-	if err := setWasmConfig(config, w.Config, w.ConfigAsString); err != nil {
+	if w.ConfigAsBytes {
+		config["configuration"] = object{"@type": "type.googleapis.com/google.protobuf.BytesValue", "value": []byte(w.Config)}
+	} else if err := setWasmConfig(config, w.Config, w.ConfigAsString); err != nil {
 		return nil, fmt.Errorf("wasm filter %s: Config: %w", w.RootID, err)
 	}
 	if err := setWasmConfig(vm, w.VMConfig, w.VMConfigAsString); err != nil {

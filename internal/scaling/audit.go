@@ -81,7 +81,7 @@ func (a *audit) workers() []float64 {
 }
 
 // span is from the first to the last bucket in which anything was decided.
-func (a *audit) span() (first, last int, any bool) {
+func (a *audit) span() (first, last int, ok bool) {
 	if len(a.buckets) == 0 {
 		return 0, 0, false
 	}

@@ -14,7 +14,7 @@ const (
 
 // seen is what a cell's clients and Envoy's metrics say, to be held against the audit.
 type seen struct {
-	sent, passed, failed int     // by the clients
+	sent, passed, failed int     // by the clients; a failed one may or may not have been decided
 	elapsed              float64 // seconds
 	metric               int     // sentinel_passed
 	faults               int     // sentinel_faults
@@ -25,27 +25,27 @@ type seen struct {
 type verdict string
 
 const (
-	exact     verdict = "exact"
-	over      verdict = "OVER"
-	under     verdict = "UNDER"
-	mismatch  verdict = "COUNTS DIFFER"
-	faulty    verdict = "FAULTS"
-	tooSlow   verdict = "demand below 2×" // says nothing about under
-	neverOver         = "never over"
+	exact    verdict = "exact"
+	over     verdict = "OVER"
+	under    verdict = "UNDER"
+	mismatch verdict = "COUNTS DIFFER"
+	faulty   verdict = "FAULTS"
+	tooSlow  verdict = "demand below 2×" // says nothing about under
 )
 
 // result is a row of the table.
 type result struct {
 	cell
 	seen
-	offered float64 // requests a second
-	windows []int   // admitted in each window within the run, ascending
-	over    int     // the most that a window admitted above the threshold
-	share   float64 // admitted of the threshold, in the windows whose demand was there
-	judged  int     // how many those are
-	workers []float64
+	offered float64   // requests a second
+	windows []int     // admitted in each window within the run, ascending
+	slowest int       // the fewest decisions in any of them
+	over    int       // the most that a window admitted above the threshold
+	judged  int       // how many of the windows had twice the demand
+	share   float64   // admitted of the threshold, in those
+	workers []float64 // shares of the threads that decided, the largest first
 	verdict verdict
-	detail  string // of a verdict that is a failure
+	detail  string // of a verdict other than exact
 }
 
 // judge holds a cell's audit against its threshold. A window is two adjacent buckets, so every bucket is in two of them.
@@ -54,8 +54,8 @@ func judge(c cell, a *audit, s seen) result {
 	if s.elapsed > 0 {
 		r.offered = float64(s.sent) / s.elapsed
 	}
-	first, last, any := a.span()
-	if !any {
+	first, last, ok := a.span()
+	if !ok {
 		r.verdict, r.detail = mismatch, "nothing was decided"
 		return r
 	}
@@ -68,6 +68,9 @@ func judge(c cell, a *audit, s seen) result {
 		}
 		if b == first || b+1 == last {
 			continue // the load covers a part of the first and the last bucket only
+		}
+		if demand := older.all() + newer.all(); len(r.windows) == 0 || demand < r.slowest {
+			r.slowest = demand
 		}
 		r.windows = append(r.windows, admitted)
 		// Twice the threshold a second is once in half a second. It must be there in both halves: what a window can
@@ -103,6 +106,7 @@ func (r *result) conclude(total decided, worst int) {
 		r.verdict, r.detail = faulty, fmt.Sprintf("%d faults", r.faults)
 	case r.judged < minWindows:
 		r.verdict = tooSlow
+		r.detail = fmt.Sprintf("in %d of %d windows", len(r.windows)-r.judged, len(r.windows))
 	case r.share < enough:
 		r.verdict = under
 		r.detail = fmt.Sprintf("%.2f %% of %d over %d windows", 100*r.share, r.threshold, r.judged)

@@ -23,7 +23,8 @@ import (
 
 const (
 	longSeconds  = 12
-	shortSeconds = 6.5 // ten windows need 6: 11 whole buckets between two that are cut
+	shortSeconds = 7.5
+	minSeconds   = 6.5 // ten windows are 11 whole buckets, between two that are cut
 	maxSeconds   = 600
 	maxWorkers   = 64
 )
@@ -118,8 +119,8 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 		return o, fmt.Errorf("unexpected argument %q", fs.Arg(0))
 	}
 	o.shorten(fs, seconds)
-	if !(*seconds >= 1 && *seconds <= maxSeconds) {
-		return o, fmt.Errorf("-seconds: must be 1 to %d, got %v", maxSeconds, *seconds)
+	if !(*seconds >= minSeconds && *seconds <= maxSeconds) { // so written, it refuses NaN
+		return o, fmt.Errorf("-seconds: must be %v to %d, got %v", minSeconds, maxSeconds, *seconds)
 	}
 	o.duration = time.Duration(*seconds * float64(time.Second))
 	return o, nil

@@ -13,9 +13,11 @@ import (
 )
 
 const (
-	// demandFactor is how many times its threshold a cell is offered. What counts is that every bucket gets twice the
-	// threshold's rate: the rest is for a machine that hiccups.
+	// demandFactor is how many times its threshold a cell is offered, and plentyFactor where that is at most plenty a
+	// second. What counts is that every bucket gets twice the threshold's rate: the rest is for a machine that hiccups.
 	demandFactor = 2.5
+	plentyFactor = 6
+	plenty       = 300
 	// highDivisor makes the highest threshold of what the machine can answer at all.
 	highDivisor = 3
 	// togetherBelow is how many requests a second cells may demand together to be run at the same time.
@@ -79,8 +81,11 @@ func (c cell) tcpListener() string  { return c.rule() + "/tcp" }
 
 // demand is how many requests a second the cell is offered; 0: as many as are answered.
 func (c cell) demand() float64 {
-	if c.high || c.threshold == unlimited {
+	if c.high {
 		return 0
+	}
+	if d := plentyFactor * float64(c.threshold); d <= plenty {
+		return d
 	}
 	return demandFactor * float64(c.threshold)
 }
@@ -121,7 +126,7 @@ func (c cell) loads(addr func(listener string) string, d time.Duration) ([]load.
 }
 
 // listeners are the cell's listeners in Envoy. What passes is answered by Envoy itself on HTTP, and by upstream on TCP.
-func (c cell) listeners(wasm, upstream string) ([]envoytest.Listener, error) {
+func (c cell) listeners(wasm, upstream string, httpPort, tcpPort int) ([]envoytest.Listener, error) {
 	config, err := json.Marshal(map[string]any{
 		"resource_name": c.rule(),
 		"flowRules": []any{map[string]any{
@@ -137,11 +142,14 @@ func (c cell) listeners(wasm, upstream string) ([]envoytest.Listener, error) {
 	var list []envoytest.Listener
 	if c.guard.http {
 		list = append(list, envoytest.HTTP{
-			Name: c.httpListener(), Wasm: filter("sentinel_http"), Routes: []envoytest.Route{{DirectStatus: 200}},
+			Name: c.httpListener(), Port: httpPort, Wasm: filter("sentinel_http"),
+			Routes: []envoytest.Route{{DirectStatus: 200}},
 		})
 	}
 	if c.guard.tcp {
-		list = append(list, envoytest.TCP{Name: c.tcpListener(), Wasm: filter("sentinel_tcp"), Upstream: upstream})
+		list = append(list, envoytest.TCP{
+			Name: c.tcpListener(), Port: tcpPort, Wasm: filter("sentinel_tcp"), Upstream: upstream,
+		})
 	}
 	return list, nil
 }

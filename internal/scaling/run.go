@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -81,33 +82,32 @@ func (g *rig) stop() error {
 	return err
 }
 
-// calibrate gives a third of what the machine can answer in each of the kinds of cells.
+// calibrate gives a third of what the machine can answer in each of the kinds of cells: without a limit, and then, as
+// refusals cost something else, with that limit. The slowest second counts.
 func (g *rig) calibrate(ctx context.Context, log io.Writer) (map[cell]int, error) {
 	highest := map[cell]int{}
 	for _, c := range kinds(g.concurrency) {
-		free := c
-		free.threshold = unlimited
-		rows, err := g.run(ctx, []cell{free}, calibrateFor)
-		if err != nil {
-			return nil, err
+		trial := c
+		trial.threshold, trial.high = unlimited, true
+		for range 2 {
+			rows, err := g.run(ctx, []cell{trial}, calibrateFor)
+			if err != nil {
+				return nil, err
+			}
+			if rows[0].broken() {
+				return nil, fmt.Errorf("while calibrating: %s", rows[0].progress())
+			}
+			trial.threshold = min(trial.threshold, max(1, rows[0].slowest/highDivisor))
+			fmt.Fprintf(log, "%d workers, %s: at least %d/s answered\n", c.concurrency, c.what(), rows[0].slowest)
 		}
-		highest[c] = max(1, int(rows[0].offered/highDivisor))
-		fmt.Fprintf(log, "%d workers, %s: %.0f/s without a limit\n", c.concurrency, c.what(), rows[0].offered)
+		highest[c] = trial.threshold
 	}
 	return highest, nil
 }
 
 // run runs cells at the same time, for that long, and judges them.
 func (g *rig) run(ctx context.Context, cells []cell, d time.Duration) ([]result, error) {
-	var listeners []envoytest.Listener
-	for _, c := range cells {
-		l, err := c.listeners(g.wasm, g.upstream.Addr())
-		if err != nil {
-			return nil, err
-		}
-		listeners = append(listeners, l...)
-	}
-	if err := g.envoy.UpdateListeners(ctx, listeners...); err != nil {
+	if err := g.guard(ctx, cells); err != nil {
 		return nil, err
 	}
 	g.envoy.Log.Mark()
@@ -130,6 +130,38 @@ func (g *rig) run(ctx context.Context, cells []cell, d time.Duration) ([]result,
 	return results, nil
 }
 
+// guard replaces Envoy's listeners by those of the cells.
+func (g *rig) guard(ctx context.Context, cells []cell) error {
+	ports, err := freePorts(2 * len(cells))
+	if err != nil {
+		return err
+	}
+	var listeners []envoytest.Listener
+	for i, c := range cells {
+		l, err := c.listeners(g.wasm, g.upstream.Addr(), ports[2*i], ports[2*i+1])
+		if err != nil {
+			return err
+		}
+		listeners = append(listeners, l...)
+	}
+	return g.envoy.UpdateListeners(ctx, listeners...)
+}
+
+// freePorts gives n different ports that nobody listens on. Envoy does not choose them, because listeners without a port
+// that are added while others are removed would all be given a removed one's socket.
+func freePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp", "127.0.0.1:0")
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // after the loop: a port is not given twice
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
 // offer runs the load of all cells.
 func (g *rig) offer(ctx context.Context, cells []cell, d time.Duration) ([]seen, error) {
 	type outcome struct {
@@ -137,14 +169,17 @@ func (g *rig) offer(ctx context.Context, cells []cell, d time.Duration) ([]seen,
 		summary load.Summary
 		err     error
 	}
-	outcomes := make(chan outcome)
-	var running sync.WaitGroup
+	loads := make([][]load.Options, len(cells))
 	for i, c := range cells {
-		loads, err := c.loads(g.envoy.Addr, d)
-		if err != nil {
+		var err error
+		if loads[i], err = c.loads(g.envoy.Addr, d); err != nil {
 			return nil, err
 		}
-		for _, o := range loads {
+	}
+	outcomes := make(chan outcome)
+	var running sync.WaitGroup
+	for i := range cells {
+		for _, o := range loads[i] {
 			running.Go(func() {
 				s, err := load.Run(ctx, o)
 				outcomes <- outcome{i, s, err}

@@ -17,8 +17,15 @@ func (c cell) what() string {
 
 // progress is a line about a cell that is done.
 func (r *result) progress() string {
-	return strings.TrimSpace(fmt.Sprintf("%d workers, %s, threshold %d: %.0f/s offered, over %d, %s of the threshold, %s %s",
-		r.concurrency, r.what(), r.threshold, r.offered, r.over, r.ofThreshold(), r.verdict, r.detail))
+	line := fmt.Sprintf("%d workers, %s, threshold %d: %.0f/s offered, over %d, %s of the threshold, %s",
+		r.concurrency, r.what(), r.threshold, r.offered, r.over, r.ofThreshold(), r.verdict)
+	if r.detail != "" {
+		line += ": " + r.detail
+	}
+	if r.failed > 0 {
+		line += fmt.Sprintf("; %d requests got no answer", r.failed)
+	}
+	return line
 }
 
 // ofThreshold is what was admitted where the demand was there.
@@ -29,7 +36,7 @@ func (r *result) ofThreshold() string {
 	return fmt.Sprintf("%.2f %%", 100*r.share)
 }
 
-// spreadOf says how many workers decided, and how much of it the busiest.
+// deciders says how many workers decided, and how much of it the busiest.
 func (r *result) deciders() string {
 	if len(r.workers) == 0 {
 		return "0"
@@ -63,7 +70,7 @@ func writeMarkdown(w io.Writer, results []result) error {
 		row([]string{
 			strconv.Itoa(r.concurrency), r.guard.name, load, strconv.Itoa(r.threshold), fmt.Sprintf("%.0f", r.offered),
 			r.admitted(), strconv.Itoa(r.over), r.ofThreshold(), r.deciders(), strconv.Itoa(r.retries),
-			strings.TrimSpace(string(r.verdict) + " " + r.detail),
+			strings.TrimSuffix(string(r.verdict)+": "+r.detail, ": "),
 		})
 	}
 	_, err := io.WriteString(w, b.String())

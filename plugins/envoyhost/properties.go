@@ -19,6 +19,7 @@ func Int(path []string) (int64, bool) {
 type Flags int64
 
 const (
+	noHealthyUpstream     Flags = 1 << 1
 	localReset            Flags = 1 << 3
 	upstreamReset         Flags = 1 << 4
 	upstreamRefused       Flags = 1 << 5
@@ -39,10 +40,13 @@ func ResponseFlags() Flags {
 	return Flags(flags)
 }
 
-// BrokeOff is whether the stream did not end as the server meant it, or the server could not be reached.
+// Unreached is whether there was no server that could be reached.
+func (f Flags) Unreached() bool { return f&(noHealthyUpstream|upstreamRefused) != 0 }
+
+// BrokeOff is whether the stream did not end as the server meant it.
 func (f Flags) BrokeOff() bool {
-	return f&(localReset|upstreamReset|upstreamRefused|upstreamTermination|idleTimeout|upstreamMaxDuration|
-		durationTimeout|upstreamProtocolError) != 0
+	return f&(localReset|upstreamReset|upstreamTermination|idleTimeout|upstreamMaxDuration|durationTimeout|
+		upstreamProtocolError) != 0
 }
 
 // ClientLeft is whether the client ended the stream before its end.

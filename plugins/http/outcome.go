@@ -8,26 +8,28 @@ import (
 	"sentinel-envoy/plugins/envoyhost"
 )
 
-// failed is whether the stream that is ending failed: a status of 500 or more, a response that broke off or never came,
-// or a gRPC status that stands for a failure of the server. A client that leaves is no failure.
-func failed() bool {
+// failed is whether the stream that is ending failed, by what the configuration counts as failures. A client that leaves
+// is no failure.
+func (f *filter) failed() bool {
+	failures := &f.Config().Failures
 	code, _ := envoyhost.Int(responseCode)
-	if code >= 500 {
+	if failures.Status.Has(code) {
 		return true
 	}
-	flags := envoyhost.ResponseFlags()
-	if flags.BrokeOff() || code == 0 && !flags.ClientLeft() {
-		return true
+	if failures.Resets {
+		flags := envoyhost.ResponseFlags()
+		if flags.BrokeOff() || flags.Unreached() || code == 0 && !flags.ClientLeft() {
+			return true
+		}
+	}
+	if failures.GRPC == 0 {
+		return false
 	}
 	status, ok := grpcStatus()
-	return ok && status < 64 && grpcFailures>>status&1 == 1
+	return ok && failures.HasGRPC(status)
 }
 
 var responseCode = []string{"response", "code"}
-
-// grpcFailures are the gRPC statuses, by bit, that stand for HTTP statuses of 500 and more: UNKNOWN, DEADLINE_EXCEEDED,
-// UNIMPLEMENTED, INTERNAL, UNAVAILABLE, DATA_LOSS.
-const grpcFailures = 1<<2 | 1<<4 | 1<<12 | 1<<13 | 1<<14 | 1<<15
 
 // grpcStatus is the response's gRPC status, in its trailers or, where it has nothing else, its headers. Envoy's property
 // response.grpc_status is of no use: for a plain HTTP response it makes a gRPC status of the HTTP status.

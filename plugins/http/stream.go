@@ -50,7 +50,7 @@ func (s *stream) OnHttpStreamDone() {
 		}
 	}()
 	if s.entry.InFlight() {
-		s.entry.Exit(s.filter.Now(), failed())
+		s.entry.Exit(s.filter.Now(), s.filter.failed())
 	}
 	if len(s.filter.free) < maxFree {
 		s.filter.free = append(s.filter.free, s)

@@ -24,7 +24,8 @@ type connection struct {
 	filter *filter
 	id     uint32
 	entry  engine.Entry
-	// blocked is whether nothing of the client's may reach the upstream; message is what the client is to get.
+	// blocked is whether nothing of the client's may reach the upstream; message is what the client is to get, before the
+	// deadline in nanoseconds.
 	blocked  bool
 	message  string
 	deadline int64
@@ -91,7 +92,7 @@ func (c *connection) OnUpstreamData(size int, _ bool) types.Action {
 	if err := proxywasm.ReplaceUpstreamData([]byte(message)); err != nil {
 		c.filter.Fault("writing a block message", err)
 	}
-	c.close()
+	c.deadline = 0 // the next tick closes: now it would be before the message is on its way
 	return types.ActionContinue
 }
 
@@ -103,6 +104,13 @@ func (c *connection) close() {
 	}
 }
 
+// failed is whether the connection that is ending failed: by default where the upstream could not be reached or reset it.
+// An end from either side is no failure.
+func (f *filter) failed() bool {
+	flags, failures := envoyhost.ResponseFlags(), &f.Config().Failures
+	return failures.Connect && flags.Unreached() || failures.Resets && flags.BrokeOff()
+}
+
 // OnStreamDone implements types.TcpContext: the connection leaves its resource.
 func (c *connection) OnStreamDone() {
 	defer func() {
@@ -112,7 +120,6 @@ func (c *connection) OnStreamDone() {
 	}()
 	delete(c.filter.waiting, c.id)
 	if c.entry.InFlight() {
-		// An upstream that refused or reset the connection is a failure, an end from either side is not.
-		c.entry.Exit(c.filter.Now(), envoyhost.ResponseFlags().BrokeOff())
+		c.entry.Exit(c.filter.Now(), c.filter.failed())
 	}
 }

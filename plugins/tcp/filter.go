@@ -20,7 +20,7 @@ var New = vm.NewFilter{Kind: config.KindTCP, Make: newFilter}
 type filter struct {
 	*vm.Engine
 	resolver *resource.TCP
-	// waiting are blocked connections whose client shall get a message in place of the upstream's first data.
+	// waiting are blocked connections, still open, whose client gets a message in place of the upstream's first data.
 	waiting map[uint32]*connection
 }
 
@@ -39,7 +39,8 @@ func (f *filter) NewHttpContext(uint32) types.HttpContext { return nil }
 // NewTcpContext implements vm.Filter.
 func (f *filter) NewTcpContext(id uint32) types.TcpContext { return &connection{filter: f, id: id} }
 
-// OnTick implements vm.Filter: it closes blocked connections whose upstream has not spoken in time.
+// OnTick implements vm.Filter: it closes blocked connections whose client has its message, or whose upstream has not
+// spoken in time.
 func (f *filter) OnTick(now int64) {
 	for id, c := range f.waiting {
 		if now < c.deadline {

@@ -60,6 +60,7 @@ type Config struct {
 	ResourceName string     // resource_name: the resource of whatever nothing else matches; "" is none
 	Resources    []Resource // resources, in order: the first match wins
 	Block        Block
+	Failures     Failures
 	Mode         Mode
 	FailureMode  FailureMode
 

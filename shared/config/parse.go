@@ -35,7 +35,7 @@ func Parse(data []byte, kind Kind) (*Config, error) {
 }
 
 func (p *parser) config(data []byte) *Config {
-	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8}}
+	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: defaultFailures()}
 	top := &place{index: -1}
 	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
 		return cfg
@@ -66,6 +66,7 @@ func (p *parser) filterFields(cfg *Config) []field {
 		{"resource_name", p.label(&cfg.ResourceName, maxResource)},
 		{"resources", func(at *place, v value) { p.resources(at, v, cfg) }},
 		{"block", func(at *place, v value) { p.block(at, v, &cfg.Block) }},
+		{"failures", func(at *place, v value) { p.failures(at, v, &cfg.Failures) }},
 		{"mode", word(p, &cfg.Mode, "enforce", "shadow")},
 		{"failure_mode", word(p, &cfg.FailureMode, "open", "closed")},
 	}
@@ -179,8 +180,6 @@ func (p *parser) unsupported(cfg *Config) {
 		no(at.at("relationStrategy"), "AssociatedResource: ", r.RelationStrategy == rule.AssociatedResource)
 		no(at.at("regex"), "", r.Regex)
 	}
-	no(top.at("circuitBreakerRules"), "", len(cfg.CircuitBreaker) > 0)
-	no(top.at("isolationRules"), "", len(cfg.Isolation) > 0)
 	no(top.at("hotspotRules"), "", len(cfg.Hotspot) > 0)
 	no(top.at("systemRules"), "", len(cfg.System) > 0)
 }

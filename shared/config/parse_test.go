@@ -54,7 +54,7 @@ func TestNoConfiguration(t *testing.T) {
 				t.Errorf("%q: %v", doc, err)
 				continue
 			}
-			want := &Config{Block: Block{Status: 429, GRPCStatus: 8}}
+			want := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: defaultFailures()}
 			if !reflect.DeepEqual(cfg, want) {
 				t.Errorf("%q: %+v", doc, cfg)
 			}
@@ -120,6 +120,31 @@ func TestTCPConfiguration(t *testing.T) {
 	}
 	if !cfg.Block.TCPMessage || cfg.Block.Body != "no" {
 		t.Errorf("%+v", cfg.Block)
+	}
+}
+
+func TestFailures(t *testing.T) {
+	type answer struct {
+		status int64
+		grpc   uint64
+	}
+	for doc, fails := range map[string]map[answer]bool{
+		`{}`: {{status: 200}: false, {status: 499}: false, {status: 500}: true, {status: 599}: true, {status: 600}: false,
+			{status: 0}: false, {grpc: 1}: false, {grpc: 2}: true, {grpc: 8}: false, {grpc: 14}: true, {grpc: 46}: false},
+		`{"failures": {"status": ["5xx", 429, "1xx"], "grpc": [8, "UNAUTHENTICATED"]}}`: {{status: 428}: false, {status: 429}: true,
+			{status: 503}: true, {status: 100}: true, {status: 199}: true, {status: 200}: false, {status: -1}: false,
+			{grpc: 2}: false, {grpc: 8}: true, {grpc: 16}: true, {grpc: 17}: false},
+		`{"failures": {"status": [], "grpc": []}}`: {{status: 500}: false, {grpc: 14}: false},
+	} {
+		cfg := read(t, KindHTTP, doc)
+		for a, want := range fails {
+			if got := cfg.Failures.Status.Has(a.status) || cfg.Failures.HasGRPC(a.grpc); got != want {
+				t.Errorf("%s: %+v is a failure: %t, want %t", doc, a, got, want)
+			}
+		}
+	}
+	if f := read(t, KindTCP, `{"failures": {"connect": false}}`).Failures; f.Connect || !f.Resets {
+		t.Errorf("TCP: %+v", f)
 	}
 }
 
@@ -218,7 +243,7 @@ func TestAllFamilies(t *testing.T) {
 			SpecificItems: []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "x", Threshold: 9}}}},
 		System: []rule.System{{ID: "s", MetricType: rule.SystemCPUUsage, TriggerCount: 0.8, Strategy: rule.BBR},
 			{ID: "s0", TriggerCount: 3, Strategy: rule.NoAdaptive}},
-		Block: Block{Status: 429, GRPCStatus: 8}, RuleHash: cfg.RuleHash,
+		Block: Block{Status: 429, GRPCStatus: 8}, Failures: defaultFailures(), RuleHash: cfg.RuleHash,
 	}
 	if !reflect.DeepEqual(*cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", *cfg, want)
@@ -227,12 +252,10 @@ func TestAllFamilies(t *testing.T) {
 
 func TestNotSupportedYet(t *testing.T) {
 	for doc, want := range map[string]string{
-		`{"flowRules": [{"resource": "r", "threshold": 1, "controlBehavior": 1}]}`:                           "flowRules[0].controlBehavior: Throttling: not supported yet",
-		`{"flowRules": [{"resource": "r", "threshold": 1, "regex": true}]}`:                                  "flowRules[0].regex: not supported yet",
-		`{"isolationRules": [{"resource": "r", "threshold": 1}, {"resource": "r", "threshold": 2}]}`:         "isolationRules: not supported yet",
-		`{"systemRules": [{"metricType": "load", "triggerCount": 1}]}`:                                       "systemRules: not supported yet",
-		`{"hotspotRules": [{"resource": "r", "threshold": 1}]}`:                                              "hotspotRules: not supported yet",
-		`{"circuitBreakerRules": [{"resource": "r", "threshold": 1,"retryTimeoutMs":1,"statIntervalMs":1}]}`: "circuitBreakerRules: not supported yet",
+		`{"flowRules": [{"resource": "r", "threshold": 1, "controlBehavior": 1}]}`: "flowRules[0].controlBehavior: Throttling: not supported yet",
+		`{"flowRules": [{"resource": "r", "threshold": 1, "regex": true}]}`:        "flowRules[0].regex: not supported yet",
+		`{"systemRules": [{"metricType": "load", "triggerCount": 1}]}`:             "systemRules: not supported yet",
+		`{"hotspotRules": [{"resource": "r", "threshold": 1}]}`:                    "hotspotRules: not supported yet",
 	} {
 		if _, err := Parse([]byte(doc), KindVM); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", doc, err, want)

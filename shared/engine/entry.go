@@ -164,6 +164,7 @@ type Reason string
 // The reasons.
 const (
 	FlowControl Reason = "flow"
+	Isolation   Reason = "isolation"
 	// Unavailable: a fault of ours kept us from deciding, and the failure mode is closed.
 	Unavailable Reason = "unavailable"
 )

@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"sentinel-envoy/shared/ledger"
 	"sentinel-envoy/shared/stat"
 )
 
@@ -11,12 +10,12 @@ const QueueName = queueName
 // PageKey is the shared-data key of the page of the snapshot that has a resource.
 func PageKey(resource string) string { return pageKey(stat.PageOf(stat.HashOf(resource))) }
 
-// Permits are the verdicts of the rules that admitted the last entry. It is valid until the next Enter.
-func (vm *VM) Permits() (verdicts []ledger.Verdict) {
-	for _, p := range vm.taken {
-		verdicts = append(verdicts, p.verdict)
+// DecidedAt are the times at which the rules of an entry decided that has just entered, all of them flow rules.
+func (e *Entry) DecidedAt() (at []int64) {
+	for _, h := range e.holds[:e.next] { // beyond the length: an entry keeps no hold that nobody wants to hear the end of
+		at = append(at, h.token.at)
 	}
-	return verdicts
+	return at
 }
 
 // Rates is what was last published about a resource.

@@ -80,7 +80,25 @@ func (f *Filter) bind(all []bound, cfg *config.Config, taken map[string]bool) []
 			all = append(all, bound{checker: f.vm.newFlowRule(r, f.cfg.Mode), family: flowFamily, resource: r.Resource})
 		}
 	}
+	for i := range cfg.Isolation {
+		if r := &cfg.Isolation[i]; !taken[r.ID] {
+			all = append(all, bindTo(f.vm.newIsolationRule(r, f.cfg.Mode), isolationFamily, r.Resource, r.Regex))
+		}
+	}
+	for i := range cfg.CircuitBreaker {
+		if r := &cfg.CircuitBreaker[i]; !taken[r.ID] {
+			all = append(all, bindTo(f.vm.newBreakerRule(r, r.Resource, f.cfg.Mode), breakerFamily, r.Resource, r.Regex))
+		}
+	}
 	return all
+}
+
+// bindTo binds a rule to a resource, or to all whose whole name an expression matches.
+func bindTo(c checker, family family, resource string, regex bool) bound {
+	if regex {
+		return bound{checker: c, family: family, pattern: regexp.MustCompile(`\A(?:` + resource + `)\z`)} // parsed before
+	}
+	return bound{checker: c, family: family, resource: resource}
 }
 
 // declare makes the resources that the configuration can produce, whether or not a rule is for them: all are counted.
@@ -102,11 +120,20 @@ func (f *Filter) attach(b bound) {
 		return
 	}
 	for name, res := range f.resources {
-		if b.family == systemFamily || b.pattern.MatchString(name) {
-			res.rules = append(res.rules, b.checker)
+		if b.family != systemFamily && !b.pattern.MatchString(name) {
+			continue
 		}
+		c := b.checker
+		if p, ok := c.(perResource); ok {
+			c = p.forResource(name)
+			f.rules = append(f.rules, c)
+		}
+		res.rules = append(res.rules, c)
 	}
 }
+
+// perResource is a rule that keeps the resources apart that its expression matches.
+type perResource interface{ forResource(name string) checker }
 
 // resource makes the named resource, unless there is no name or it is there.
 func (f *Filter) resource(name string) {

@@ -91,13 +91,14 @@ func (m *metrics) set(name string, value uint64, now int64) error {
 }
 
 // escape makes a value that can be part of a metric's name: percent-encoding of what is not printable ASCII, and of the
-// characters that mean something there or that Envoy replaces.
+// characters that mean something there or that Envoy replaces or, like a dot at the end, drops.
 func escape(value string) string {
 	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(value) {
 		c := value[i]
-		if c > ' ' && c < 0x7f && !strings.ContainsRune(`;=%:"\`, rune(c)) || c >= 0x80 {
+		dropped := c == '.' && i == len(value)-1
+		if c > ' ' && c < 0x7f && !strings.ContainsRune(`;=%:"\`, rune(c)) && !dropped || c >= 0x80 {
 			b.WriteByte(c)
 			continue
 		}

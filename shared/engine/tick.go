@@ -13,7 +13,7 @@ import (
 const (
 	queueName = "sentinel/1/reports"
 	// flushEvery is how often counters are told to Envoy, in nanoseconds.
-	flushEvery = 200e6
+	flushEvery = 500e6
 	// messagesPerTick bounds what the aggregator reads in one tick.
 	messagesPerTick = 4096
 	// touchEvery is how often records in use are marked as such, in nanoseconds; the work is spread over its ticks.
@@ -33,18 +33,25 @@ func (vm *VM) Tick(now int64) {
 	vm.setDebug(vm.host.Enabled(host.Debug))
 	vm.settle(now)
 	vm.touchSome(now)
-	claimed, err := vm.member.Beat(now)
-	if err != nil {
+	if err := vm.beat(now); err != nil {
 		vm.Fault("claiming a worker's slot", err)
 	}
-	if claimed {
-		vm.nodes.ReportAll()
-		vm.announced = 0
-	}
+	vm.gates.tick(vm, now)
+	vm.syncCircuits(now)
 	vm.sync(now)
 	if now-vm.flushed >= flushEvery {
 		vm.flush(now)
 	}
+}
+
+// beat renews this worker's slot, or claims one.
+func (vm *VM) beat(now int64) error {
+	claimed, err := vm.member.Beat(now)
+	if claimed {
+		vm.nodes.ReportAll()
+		vm.announced = 0
+	}
+	return err
 }
 
 // settle returns what was reserved and not spent since the last tick.

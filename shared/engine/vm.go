@@ -19,14 +19,16 @@ const TickMs = 20
 // Nothing is written to shared data or the queue before the first tick or the first request: a VM that only checks a
 // configuration leaves no trace.
 type VM struct {
-	host    host.Host
-	about   string
-	table   *ledger.Table
-	budgets map[ledger.ID]*budget
-	nodes   *stat.Nodes
-	member  *member.Member
-	metrics *metrics
-	filters []*Filter
+	host     host.Host
+	about    string
+	table    *ledger.Table
+	budgets  map[ledger.ID]*budget
+	gates    gates
+	circuits circuits
+	nodes    *stat.Nodes
+	member   *member.Member
+	metrics  *metrics
+	filters  []*Filter
 
 	// holding are the budgets that may have reserved permits to return.
 	holding []*budget
@@ -50,13 +52,15 @@ type VM struct {
 // New returns a VM on a host. about says what is running, for the log: a version and a commit.
 func New(h host.Host, about string) *VM {
 	vm := &VM{
-		host:    h,
-		about:   about,
-		table:   ledger.NewTable(h),
-		budgets: map[ledger.ID]*budget{},
-		nodes:   stat.NewNodes(),
-		member:  member.New(h),
-		agg:     stat.NewAggregator(),
+		host:     h,
+		about:    about,
+		table:    ledger.NewTable(h),
+		budgets:  map[ledger.ID]*budget{},
+		gates:    gates{byID: map[ledger.ID]*gate{}},
+		circuits: circuits{byID: map[ledger.ID]*circuit{}},
+		nodes:    stat.NewNodes(),
+		member:   member.New(h),
+		agg:      stat.NewAggregator(),
 	}
 	vm.metrics = newMetrics(h)
 	return vm

@@ -233,8 +233,8 @@ func (c *city) request(wk *worker, now int64, rng *rand.Rand, open []engine.Entr
 	}
 	var e engine.Entry
 	if f.Enter("r", now, &e) == nil {
-		for _, v := range wk.Permits() {
-			c.tally.add(v.At)
+		for _, at := range e.DecidedAt() {
+			c.tally.add(at)
 		}
 		open = append(open, e)
 	}

@@ -29,6 +29,83 @@ func (s *State) Decode(src []byte, w Window) bool {
 	return true
 }
 
+// Encode appends the state of a window that may warm up to dst: the window's, and once it was ever asked for its warmth
+// what that is computed from.
+func (s *WarmState) Encode(dst []byte, w Window) []byte {
+	dst = s.State.Encode(dst, w)
+	if s.Filled == 0 {
+		return dst
+	}
+	return s.Warmth.Encode(binary.LittleEndian.AppendUint64(dst, uint64(s.Left)))
+}
+
+// Decode reads what Encode, or State.Encode, wrote for the same window, and reports whether it could be that.
+func (s *WarmState) Decode(src []byte, w Window) bool {
+	n := 8 + 8*w.Buckets
+	*s = WarmState{}
+	if len(src) <= n {
+		return s.State.Decode(src, w)
+	}
+	if !s.State.Decode(src[:n], w) || len(src) != n+8+warmthSize {
+		return false
+	}
+	s.Left = int64(binary.LittleEndian.Uint64(src[n:]))
+	return s.Left >= 0 && s.Left <= MaxCapacity && s.Warmth.Decode(src[n+8:])
+}
+
+// warmthSize is the length of what Warmth.Encode writes.
+const warmthSize = 16
+
+// Encode appends a warmth to dst.
+func (s *Warmth) Encode(dst []byte) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(s.Stored))
+	return binary.LittleEndian.AppendUint64(dst, uint64(s.Filled))
+}
+
+// Decode reads what Encode wrote of a warmth that was asked for, and reports whether it could be that.
+func (s *Warmth) Decode(src []byte) bool {
+	if len(src) != warmthSize {
+		return false
+	}
+	s.Stored, s.Filled = int64(binary.LittleEndian.Uint64(src)), int64(binary.LittleEndian.Uint64(src[8:]))
+	return s.Stored >= 0 && s.Stored <= 2*MaxCapacity && s.Filled > 0
+}
+
+// Encode appends a schedule to dst: the latest time, and once it was ever asked for its warmth what that is computed
+// from.
+func (s *PaceState) Encode(dst []byte) []byte {
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(s.Last))
+	if s.Filled == 0 {
+		return dst
+	}
+	dst = s.Warmth.Encode(dst)
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(s.Newest))
+	for _, c := range s.Counts {
+		dst = binary.LittleEndian.AppendUint32(dst, c)
+	}
+	return dst
+}
+
+// Decode reads what Encode wrote, and reports whether it could be that.
+func (s *PaceState) Decode(src []byte) bool {
+	*s = PaceState{}
+	if len(src) < 8 {
+		return false
+	}
+	s.Last = int64(binary.LittleEndian.Uint64(src))
+	if src = src[8:]; s.Last < 0 || len(src) == 0 {
+		return s.Last >= 0
+	}
+	if len(src) != warmthSize+8+4*PaceBuckets || !s.Warmth.Decode(src[:warmthSize]) {
+		return false
+	}
+	s.Newest = int64(binary.LittleEndian.Uint64(src[warmthSize:]))
+	for i := range s.Counts {
+		s.Counts[i] = binary.LittleEndian.Uint32(src[warmthSize+8+4*i:])
+	}
+	return s.Newest >= 0
+}
+
 // MaxCapacity is the largest capacity of a window: sums of MaxBuckets such counts don't overflow.
 const MaxCapacity = 1 << 56
 

@@ -65,8 +65,9 @@ func decode(b []byte) Lease {
 	}
 }
 
-// runOut is whether a lease is free for others. One that lies in the future was written by nobody of us.
-func (l Lease) runOut(now, ttl int64) bool { return l.Beat+ttl < now || l.Beat > now+ttl }
+// runOut is whether a lease is free for others. One that was renewed after now is not: it is our reading of the clock
+// that is old.
+func (l Lease) runOut(now, ttl int64) bool { return l.Beat < now-ttl }
 
 // ErrFull means that all slots are taken.
 var ErrFull = errors.New("member: no free slot")

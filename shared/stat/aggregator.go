@@ -11,8 +11,11 @@ const (
 	// maxWindows bounds what messages can make an aggregator keep; it is more than a configuration can name.
 	maxWindows = 1 << 16
 	maxWorkers = 1 << 10
-	// windowsPerTick bounds the work of one publication; where more resources are active it takes turns.
-	windowsPerTick = 512
+	// windowsPerTick bounds the work of one publication: reading a window costs some microseconds. Where more resources
+	// are active their pages take turns.
+	windowsPerTick = 64
+	// showEvery is how often one resource's rates are shown, in nanoseconds.
+	showEvery = 200e6
 	// idleBuckets is how long a window without traffic is kept.
 	idleBuckets = 120
 )
@@ -56,7 +59,7 @@ func (a *Aggregator) Receive(message []byte, now int64) error {
 	}
 	slot, epoch, n := uint16(r.uvarint()), r.uint64(), r.uvarint()
 	w := a.worker(slot, epoch, now)
-	for range min(n, nodesPerReport) {
+	for range min(n, maxPerReport) {
 		hash, inFlight := r.uint64(), r.uvarint()
 		current, previous := r.bucket(), r.bucket()
 		if r.bad {
@@ -185,7 +188,7 @@ func (a *Aggregator) Expire(now int64) (dead []uint16) {
 }
 
 // Publish calls put with each page of the snapshot that has something to say, or just ceased to, and each with every
-// resource of it. Pages take turns where the resources are many. page is valid only during the call; where put reports
+// resource of it, that with one resource at most every 200 ms. Pages take turns where the resources are many. page is valid only during the call; where put reports
 // that it failed, the page comes again.
 func (a *Aggregator) Publish(h PageHeader, each func(hash uint64, r Rates), put func(page int, content []byte) bool) {
 	budget := windowsPerTick
@@ -210,7 +213,10 @@ func (a *Aggregator) publishPage(page int, h PageHeader, each func(uint64, Rates
 		due = true
 		w.published = !r.idle()
 		a.buf = appendRates(a.buf, w.hash, r)
-		each(w.hash, r)
+		if h.At-w.shown >= showEvery || r.idle() {
+			w.shown = h.At
+			each(w.hash, r)
+		}
 	}
 	if !due {
 		return

@@ -7,9 +7,13 @@ import (
 	"sentinel-envoy/shared/checksum"
 )
 
-// nodesPerReport bounds a message, and with it the aggregator's work: nodes beyond it wait for the next tick. At 50
-// ticks a second every node of 6,400 is reported within a bucket.
-const nodesPerReport = 256
+// A message has at most nodesPerReport nodes, or, where more have changed, a part of them that lets each be reported
+// once in turnTicks ticks, which is within a bucket. maxPerReport bounds it all the same.
+const (
+	nodesPerReport = 64
+	turnTicks      = 20
+	maxPerReport   = 1024
+)
 
 // reportVersion is the layout of a report; a message of another version is not read.
 const reportVersion = 1
@@ -29,7 +33,7 @@ type Origin struct {
 // Layout, integers as unsigned varints where no size is given: checksum (4 bytes), version (1), slot, epoch (8), number
 // of nodes; a node is its hash (8), in flight, and its current and previous bucket.
 func (ns *Nodes) Report(dst []byte, from Origin) (message []byte, any bool) {
-	n := min(len(ns.dirty), nodesPerReport)
+	n := min(len(ns.dirty), max(nodesPerReport, len(ns.dirty)/turnTicks), maxPerReport)
 	if n == 0 {
 		return dst, false
 	}

@@ -21,6 +21,8 @@ type window struct {
 	inFlight int64
 	// published is whether the last snapshot said anything but zeros.
 	published bool
+	// shown is when the rates were last shown, in nanoseconds.
+	shown int64
 }
 
 // clock is the time that sentinel-golang's windows see, in milliseconds. They know no other way to be told.
@@ -35,9 +37,9 @@ var windowClock = new(clock)
 
 func newWindow(hash uint64, bucket int64) *window {
 	util.SetClock(windowClock)
-	// A leap array accepts no bucket older than its first one: begin before the oldest that a report can bring.
-	*windowClock = clock((bucket - 1) * BucketMs)
-	w := &window{hash: hash, array: sbase.NewBucketLeapArray(windowBuckets, windowBuckets*BucketMs), newest: bucket - 1}
+	// A leap array accepts no bucket older than its first one: begin with the oldest that add lets through.
+	*windowClock = clock((bucket - windowBuckets + 1) * BucketMs)
+	w := &window{hash: hash, array: sbase.NewBucketLeapArray(windowBuckets, windowBuckets*BucketMs), newest: bucket}
 	// The parameters are constants that sentinel-golang accepts.
 	w.second, _ = sbase.NewSlidingWindowMetric(RateBuckets, RateBuckets*BucketMs, w.array)
 	return w

@@ -1,0 +1,90 @@
+// Package breaker holds the pure part of Sentinel's circuit breaker rules: what a rule asks, the state it shares over all
+// workers, and the transitions of that state. Nothing here knows about workers, Envoy or clocks.
+//
+//	closed ──(window over the threshold)──▶ open ──(retry timeout)──▶ half open ──(all probes succeed)──▶ closed
+//	                                         ▲                            │
+//	                                         └──────(a probe fails)───────┘
+package breaker
+
+import (
+	"math"
+
+	"sentinel-envoy/shared/rule"
+)
+
+const (
+	// MaxBuckets is the largest number of buckets in a window.
+	MaxBuckets = 20
+	// MaxOutstanding is the largest number of probes that are under way at one time. A rule with more gets them one after
+	// another.
+	MaxOutstanding = 64
+	// minProbeNs is the least time that a probe has.
+	minProbeNs = 1e9
+	// precision is how near a ratio has to come to the threshold to count as equal, as in sentinel-golang.
+	precision = 1e-8
+)
+
+// Window is how a rule's statistic interval is cut into aligned buckets. At time t it spans the bucket that holds t and
+// the Buckets−1 before it.
+type Window struct {
+	BucketNs int64
+	Buckets  int
+}
+
+// Bucket is the number of the bucket that holds the time now, in nanoseconds.
+func (w Window) Bucket(now int64) int64 { return now / w.BucketNs }
+
+// Params is what a rule asks, in the units of the state. Times are nanoseconds.
+type Params struct {
+	Strategy  rule.BreakerStrategy
+	Threshold float64
+	// MinRequests is how many completions a window must have to be judged.
+	MinRequests uint64
+	// MaxRTMs is the longest response time, in milliseconds, that is not slow.
+	MaxRTMs uint64
+	// Retry is how long the breaker stays open before the first probe.
+	Retry int64
+	// Probes is how many probes must succeed to close it, at least 1.
+	Probes uint64
+	// ProbeTime is how long a probe may take. Then its place is another's, and its end decides nothing: a probe that
+	// never ends does not keep the breaker half open. It is the longest of the retry timeout, maxAllowedRtMs and 1 s.
+	ProbeTime int64
+	Window    Window
+}
+
+// ParamsOf is what a checked rule asks.
+func ParamsOf(r *rule.CircuitBreaker) Params {
+	buckets := int64(max(r.StatSlidingWindowBucketCount, 1))
+	p := Params{
+		Strategy:    r.Strategy,
+		Threshold:   r.Threshold,
+		MinRequests: r.MinRequestAmount,
+		MaxRTMs:     r.MaxAllowedRtMs,
+		Retry:       int64(r.RetryTimeoutMs) * 1e6,
+		Probes:      max(r.ProbeNum, 1),
+		Window:      Window{BucketNs: max(int64(r.StatIntervalMs)/buckets, 1) * 1e6, Buckets: int(min(buckets, MaxBuckets))},
+	}
+	p.ProbeTime = max(p.Retry, minProbeNs)
+	if p.Strategy == rule.SlowRequestRatio {
+		p.ProbeTime = max(p.ProbeTime, int64(min(p.MaxRTMs, math.MaxUint32))*1e6)
+	}
+	return p
+}
+
+// Bad is whether a completion counts against the resource: it took rtMs milliseconds, and failed or not.
+func (p *Params) Bad(rtMs uint32, failed bool) bool {
+	if p.Strategy == rule.SlowRequestRatio {
+		return uint64(rtMs) > p.MaxRTMs
+	}
+	return failed
+}
+
+// judge is the figure that a window's counts make, and whether it opens the breaker.
+func (p *Params) judge(c Counts) (figure float64, opens bool) {
+	if p.Strategy == rule.ErrorCount {
+		return float64(c.Bad), c.Total >= p.MinRequests && c.Bad >= uint64(p.Threshold)
+	}
+	figure = float64(c.Bad) / float64(max(c.Total, 1))
+	over := figure > p.Threshold || math.Abs(figure-p.Threshold) < precision
+	return figure, c.Total >= p.MinRequests && over
+}

@@ -1,0 +1,148 @@
+package engine
+
+import (
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/isolation"
+	"sentinel-envoy/shared/ledger"
+	"sentinel-envoy/shared/member"
+	"sentinel-envoy/shared/rule"
+)
+
+// concurrencyRule is Sentinel's isolation rule, and its system rule for concurrency: at most threshold entries are in
+// flight in all workers.
+type concurrencyRule struct {
+	vm        *VM
+	gate      *gate
+	reason    Reason
+	name      string
+	threshold int64
+	count     ruleCounters
+}
+
+// gate is the entries in flight under a rule in this worker, shared by all filters that have a rule with its id.
+type gate struct {
+	*isolation.Gate
+	id   ledger.ID
+	refs int
+	// held is whether the gate is among those that a tick looks after, touched when its record was last marked as in use.
+	held    bool
+	touched int64
+}
+
+// gates are those of a VM.
+type gates struct {
+	byID map[ledger.ID]*gate
+	held []*gate
+	// asked is the tick in which there was no slot for this worker.
+	asked uint64
+}
+
+func (vm *VM) newIsolationRule(r *rule.Isolation, mode config.Mode) *concurrencyRule {
+	return &concurrencyRule{
+		vm: vm, gate: vm.acquireGate(ledger.IDOf("isolation", r.ID, mode.String())),
+		reason: Isolation, name: r.ID, threshold: int64(r.Threshold), count: newRuleCounters(r.Resource, r.ID),
+	}
+}
+
+func (vm *VM) acquireGate(id ledger.ID) *gate {
+	g := vm.gates.byID[id]
+	if g == nil {
+		g = &gate{Gate: isolation.NewGate(vm.table, id, vm.host.Now), id: id}
+		vm.gates.byID[id] = g
+	}
+	g.refs++
+	return g
+}
+
+func (r *concurrencyRule) enter(now int64) (decision, error) {
+	holder, err := r.vm.holder(now)
+	if err != nil {
+		return decision{}, err
+	}
+	v, err := r.gate.Enter(holder, r.threshold, now)
+	r.vm.gates.hold(r.gate, now)
+	if err != nil {
+		return decision{}, err
+	}
+	return decision{ok: v.OK, exit: true, seen: float64(v.InFlight)}, nil
+}
+
+func (r *concurrencyRule) undo(_ token, now int64) error { return r.gate.Exit(now) }
+
+func (r *concurrencyRule) exit(_ token, now int64, _ uint32, _ bool) error { return r.gate.Exit(now) }
+
+func (r *concurrencyRule) id() string { return r.name }
+
+func (r *concurrencyRule) explain(b *Block) {
+	b.Reason, b.Rule, b.Threshold, b.Measure = r.reason, r.name, float64(r.threshold), "in flight"
+}
+
+func (r *concurrencyRule) counters() *ruleCounters { return &r.count }
+
+func (r *concurrencyRule) release() {
+	r.gate.refs--
+	r.vm.gates.drop(r.gate)
+}
+
+// holder is who this worker is to others. A worker that is asked before its first tick claims its slot now; one for which
+// there was none asks again in the next tick.
+func (vm *VM) holder(now int64) (isolation.Holder, error) {
+	lease, held := vm.member.Lease()
+	if !held {
+		if vm.gates.asked == vm.ticks+1 {
+			return isolation.Holder{}, member.ErrFull
+		}
+		if err := vm.beat(now); err != nil {
+			vm.gates.asked = vm.ticks + 1
+			return isolation.Holder{}, err
+		}
+		lease, _ = vm.member.Lease()
+	}
+	return isolation.Holder{Slot: lease.Slot, Epoch: lease.Epoch}, nil
+}
+
+// hold lets the ticks look after a gate for as long as it holds anything.
+func (gs *gates) hold(g *gate, now int64) {
+	if !g.held && g.Holding() {
+		g.held, g.touched = true, now
+		gs.held = append(gs.held, g)
+	}
+}
+
+// drop removes a gate that no rule needs. One that holds anything stays: another with its id would be taken for it.
+func (gs *gates) drop(g *gate) {
+	if g.refs == 0 && !g.held {
+		delete(gs.byID, g.id)
+	}
+}
+
+// tick renews what this worker has in flight, and gives back what it does not need.
+func (gs *gates) tick(vm *VM, now int64) {
+	kept := gs.held[:0]
+	for _, g := range gs.held {
+		if err := vm.tickGate(g, now); err != nil {
+			vm.Fault("renewing what is in flight", err)
+		}
+		if g.held = g.Holding(); g.held {
+			kept = append(kept, g)
+		} else {
+			gs.drop(g)
+		}
+	}
+	clear(gs.held[len(kept):])
+	gs.held = kept
+}
+
+func (vm *VM) tickGate(g *gate, now int64) error {
+	holder, err := vm.holder(now)
+	if err != nil {
+		return err
+	}
+	if now-g.touched >= touchEvery {
+		g.touched = now
+		if err := g.Touch(now); err != nil {
+			return err
+		}
+	}
+	return g.Tick(holder, now)
+}

@@ -1,0 +1,74 @@
+package flow
+
+import "math"
+
+// Pace is how far apart a rule with Throttling lets entries in.
+type Pace struct {
+	// IntervalMs is the interval in milliseconds that a threshold is for, MaxWaitMs how long an entry may wait.
+	IntervalMs, MaxWaitMs uint32
+}
+
+// Gap is the time in nanoseconds between two entries under a threshold of permits per interval, 0 if none may enter:
+// a threshold below one has no room for an entry, as in Sentinel.
+func (p Pace) Gap(threshold float64) int64 {
+	if !(threshold >= 1) {
+		return 0
+	}
+	return int64(math.Ceil(1 / threshold * float64(int64(p.IntervalMs)*1e6)))
+}
+
+// PaceState is which times were given out. Its zero value has given none.
+type PaceState struct {
+	// Last is the latest time given out, in nanoseconds.
+	Last int64
+	Warmth
+	// Newest is the number of the newest bucket that has a time, Counts how many times each bucket has, at its number
+	// modulo their number.
+	Newest int64
+	Counts [PaceBuckets]uint32
+}
+
+const (
+	// paceAhead is for how many buckets to come times are counted each in its own; what is later counts in the last.
+	paceAhead = 11
+	// PaceBuckets are the buckets of the largest window, the one before it, and those to come.
+	PaceBuckets = MaxBuckets + 1 + paceAhead
+)
+
+// Schedule gives out the next time, in nanoseconds: now, or a gap after the last one if that is later. ok is false where
+// it would be more than maxWait after now; at is then when it would have been.
+func (s *PaceState) Schedule(gap, maxWait, now int64) (at int64, ok bool) {
+	at = now
+	if s.Last > 0 {
+		at = max(s.Last+gap, now)
+	}
+	if at-now > maxWait {
+		return at, false
+	}
+	s.Last = at
+	return at, true
+}
+
+// Count adds n entries, or takes them away, in the bucket of the time at, as seen at the time now.
+func (s *PaceState) Count(w Window, at, now, n int64) {
+	bucket := min(w.Bucket(at), w.Bucket(now)+paceAhead)
+	for b := max(s.Newest+1, bucket-PaceBuckets+1); b <= bucket; b++ {
+		s.Counts[b%PaceBuckets] = 0
+	}
+	s.Newest = max(s.Newest, bucket)
+	if bucket > s.Newest-PaceBuckets {
+		c := &s.Counts[bucket%PaceBuckets]
+		*c = uint32(min(max(int64(*c)+n, 0), math.MaxUint32))
+	}
+}
+
+// Previous is the sum over the window that ends before the bucket of the time now.
+func (s *PaceState) Previous(w Window, now int64) (sum int64) {
+	last := w.Bucket(now) - 1
+	for b := last - int64(w.Buckets) + 1; b <= last; b++ {
+		if b <= s.Newest && b > s.Newest-PaceBuckets && b >= 0 {
+			sum += int64(s.Counts[b%PaceBuckets])
+		}
+	}
+	return sum
+}

@@ -1,0 +1,209 @@
+package member_test
+
+import (
+	"errors"
+	"math/rand/v2"
+	"testing"
+	"time"
+
+	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/member"
+)
+
+const (
+	millisecond = int64(time.Millisecond)
+	second      = int64(time.Second)
+	start       = 1000 * second
+	tick        = 20 * millisecond
+)
+
+// holder is a worker in one lease of a slot.
+type holder struct {
+	slot  uint16
+	epoch uint64
+}
+
+// registry is what a simulation has seen of who held what.
+type registry struct {
+	t     *testing.T
+	owner map[holder]int // lease → worker
+	term  map[uint64]holder
+	last  uint64
+}
+
+func (r *registry) lease(worker int, l member.Lease) {
+	h := holder{l.Slot, l.Epoch}
+	if other, ok := r.owner[h]; ok && other != worker {
+		r.t.Errorf("workers %d and %d both hold %+v", other, worker, h)
+	}
+	r.owner[h] = worker
+}
+
+func (r *registry) lead(role member.Role) {
+	h := holder{role.Slot, role.Epoch}
+	if other, ok := r.term[role.Term]; ok && other != h {
+		r.t.Errorf("%+v and %+v both lead in term %d", other, h, role.Term)
+	}
+	r.term[role.Term] = h
+	r.last = max(r.last, role.Term)
+}
+
+func live(r *registry, task *memhost.Task, worker int, end int64) {
+	m := member.New(task)
+	for now := task.Now(); now < end; now = task.Now() {
+		if _, err := m.Beat(now); err != nil {
+			r.t.Error(err)
+		}
+		if l, held := m.Lease(); held {
+			r.lease(worker, l)
+		}
+		role, err := m.Role(now)
+		if err != nil {
+			r.t.Error(err)
+		}
+		if role.Mine {
+			r.lead(role)
+		}
+		task.Sleep(now + tick)
+	}
+}
+
+func TestOneWorkerPerLeaseAndOneLeaderPerTerm(t *testing.T) {
+	base := uint64(time.Now().UnixNano())
+	var terms uint64
+	for i := range uint64(60) {
+		seed := base + i
+		rng := rand.New(rand.NewPCG(seed, 1))
+		sim := memhost.NewSim(seed, start)
+		r := &registry{t: t, owner: map[holder]int{}, term: map[uint64]holder{}}
+		for worker := range 1 + rng.IntN(10) {
+			sim.Go(func(task *memhost.Task) { live(r, task, worker, start+10*second) })
+		}
+		for sim.Step() {
+			live := sim.Live()
+			if len(live) == 0 {
+				continue
+			}
+			some := live[rng.IntN(len(live))]
+			switch {
+			case rng.IntN(200) == 0:
+				sim.Stall(some, rng.Int64N(4*second))
+			case len(live) > 1 && rng.IntN(2000) == 0:
+				sim.Kill(some)
+			case rng.IntN(50) == 0:
+				sim.Advance(rng.Int64N(millisecond))
+			}
+		}
+		sim.Close()
+		terms += r.last
+		if t.Failed() {
+			t.Fatalf("seed %d", seed)
+		}
+	}
+	if terms < 120 {
+		t.Errorf("%d terms in 60 runs: the test tries nothing", terms)
+	}
+}
+
+// beats lets members live for d nanoseconds, and returns who leads at the end.
+func beats(t *testing.T, p *memhost.Process, d int64, members ...*member.Member) (leader int) {
+	t.Helper()
+	for end := p.Now() + d; p.Now() < end; p.Advance(tick) {
+		leader = -1
+		for i, m := range members {
+			if _, err := m.Beat(p.Now()); err != nil {
+				t.Fatal(err)
+			}
+			role, err := m.Role(p.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if role.Mine {
+				leader = i
+			}
+		}
+	}
+	return leader
+}
+
+func TestRoleIsTakenOverAndSlotsAreReused(t *testing.T) {
+	p := memhost.NewProcess(start)
+	a, b, c := member.New(p.Worker(nil)), member.New(p.Worker(nil)), member.New(p.Worker(nil))
+	if got := beats(t, p, second, a, b); got != 0 {
+		t.Errorf("worker %d leads, the first that came was 0", got)
+	}
+	first, _ := a.Lease()
+	if got := beats(t, p, 2*second-tick, b); got != 0 {
+		t.Error("two seconds after the leader's death nobody has taken over")
+	}
+	beats(t, p, second, b, c)
+	reused, held := c.Lease()
+	if !held || reused.Slot != first.Slot || reused.Epoch <= first.Epoch {
+		t.Errorf("the dead worker held %+v, the new one has %+v", first, reused)
+	}
+	claimed, err := a.Beat(p.Now())
+	again, _ := a.Lease()
+	if err != nil || !claimed || again.Slot == reused.Slot || again.Epoch <= first.Epoch {
+		t.Errorf("the dead worker was only slow: it claimed %t %+v, %v; its slot is taken by %+v", claimed, again, err, reused)
+	}
+}
+
+func TestNothingIsWrittenBeforeTheFirstBeat(t *testing.T) {
+	p := memhost.NewProcess(start)
+	m := member.New(p.Worker(nil))
+	if role, err := m.Role(p.Now()); err != nil || role.Mine {
+		t.Errorf("a worker without a slot: %+v, %v", role, err)
+	}
+	if keys, _ := p.Keys(); keys != 0 {
+		t.Errorf("it wrote %d keys", keys)
+	}
+}
+
+func TestGuarantee6SlotsAreBounded(t *testing.T) {
+	p := memhost.NewProcess(start)
+	for range member.Slots {
+		if _, err := member.New(p.Worker(nil)).Beat(p.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	late := member.New(p.Worker(nil))
+	if _, err := late.Beat(p.Now()); !errors.Is(err, member.ErrFull) {
+		t.Errorf("the worker after the last slot got %v", err)
+	}
+	p.Advance(member.TTL + second)
+	if claimed, err := late.Beat(p.Now()); !claimed || err != nil {
+		t.Errorf("all others are dead: claimed %t, %v", claimed, err)
+	}
+	if keys, _ := p.Keys(); keys != member.Slots {
+		t.Errorf("%d keys", keys)
+	}
+}
+
+func TestGuarantee7CorruptedLeasesAreTakenAnew(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	rng := rand.New(rand.NewPCG(seed, 1))
+	p := memhost.NewProcess(start)
+	members := []*member.Member{member.New(p.Worker(nil)), member.New(p.Worker(nil)), member.New(p.Worker(nil))}
+	for range 200 {
+		p.Corrupt(func(_ string, value []byte) ([]byte, bool) {
+			if len(value) == 0 || rng.IntN(2) == 0 {
+				return value[:rng.IntN(len(value)+1)], rng.IntN(2) == 0
+			}
+			noise := append([]byte(nil), value...)
+			noise[rng.IntN(len(noise))] ^= byte(1 + rng.IntN(255))
+			return noise, rng.IntN(2) == 0
+		})
+		beats(t, p, tick*rng.Int64N(30), members...)
+	}
+	if leader := beats(t, p, 3*second, members...); leader < 0 {
+		t.Errorf("seed %d: nobody leads after the corruption", seed)
+	}
+	slots := map[uint16]bool{}
+	for _, m := range members {
+		l, held := m.Lease()
+		if !held || slots[l.Slot] {
+			t.Errorf("seed %d: after the corruption a worker has %+v, %t", seed, l, held)
+		}
+		slots[l.Slot] = true
+	}
+}
