@@ -77,10 +77,10 @@ func seeVersion(t *testing.T, version string) string {
 	})
 	ready := time.Since(started)
 
-	web1, db1 := limits(t, e, "web"), limits(t, e, "db")
+	web1, db1 := limits(t, e)
 	grown := growRules(t, e, listeners)
 	growHeap(t, e)
-	web2, db2 := limits(t, e, "web"), limits(t, e, "db")
+	web2, db2 := limits(t, e)
 
 	waitMetric(t, e, 0, "sentinel_faults")
 	noVMDied(t, e)
@@ -91,23 +91,24 @@ func seeVersion(t *testing.T, version string) string {
 
 type limited struct{ passed, most int }
 
-// limits offers a resource more than its rule admits, and holds what the clients saw against the audit.
-func limits(t *testing.T, e *envoytest.Envoy, resource string) limited {
+// limits offers both resources more than their rules admit, and holds what the clients saw against the audit.
+func limits(t *testing.T, e *envoytest.Envoy) (web, db limited) {
 	t.Helper()
-	before := audit(t, e, resource+"-qps")
-	o := load.Options{QPS: 150, Requests: compatRequests, Connections: 8, Port: portOf(t, e.Addr("http"))}
-	if resource == "db" {
-		o.Proto, o.Port = load.TCP, portOf(t, e.Addr("tcp"))
-	}
-	sum := offer(t, o).wait(t)
+	webBefore, dbBefore := audit(t, e, "web-qps"), audit(t, e, "db-qps")
+	requests := offer(t, load.Options{QPS: 150, Requests: compatRequests, Connections: 8, Port: portOf(t, e.Addr("http"))})
+	connections := offer(t, load.Options{Proto: load.TCP, QPS: 150, Requests: compatRequests, Port: portOf(t, e.Addr("tcp"))})
+	return seeLimit(t, e, "web-qps", webBefore, requests.wait(t)), seeLimit(t, e, "db-qps", dbBefore, connections.wait(t))
+}
+
+func seeLimit(t *testing.T, e *envoytest.Envoy, rule string, before decided, sum load.Summary) limited {
+	t.Helper()
 	if sum.Sent != compatRequests || sum.Failed != 0 {
-		t.Errorf("%s: %d requests were sent and %d failed: %s", resource, sum.Sent, sum.Failed, sum.LastError)
+		t.Errorf("%s: %d were sent and %d failed: %s", rule, sum.Sent, sum.Failed, sum.LastError)
 	}
-	want := before.total() + int(sum.Passed)
 	var d decided
-	envoytest.Eventually(t, soon, fmt.Sprintf("the audit of %s has the %d that passed", resource, sum.Passed), func() bool {
-		d = audit(t, e, resource+"-qps")
-		return d.total() == want && d.refused == before.refused+int(sum.Blocked)
+	envoytest.Eventually(t, soon, fmt.Sprintf("the audit of %s has the %d that passed", rule, sum.Passed), func() bool {
+		d = audit(t, e, rule)
+		return d.total() == before.total()+int(sum.Passed) && d.refused == before.refused+int(sum.Blocked)
 	})
 	d.within(t, compatThreshold)
 	return limited{int(sum.Passed), d.most(before.newest() + 1)}
@@ -160,7 +161,7 @@ func rulesHash(e *envoytest.Envoy) (hash float64) {
 
 func waitRulesHash(t *testing.T, e *envoytest.Envoy, ok func(float64) bool) {
 	t.Helper()
-	envoytest.Eventually(t, soon, "all workers apply the new rules", func() bool { return ok(rulesHash(e)) })
+	envoytest.Eventually(t, time.Minute, "all workers apply the new rules", func() bool { return ok(rulesHash(e)) })
 }
 
 // growHeap makes a VM's heap grow and shrink, and keeps it and ours at work until their timers have run compatTicks

@@ -84,6 +84,9 @@ func TestHTTP(t *testing.T) {
 		if n := metric(e.For(t), "sentinel_faults"); n != 0 {
 			t.Errorf("sentinel_faults is %v after all that", n)
 		}
+		if lines := e.Log.All(`^[^[]`); len(lines) > 0 {
+			t.Errorf("something writes to the log past Envoy's logger: %q", lines[0])
+		}
 	})
 }
 
@@ -679,20 +682,4 @@ func TestFailureMode(t *testing.T) {
 	}
 	waitMetric(t, e, 0, "sentinel_in_flight", "resource", "r")
 	waitMetric(t, e, 4, "sentinel_completed", "resource", "r")
-}
-
-// echoes says whether a TCP connection reaches the echo service behind it.
-func echoes(t *testing.T, c net.Conn) bool {
-	t.Helper()
-	if err := c.SetDeadline(time.Now().Add(soon)); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(c, "ping\n"); err != nil {
-		return false
-	}
-	line, err := bufio.NewReader(c).ReadBytes('\n')
-	if err, ok := err.(net.Error); ok && err.Timeout() {
-		t.Fatal("the connection neither works nor is closed")
-	}
-	return err == nil && bytes.Equal(line, []byte("ping\n"))
 }

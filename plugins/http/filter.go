@@ -19,6 +19,8 @@ type filter struct {
 	resolver *resource.HTTP
 	// free are streams that are over, for reuse: a request allocates none.
 	free []*stream
+	// queue are the requests that wait for their turn.
+	queue vm.Queue
 }
 
 // maxFree bounds the streams kept for reuse.
@@ -34,20 +36,21 @@ func newFilter(e *vm.Engine) (vm.Filter, error) {
 }
 
 // NewHttpContext implements vm.Filter.
-func (f *filter) NewHttpContext(uint32) types.HttpContext {
+func (f *filter) NewHttpContext(id uint32) types.HttpContext {
 	if n := len(f.free); n > 0 {
 		s := f.free[n-1]
 		f.free = f.free[:n-1]
+		s.id = id
 		return s
 	}
-	return &stream{filter: f}
+	return &stream{filter: f, id: id}
 }
 
 // NewTcpContext implements vm.Filter.
 func (f *filter) NewTcpContext(uint32) types.TcpContext { return nil }
 
-// OnTick implements vm.Filter.
-func (f *filter) OnTick(int64) {}
+// OnTick implements vm.Filter: it lets requests go on whose turn it is.
+func (f *filter) OnTick(now int64) { f.queue.Tick(f.Engine, now) }
 
 // request is the request of the stream whose callback is running.
 type request struct{}

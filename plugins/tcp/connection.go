@@ -7,6 +7,7 @@ import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
 	"sentinel-envoy/plugins/envoyhost"
+	"sentinel-envoy/plugins/vm"
 	"sentinel-envoy/shared/engine"
 )
 
@@ -24,6 +25,9 @@ type connection struct {
 	filter *filter
 	id     uint32
 	entry  engine.Entry
+	place  vm.Place
+	// spoken is whether the client has sent something while it waited.
+	spoken bool
 	// blocked is whether nothing of the client's may reach the upstream; message is what the client is to get, before the
 	// deadline in nanoseconds.
 	blocked  bool
@@ -43,7 +47,35 @@ func (c *connection) OnNewConnection() (action types.Action) {
 		return types.ActionContinue
 	}
 	now := c.filter.Now()
-	return c.refuse(c.filter.Enter(name, now, &c.entry), now)
+	return c.proceed(c.filter.Enter(name, now, &c.entry), now)
+}
+
+// proceed closes, forwards or holds back a connection by what its entry says.
+func (c *connection) proceed(b *engine.Block, now int64) types.Action {
+	until, waits := c.entry.Waiting()
+	if b != nil || !waits {
+		return c.refuse(b, now)
+	}
+	if err := c.filter.queue.Add(&c.place, c, c.id, until); err != nil {
+		c.filter.Fault("waiting", err) // the next ordinary tick lets it go on
+	}
+	return types.ActionPause
+}
+
+// Turn implements vm.Waiter: the connection has waited. What its client has sent meanwhile goes on with it.
+func (c *connection) Turn(now int64) {
+	action := types.ActionPause
+	defer func() {
+		if r := recover(); r != nil {
+			action = c.refuse(c.filter.Unavailable(fmt.Errorf("panic: %v", r)), 0)
+		}
+		if action == types.ActionContinue {
+			if err := proxywasm.ContinueTcpStream(); err != nil {
+				c.filter.Fault("resuming a connection", err)
+			}
+		}
+	}()
+	action = c.proceed(c.entry.Resume(now), now)
 }
 
 // refuse closes a blocked connection, at once or after its message.
@@ -54,7 +86,7 @@ func (c *connection) refuse(b *engine.Block, now int64) types.Action {
 	c.blocked = true
 	envoyhost.NameBlock(b)
 	cfg := &c.filter.Config().Block
-	if !cfg.TCPMessage || b.Reason == engine.Unavailable || len(c.filter.waiting) >= maxWaiting {
+	if !cfg.TCPMessage || b.Reason == engine.Unavailable || c.spoken || len(c.filter.waiting) >= maxWaiting {
 		c.close()
 		return types.ActionPause
 	}
@@ -70,6 +102,10 @@ func (c *connection) refuse(b *engine.Block, now int64) types.Action {
 // OnDownstreamData implements types.TcpContext: nothing of a blocked client's is forwarded. A client that speaks first
 // waits for an answer that will not come.
 func (c *connection) OnDownstreamData(int, bool) types.Action {
+	if c.place.Waits() {
+		c.spoken = true
+		return types.ActionPause
+	}
 	if !c.blocked {
 		return types.ActionContinue
 	}
@@ -119,6 +155,7 @@ func (c *connection) OnStreamDone() {
 		}
 	}()
 	delete(c.filter.waiting, c.id)
+	c.filter.queue.Remove(&c.place)
 	if c.entry.InFlight() {
 		c.entry.Exit(c.filter.Now(), c.filter.failed())
 	}

@@ -22,6 +22,8 @@ type filter struct {
 	resolver *resource.TCP
 	// waiting are blocked connections, still open, whose client gets a message in place of the upstream's first data.
 	waiting map[uint32]*connection
+	// queue are the connections that wait for their turn.
+	queue vm.Queue
 }
 
 func newFilter(e *vm.Engine) (vm.Filter, error) {
@@ -39,9 +41,10 @@ func (f *filter) NewHttpContext(uint32) types.HttpContext { return nil }
 // NewTcpContext implements vm.Filter.
 func (f *filter) NewTcpContext(id uint32) types.TcpContext { return &connection{filter: f, id: id} }
 
-// OnTick implements vm.Filter: it closes blocked connections whose client has its message, or whose upstream has not
+// OnTick implements vm.Filter: it lets connections go on whose turn it is, and closes blocked connections whose client has its message, or whose upstream has not
 // spoken in time.
 func (f *filter) OnTick(now int64) {
+	f.queue.Tick(f.Engine, now)
 	for id, c := range f.waiting {
 		if now < c.deadline {
 			continue

@@ -4,6 +4,7 @@ package vm
 import (
 	"fmt"
 
+	"github.com/alibaba/sentinel-golang/logging"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
@@ -47,6 +48,8 @@ type vmContext struct {
 
 // New returns the VM's context. filters are the filters it has, by root_id.
 func New(filters map[string]NewFilter) types.VMContext {
+	// The only error is of a nil logger.
+	_ = logging.ResetGlobalLogger(envoyhost.SentinelLogger{})
 	h := &envoyhost.Host{}
 	return &vmContext{filters: filters, host: h, engine: engine.New(h, version.Version+" ("+version.Commit+")")}
 }

@@ -32,6 +32,8 @@ const (
 	headerSize = 1 + 5*8
 	// maxCount bounds a bucket's counts in a record: sums of a window's don't overflow.
 	maxCount = 1 << 56
+	// maxProbeNs is the longest time that any rule gives a probe.
+	maxProbeNs = (1<<32 - 1) * 1e6
 )
 
 // Decode reads what Encode wrote for the same window, and reports whether it could be that.
@@ -64,7 +66,7 @@ func (s *State) decodePlaces(r reader) bool {
 	}
 	n := len(r) / 8
 	for i := range n {
-		if s.Places[i] = int64(r.next()); s.Places[i] < 0 {
+		if s.Places[i] = int64(r.next()); s.Places[i] < 0 || s.Places[i]-s.At > maxProbeNs {
 			return false
 		}
 	}
@@ -75,7 +77,7 @@ func (s *State) decodeCounts(r reader, w Window) bool {
 	if len(r) != 8+16*(w.Buckets+1) {
 		return false
 	}
-	if s.Newest = int64(r.next()); s.Newest < 0 {
+	if s.Newest = int64(r.next()); s.Newest < 0 || s.Newest > w.Bucket(s.At) {
 		return false
 	}
 	for i := range w.Buckets + 1 {

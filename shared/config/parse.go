@@ -174,11 +174,8 @@ func (p *parser) unsupported(cfg *Config) {
 	}
 	for i := range cfg.Flow {
 		r, at := &cfg.Flow[i], top.at("flowRules").item(i)
-		no(at.at("tokenCalculateStrategy"), "WarmUp: ", r.TokenCalculateStrategy == rule.WarmUp)
-		no(at.at("tokenCalculateStrategy"), "MemoryAdaptive: ", r.TokenCalculateStrategy == rule.MemoryAdaptive)
-		no(at.at("controlBehavior"), "Throttling: ", r.ControlBehavior == rule.Throttling)
-		no(at.at("relationStrategy"), "AssociatedResource: ", r.RelationStrategy == rule.AssociatedResource)
-		no(at.at("regex"), "", r.Regex)
+		no(at.at("tokenCalculateStrategy"), "MemoryAdaptive: a plugin cannot see how much memory is in use: ",
+			r.TokenCalculateStrategy == rule.MemoryAdaptive)
 	}
 	no(top.at("hotspotRules"), "", len(cfg.Hotspot) > 0)
 	no(top.at("systemRules"), "", len(cfg.System) > 0)

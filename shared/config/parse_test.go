@@ -252,10 +252,11 @@ func TestAllFamilies(t *testing.T) {
 
 func TestNotSupportedYet(t *testing.T) {
 	for doc, want := range map[string]string{
-		`{"flowRules": [{"resource": "r", "threshold": 1, "controlBehavior": 1}]}`: "flowRules[0].controlBehavior: Throttling: not supported yet",
-		`{"flowRules": [{"resource": "r", "threshold": 1, "regex": true}]}`:        "flowRules[0].regex: not supported yet",
-		`{"systemRules": [{"metricType": "load", "triggerCount": 1}]}`:             "systemRules: not supported yet",
-		`{"hotspotRules": [{"resource": "r", "threshold": 1}]}`:                    "hotspotRules: not supported yet",
+		`{"flowRules": [{"resource": "r", "tokenCalculateStrategy": 2, "lowMemUsageThreshold": 2, "highMemUsageThreshold": 1,
+			"memLowWaterMarkBytes": 1, "memHighWaterMarkBytes": 2}]}`: "flowRules[0].tokenCalculateStrategy: MemoryAdaptive: " +
+			"a plugin cannot see how much memory is in use: not supported yet",
+		`{"systemRules": [{"metricType": "load", "triggerCount": 1}]}`: "systemRules: not supported yet",
+		`{"hotspotRules": [{"resource": "r", "threshold": 1}]}`:        "hotspotRules: not supported yet",
 	} {
 		if _, err := Parse([]byte(doc), KindVM); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", doc, err, want)

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	sentinel "github.com/alibaba/sentinel-golang/api"
@@ -40,10 +41,10 @@ var isolationDeviations = []struct {
 // inFlightDuel is a duel whose entries stay in flight until they are told to end.
 type inFlightDuel struct {
 	*duel
-	open []inFlight
+	open []pair
 }
 
-type inFlight struct {
+type pair struct {
 	theirs *base.SentinelEntry
 	ours   *engine.Entry
 }
@@ -89,7 +90,7 @@ func (d *inFlightDuel) enter() (theirs, ours engine.Reason) {
 		ours = block.Reason
 	}
 	if blocked == nil && block == nil {
-		d.open = append(d.open, inFlight{entry, e})
+		d.open = append(d.open, pair{entry, e})
 		return theirs, ours
 	}
 	// They differ, or both refuse: what one side has let in must not count.
@@ -137,6 +138,7 @@ func newInFlightDuel(t *testing.T, now int64) *inFlightDuel {
 
 func TestGuarantee8IsolationSameAsSentinel(t *testing.T) {
 	initSentinel(t)
+	refused := 0
 	trySeeds(t, 100, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 80))
 		d := newInFlightDuel(t, start+rng.Int64N(20*second))
@@ -149,7 +151,6 @@ func TestGuarantee8IsolationSameAsSentinel(t *testing.T) {
 			isolation = append(isolation, d.rule(fmt.Sprint("i", i), 1+rng.Uint32N(30)))
 		}
 		d.load(flow, isolation)
-		refused := 0
 		for step := range 600 {
 			switch rng.IntN(10) {
 			case 0:
@@ -171,6 +172,7 @@ func TestGuarantee8IsolationSameAsSentinel(t *testing.T) {
 				}
 			}
 			if rng.IntN(200) == 0 {
+				isolation = slices.Clone(isolation)
 				isolation[rng.IntN(len(isolation))].Threshold = 1 + rng.Uint32N(30)
 				d.load(flow, isolation)
 			}
@@ -179,6 +181,9 @@ func TestGuarantee8IsolationSameAsSentinel(t *testing.T) {
 			d.leave(0)
 		}
 	})
+	if refused == 0 {
+		t.Error("no isolation rule has refused anything")
+	}
 }
 
 func TestGuarantee8IsolationDeviationsAreTheListedOnes(t *testing.T) {

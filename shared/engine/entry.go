@@ -49,8 +49,22 @@ func (e *Entry) Waiting() (until int64, waits bool) { return e.wakeAt, e.wakeAt 
 
 // Resume asks what is left to ask once an entry has waited. It returns like Enter, and may tell it to wait again.
 func (e *Entry) Resume(now int64) *Block {
-	e.wakeAt = 0
-	return e.proceed(now)
+	e.wait(0)
+	b := e.proceed(now)
+	if b != nil {
+		e.filter.retire()
+	}
+	return b
+}
+
+// wait sets until when the entry waits, 0 to end it.
+func (e *Entry) wait(until int64) {
+	if e.wakeAt != 0 {
+		e.filter.vm.flows.waiting--
+	}
+	if e.wakeAt = until; until != 0 {
+		e.filter.vm.flows.waiting++
+	}
 }
 
 // proceed asks the rules in their order. What the entry took before one of them refused is given back.
@@ -75,7 +89,7 @@ func (e *Entry) proceed(now int64) *Block {
 		}
 		e.holds = append(e.holds, hold{rule: r, token: d.token, exit: d.exit})
 		if d.wakeAt > now && f.cfg.Mode == config.Enforce {
-			e.wakeAt = d.wakeAt
+			e.wait(d.wakeAt)
 			return nil
 		}
 	}
@@ -113,7 +127,7 @@ func (e *Entry) admit(now int64) {
 	}
 	e.holds = kept
 	e.inFlight = true
-	e.resource.node.Pass(now)
+	e.resource.pass(e.filter.vm, now)
 }
 
 // abandon gives back what an entry took: it does not enter.
@@ -124,7 +138,7 @@ func (e *Entry) abandon(now int64) {
 		}
 	}
 	e.holds = e.holds[:0]
-	e.wakeAt = 0
+	e.wait(0)
 	e.filter.streams--
 }
 

@@ -37,7 +37,7 @@ func (vm *VM) Sizes() map[string]int {
 	nodes := 0
 	vm.nodes.All(func(*stat.Node) { nodes++ })
 	return map[string]int{
-		"budgets": len(vm.budgets), "nodes": nodes, "filters": len(vm.filters), "holding": len(vm.holding),
+		"budgets": len(vm.budgets), "gates": len(vm.gates.byID) + len(vm.gates.held), "nodes": nodes, "filters": len(vm.filters), "holding": len(vm.holding),
 		"touch": len(vm.touch), "metrics of nodes": len(vm.metrics.nodes), "labels": len(vm.metrics.resources),
 	}
 }
@@ -47,3 +47,26 @@ func (vm *VM) MetricIDs() int { return len(vm.metrics.ids) }
 
 // MaxMetricIDs bounds MetricIDs.
 const MaxMetricIDs = maxIDs
+
+// CountAtOnce makes circuit breakers count completions at once, not with the next tick: with one worker their counters
+// are then up to date before each decision.
+func (vm *VM) CountAtOnce() { vm.circuits.atOnce = true }
+
+// Probe is one breaker's probe that an entry is: the rule's id, and its deadline in nanoseconds.
+type Probe struct {
+	Rule     string
+	Deadline int64
+}
+
+// Probes are the circuit breakers whose probe an entry is that has entered.
+func (e *Entry) Probes() (probes []Probe) {
+	for _, h := range e.holds {
+		if r, ok := h.rule.(*breakerRule); ok && h.token != (token{}) {
+			probes = append(probes, Probe{Rule: r.ID, Deadline: h.token.at})
+		}
+	}
+	return probes
+}
+
+// Circuits is how many circuit breakers a worker keeps.
+func (vm *VM) Circuits() int { return len(vm.circuits.byID) + len(vm.circuits.active) }

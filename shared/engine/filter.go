@@ -7,6 +7,8 @@ import (
 	"strings"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/ledger"
+	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
 
@@ -27,6 +29,8 @@ type resource struct {
 	name  string
 	node  *stat.Node
 	rules []checker
+	// meters count what is let in, for rules that measure this resource instead of their own.
+	meters []*ledger.Meter
 }
 
 // family is a kind of rules. Sentinel asks them in this order.
@@ -48,6 +52,8 @@ type bound struct {
 	// pattern is set instead of resource for a rule of all resources whose whole name it matches; a system rule has
 	// neither and is for all.
 	pattern *regexp.Regexp
+	// refers is another resource that the rule measures.
+	refers string
 }
 
 // NewFilter returns a filter by its root_id, with its own configuration and the VM's, which may be nil. Where both have a
@@ -70,6 +76,7 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 		f.attach(b)
 	}
 	vm.filters = append(vm.filters, f)
+	vm.connectMeters()
 	return f
 }
 
@@ -77,7 +84,11 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 func (f *Filter) bind(all []bound, cfg *config.Config, taken map[string]bool) []bound {
 	for i := range cfg.Flow {
 		if r := &cfg.Flow[i]; !taken[r.ID] {
-			all = append(all, bound{checker: f.vm.newFlowRule(r, f.cfg.Mode), family: flowFamily, resource: r.Resource})
+			b := bindTo(f.vm.newFlowRule(r, "", f.cfg.Mode), flowFamily, r.Resource, r.Regex)
+			if r.RelationStrategy == rule.AssociatedResource {
+				b.refers = r.RefResource
+			}
+			all = append(all, b)
 		}
 	}
 	for i := range cfg.Isolation {
@@ -109,6 +120,7 @@ func (f *Filter) declare(all []bound) {
 	}
 	for _, b := range all {
 		f.resource(b.resource)
+		f.resource(b.refers)
 	}
 }
 

@@ -5,97 +5,84 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/flow"
-	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/ledger"
 	"sentinel-envoy/shared/rule"
 )
 
-// flowRule is Sentinel's flow rule with Direct and Reject: at most Threshold entries in a window.
+// flowRule is what Sentinel's flow rules have in common, whatever they measure and however they answer.
 type flowRule struct {
 	*rule.Flow
-	vm     *VM
-	budget *budget
-	count  ruleCounters
+	vm    *VM
+	mode  config.Mode
+	count ruleCounters
+	// of is the resource among those of the rule's expression, empty where it has none.
+	of string
+	// warm is nil where the threshold always holds.
+	warm *flow.WarmUp
+	// bound is the threshold of the last refusal, and measure what it counts.
+	bound   float64
+	measure string
 }
 
-// budget is a rule's budget in this worker, shared by all filters that have a rule with its id.
-type budget struct {
-	*ledger.Budget
-	id      ledger.ID
-	name    string
-	refs    int
-	holding bool
-	audit   audit
+// flows are what flow rules keep in a VM, besides budgets.
+type flows struct {
+	pacers  registry[*ledger.Pacer]
+	meters  registry[*meter]
+	warmers registry[*ledger.Warmer]
+	// waiting are the entries that wait for their turn, queueFull counts those that were refused because too many did.
+	waiting   int
+	queueFull counter
 }
 
-func (vm *VM) newFlowRule(r *rule.Flow, mode config.Mode) *flowRule {
-	return &flowRule{Flow: r, vm: vm, budget: vm.acquire(r, mode), count: newRuleCounters(r.Resource, r.ID)}
+func newFlows() flows {
+	return flows{
+		pacers: registry[*ledger.Pacer]{}, meters: registry[*meter]{}, warmers: registry[*ledger.Warmer]{},
+		queueFull: counter{name: "sentinel_queue_full"},
+	}
 }
 
-// acquire returns the budget of a flow rule. Rules with one id have one budget; shadow decisions, and windows of another
-// length, have their own.
-func (vm *VM) acquire(r *rule.Flow, mode config.Mode) *budget {
-	w := flow.WindowOf(r.StatIntervalInMs)
-	id := ledger.IDOf("flow", r.ID, strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets), mode.String())
-	b := vm.budgets[id]
-	if b == nil {
-		b = &budget{Budget: ledger.NewBudget(vm.table, id, w, vm.host.Now), id: id, name: r.ID}
-		vm.budgets[id] = b
+// newFlowRule returns the checker of a rule, for one of the resources that its expression matches where it has one.
+func (vm *VM) newFlowRule(r *rule.Flow, of string, mode config.Mode) checker {
+	name := r.Resource
+	if of != "" {
+		name = of
 	}
-	b.refs++
-	return b
+	f := flowRule{Flow: r, vm: vm, mode: mode, of: of, count: newRuleCounters(name, r.ID)}
+	f.measure = "in " + strconv.FormatUint(uint64(r.StatIntervalInMs), 10) + " ms"
+	if r.TokenCalculateStrategy == rule.WarmUp {
+		f.warm = flow.NewWarmUp(r.Threshold, r.StatIntervalInMs, r.WarmUpPeriodSec, r.WarmUpColdFactor)
+	}
+	switch {
+	case r.ControlBehavior == rule.Throttling:
+		return vm.newPacedRule(f)
+	case r.RelationStrategy == rule.AssociatedResource:
+		return &relatedRule{flowRule: f, relation: vm.newRelation(&f)}
+	}
+	return &rejectRule{flowRule: f, budget: vm.acquire(&f)}
 }
 
-func (r *flowRule) enter(now int64) (decision, error) {
-	v, err := r.budget.Take(r.Threshold, now)
-	r.vm.hold(r.budget)
-	if err != nil {
-		return decision{}, err
+// recordID names a record of the rule's. Rules with one id have the same; shadow decisions, windows of another length,
+// and the resources of an expression have each their own.
+func (r *flowRule) recordID(kind string) ledger.ID {
+	w := r.window()
+	parts := []string{kind, r.ID, strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets), r.mode.String()}
+	if r.of != "" {
+		parts = append(parts, r.of)
 	}
-	if r.vm.debug {
-		r.audit(v)
-	}
-	if !v.OK {
-		return decision{seen: float64(v.Used), freeAt: v.FreeAt}, nil
-	}
-	return decision{ok: true, token: token{at: v.At}}, nil
+	return ledger.IDOf(parts...)
 }
 
-func (r *flowRule) undo(t token, now int64) error {
-	if r.vm.debug {
-		r.budget.audit.undo(t.at, r.budget.Window())
-	}
-	return r.budget.GiveBack(t.at, now)
-}
+func (r *flowRule) window() flow.Window { return flow.WindowOf(r.StatIntervalInMs) }
 
 func (r *flowRule) exit(token, int64, uint32, bool) error { return nil }
 
 func (r *flowRule) id() string { return r.ID }
 
 func (r *flowRule) explain(b *Block) {
-	b.Reason, b.Rule, b.Threshold = FlowControl, r.ID, r.Threshold
-	b.Measure = "in " + strconv.FormatUint(uint64(r.StatIntervalInMs), 10) + " ms"
+	b.Reason, b.Rule, b.Threshold, b.Measure = FlowControl, r.ID, r.bound, r.measure
 }
 
 func (r *flowRule) counters() *ruleCounters { return &r.count }
 
-func (r *flowRule) release() {
-	if r.budget.refs--; r.budget.refs == 0 {
-		delete(r.vm.budgets, r.budget.id)
-	}
-}
-
-// hold remembers to return what a budget has reserved.
-func (vm *VM) hold(b *budget) {
-	if !b.holding && b.Holding() {
-		b.holding = true
-		vm.holding = append(vm.holding, b)
-	}
-}
-
-// audit counts a decision, and writes the line about a bucket that is over.
-func (r *flowRule) audit(v ledger.Verdict) {
-	if line := r.budget.audit.count(r.budget.name, v.At, v.OK, r.budget.Window()); line != "" {
-		r.vm.host.Log(host.Debug, line)
-	}
-}
+// forResource implements perResource.
+func (r *flowRule) forResource(name string) checker { return r.vm.newFlowRule(r.Flow, name, r.mode) }

@@ -6,6 +6,7 @@ import (
 	"strings"
 
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/ledger"
 	"sentinel-envoy/shared/member"
 	"sentinel-envoy/shared/stat"
 )
@@ -32,6 +33,7 @@ func (vm *VM) Tick(now int64) {
 	vm.lastTick = now
 	vm.setDebug(vm.host.Enabled(host.Debug))
 	vm.settle(now)
+	vm.syncMeters(now)
 	vm.touchSome(now)
 	if err := vm.beat(now); err != nil {
 		vm.Fault("claiming a worker's slot", err)
@@ -70,17 +72,26 @@ func (vm *VM) settle(now int64) {
 func (vm *VM) touchSome(now int64) {
 	if len(vm.touch) == 0 && now-vm.touched >= touchEvery {
 		vm.touched = now
-		for _, b := range vm.budgets {
-			vm.touch = append(vm.touch, b)
-		}
+		vm.collectRecords()
 	}
-	for range min(len(vm.touch), 1+len(vm.budgets)/ticksAMin) {
+	for range min(len(vm.touch), vm.touches) {
 		b := vm.touch[len(vm.touch)-1]
 		vm.touch = vm.touch[:len(vm.touch)-1]
 		if err := b.Touch(now); err != nil {
 			vm.Fault("marking a record", err)
 		}
 	}
+}
+
+// collectRecords lists the records in use, for touchSome.
+func (vm *VM) collectRecords() {
+	for _, b := range vm.budgets {
+		vm.touch = append(vm.touch, b)
+	}
+	vm.flows.pacers.all(func(p *ledger.Pacer) { vm.touch = append(vm.touch, p) })
+	vm.flows.meters.all(func(m *meter) { vm.touch = append(vm.touch, m) })
+	vm.flows.warmers.all(func(w *ledger.Warmer) { vm.touch = append(vm.touch, w) })
+	vm.touches = 1 + len(vm.touch)/ticksAMin
 }
 
 // sync reports this worker's counts and, in the aggregator, merges and publishes.
@@ -242,6 +253,7 @@ func (vm *VM) flush(now int64) {
 			vm.check(vm.metrics.tell(&c.shadow, now))
 		}
 	}
+	vm.check(vm.metrics.tell(&vm.flows.queueFull, now))
 	vm.check(vm.metrics.process(vm.table.Counts(), vm.faults, now))
 	if lease, held := vm.member.Lease(); held {
 		vm.gauge("sentinel_rules_hash;worker="+strconv.Itoa(int(lease.Slot)), vm.RuleHash()&0xffffffff, now)

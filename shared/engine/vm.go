@@ -23,6 +23,7 @@ type VM struct {
 	about    string
 	table    *ledger.Table
 	budgets  map[ledger.ID]*budget
+	flows    flows
 	gates    gates
 	circuits circuits
 	nodes    *stat.Nodes
@@ -42,7 +43,8 @@ type VM struct {
 	reported  int64
 	flushed   int64
 	announced uint64
-	touch     []*budget
+	touch     []toucher
+	touches   int
 	touched   int64
 	agg       *stat.Aggregator
 	pages     [stat.Pages]page
@@ -56,6 +58,7 @@ func New(h host.Host, about string) *VM {
 		about:    about,
 		table:    ledger.NewTable(h),
 		budgets:  map[ledger.ID]*budget{},
+		flows:    newFlows(),
 		gates:    gates{byID: map[ledger.ID]*gate{}},
 		circuits: circuits{byID: map[ledger.ID]*circuit{}},
 		nodes:    stat.NewNodes(),

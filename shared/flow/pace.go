@@ -35,9 +35,9 @@ const (
 	PaceBuckets = MaxBuckets + 1 + paceAhead
 )
 
-// Schedule gives out the next time, in nanoseconds: now, or a gap after the last one if that is later. ok is false where
+// Next gives out the next time, in nanoseconds: now, or a gap after the last one if that is later. ok is false where
 // it would be more than maxWait after now; at is then when it would have been.
-func (s *PaceState) Schedule(gap, maxWait, now int64) (at int64, ok bool) {
+func (s *PaceState) Next(gap, maxWait, now int64) (at int64, ok bool) {
 	at = now
 	if s.Last > 0 {
 		at = max(s.Last+gap, now)
@@ -61,6 +61,9 @@ func (s *PaceState) Count(w Window, at, now, n int64) {
 		*c = uint32(min(max(int64(*c)+n, 0), math.MaxUint32))
 	}
 }
+
+// Ahead is whether times were given out that lie too far ahead of now to be ours.
+func (s *PaceState) Ahead(w Window, now int64) bool { return s.Newest > w.Bucket(now)+paceAhead }
 
 // Previous is the sum over the window that ends before the bucket of the time now.
 func (s *PaceState) Previous(w Window, now int64) (sum int64) {

@@ -103,6 +103,19 @@ func (s *WarmState) Advance(w Window, bucket int64) {
 	s.State.Advance(w, bucket)
 }
 
+// Add counts n more in bucket, where that is one of the window's or the one before.
+func (s *WarmState) Add(w Window, bucket, n int64) {
+	size := int64(w.Buckets)
+	switch {
+	case bucket > s.Newest || bucket < s.Newest-size:
+	case bucket == s.Newest-size:
+		s.Left = min(s.Left+n, MaxCapacity)
+	default:
+		c := &s.Counts[bucket%size]
+		*c = min(*c+n, MaxCapacity)
+	}
+}
+
 // Previous is the sum over the window that ends before the newest bucket.
 func (s *WarmState) Previous(w Window) int64 {
 	return s.Used(w) - s.Counts[s.Newest%int64(w.Buckets)] + s.Left

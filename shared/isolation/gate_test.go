@@ -458,3 +458,86 @@ func TestRecordIsBounded(t *testing.T) {
 		t.Errorf("%d workers entered, shared data is %d bytes", entered, bytes)
 	}
 }
+
+// enter is an entry that no host fails.
+func (w *worker) enter(t *testing.T, threshold, now int64) bool {
+	t.Helper()
+	v, err := w.Enter(w.holder, threshold, now)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return v.OK
+}
+
+// What a worker has to spare is not spent after others may have dropped it.
+func TestSlowWorkerDoesNotSpendAnOldLease(t *testing.T) {
+	p := memhost.NewProcess(start)
+	slow, b := newWorker(p.Worker(nil), 0), newWorker(p.Worker(nil), 1)
+	for range 10 {
+		slow.enter(t, 100, p.Now())
+	}
+	for range 5 {
+		if err := slow.Exit(p.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p.Advance(isolation.TTL + 1)
+	for range 100 {
+		if !b.enter(t, 100, p.Now()) {
+			t.Fatal("what the silent worker had was not given back")
+		}
+	}
+	if slow.enter(t, 100, p.Now()) {
+		t.Error("a worker that was silent for TTL entered at once")
+	}
+}
+
+// Entries that last are counted although their worker does nothing but tick, and then for most of TTL not even that.
+func TestLongEntriesAreRenewed(t *testing.T) {
+	p := memhost.NewProcess(start)
+	a, b := newWorker(p.Worker(nil), 0), newWorker(p.Worker(nil), 1)
+	if !a.enter(t, 1, p.Now()) {
+		t.Fatal("refused")
+	}
+	for i := range 100 {
+		for range i { // so that the silence begins at any age of the lease
+			p.Advance(tick)
+			if err := a.Tick(a.holder, p.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if p.Advance(1500 * millisecond); b.enter(t, 1, p.Now()) {
+			t.Fatal("an entry was no longer counted")
+		}
+		if err := a.Tick(a.holder, p.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+func TestOwnExitEndsARefusal(t *testing.T) {
+	p := memhost.NewProcess(start)
+	a := newWorker(p.Worker(nil), 0)
+	for range 5 {
+		if !a.enter(t, 1, p.Now()) || a.enter(t, 1, p.Now()) {
+			t.Fatal("not exactly one entered")
+		}
+		if err := a.Exit(p.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// A worker that read the clock long before its turn came leases from now on, not from then.
+func TestStampIsNotOlderThanTheRecord(t *testing.T) {
+	p := memhost.NewProcess(start)
+	a, b, c := newWorker(p.Worker(nil), 0), newWorker(p.Worker(nil), 1), newWorker(p.Worker(nil), 2)
+	early := p.Now()
+	p.Advance(1500 * millisecond)
+	if !a.enter(t, 2, p.Now()) || !b.enter(t, 2, early) {
+		t.Fatal("refused")
+	}
+	if p.Advance(1500 * millisecond); c.enter(t, 2, p.Now()) {
+		t.Error("an entry was counted for less than TTL")
+	}
+}

@@ -64,7 +64,8 @@ type Transition interface {
 // Update applies t to cell's record. now is the monotonic time in nanoseconds. It fails with ErrContended or ErrFull,
 // or with the host's error; the record is then as it was.
 func (tb *Table) Update(c *Cell, now int64, t Transition) error {
-	rebound := c.key == ""
+	known := c.key != "" // this worker has had the record before
+	rebound := !known
 	if rebound {
 		if err := tb.bind(c, now); err != nil {
 			return err
@@ -85,7 +86,8 @@ func (tb *Table) Update(c *Cell, now int64, t Transition) error {
 				}
 				continue
 			}
-			payload = nil // the directory says that the slot is ours now
+			// The directory says that the slot is ours now. Where it once said so of another, that record is lost.
+			payload, intact = nil, !known
 		}
 		next, write := tb.apply(c, t, payload, !intact)
 		if !write {

@@ -292,6 +292,40 @@ func TestGuarantee7CorruptedRecordsAdmitNothingTwice(t *testing.T) {
 	}
 }
 
+// Where the directory is lost, ids of one page may get each other's slots: no count begins anew by that.
+func TestGuarantee7CorruptedDirectoryAdmitsNothingTwice(t *testing.T) {
+	seed := uint64(time.Now().UnixNano())
+	rng := rand.New(rand.NewPCG(seed, 1))
+	const threshold, ids = 3, 300 // so many share pages that some change places
+	w := flow.WindowOf(3600000)
+	p := memhost.NewProcess(start) // the whole test is in one bucket
+	var budgets []*ledger.Budget
+	for range 2 {
+		table := ledger.NewTable(p.Worker(nil))
+		for i := range ids {
+			b := ledger.NewBudget(table, ledger.IDOf(fmt.Sprint(i)), w, p.Now)
+			for range threshold {
+				take(t, b, threshold, p.Now())
+			}
+			budgets = append(budgets, b)
+		}
+	}
+	p.Corrupt(func(key string, value []byte) ([]byte, bool) {
+		return rubbish(rng, value[:len(value)-1]), strings.Contains(key, "/dir/")
+	})
+	p.Advance(61 * second) // so that slots are due to be marked as in use
+	for range 10 * len(budgets) {
+		b := budgets[rng.IntN(len(budgets))]
+		if err := b.Touch(p.Now()); err != nil {
+			t.Fatal(err)
+		}
+		if take(t, b, threshold, p.Now()) {
+			t.Fatalf("seed %d: admitted more than %d", seed, threshold)
+		}
+		p.Advance(millisecond)
+	}
+}
+
 // A record of the right form from no time of ours is replaced, not believed.
 func TestRecordFromTheFutureIsReplaced(t *testing.T) {
 	p := memhost.NewProcess(start)

@@ -77,6 +77,8 @@ type Member struct {
 	data  host.SharedData
 	lease Lease
 	held  bool
+	// term is the latest known: where the role's record was lost, terms go on from here.
+	term uint64
 }
 
 // New returns a member that has no slot yet.
@@ -152,6 +154,7 @@ func (m *Member) Role(now int64) (Role, error) {
 	if err != nil {
 		return Role{}, err
 	}
+	m.term = max(m.term, l.Term)
 	mine := m.held && l.Slot == m.lease.Slot && l.Epoch == m.lease.Epoch
 	free := l.runOut(now, RoleTTL)
 	switch {
@@ -159,7 +162,7 @@ func (m *Member) Role(now int64) (Role, error) {
 		return Role{Lease: l, Mine: mine, Fresh: !free}, nil
 	case !mine || free:
 		// Also its own role, once run out, is taken anew: in between another may have led.
-		l = Lease{Slot: m.lease.Slot, Epoch: m.lease.Epoch, Term: l.Term + 1}
+		l = Lease{Slot: m.lease.Slot, Epoch: m.lease.Epoch, Term: m.term + 1}
 	}
 	l.Beat = now
 	err = m.data.Set(roleKey, l.encode(), cas)

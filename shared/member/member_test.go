@@ -207,3 +207,22 @@ func TestGuarantee7CorruptedLeasesAreTakenAnew(t *testing.T) {
 		slots[l.Slot] = true
 	}
 }
+
+// A role whose record was lost is a new one: the others must see that somebody else may have it.
+func TestTermsGrowThoughTheRoleIsLost(t *testing.T) {
+	p := memhost.NewProcess(start)
+	members := []*member.Member{member.New(p.Worker(nil)), member.New(p.Worker(nil))}
+	term := uint64(0)
+	for range 5 {
+		leader := beats(t, p, second, members...)
+		if leader < 0 {
+			t.Fatal("nobody leads")
+		}
+		role, err := members[leader].Role(p.Now())
+		if err != nil || role.Term <= term {
+			t.Fatalf("after term %d comes %d, %v", term, role.Term, err)
+		}
+		term = role.Term
+		p.Corrupt(func(_ string, value []byte) ([]byte, bool) { return nil, true })
+	}
+}

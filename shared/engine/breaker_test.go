@@ -1,0 +1,437 @@
+package engine_test
+
+import (
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"sentinel-envoy/shared/breaker"
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/rule"
+)
+
+// breakerCity is a random simulation of whole VMs around one circuit breaker, interleaved at every host call. Its service
+// is sick at first and well at last.
+type breakerCity struct {
+	t       *testing.T
+	rule    rule.CircuitBreaker
+	params  breaker.Params
+	workers int
+	gap     int64 // mean nanoseconds between the requests of a worker
+	lost    int   // one of so many entries never ends; 0 for none
+	sim     *memhost.Sim
+	recover int64 // when the service is well, and nobody stalls or dies any more
+	end     int64
+
+	// phase is the record's as the last step left it, opened how often it has opened, probes those of the generation.
+	phase  breaker.Phase
+	since  int64
+	opened int
+	probes []*cityProbe
+	seen   map[string]int
+	// admitted are the entries that each worker let in after the service was well for long.
+	admitted map[int]int
+}
+
+// cityProbe is a probe that a worker was given.
+type cityProbe struct {
+	deadline   int64
+	good, over bool
+}
+
+func newBreakerCity(t *testing.T, seed uint64) *breakerCity {
+	rng := rand.New(rand.NewPCG(seed, 0xb4ea))
+	c := &breakerCity{
+		t: t, workers: 1 + rng.IntN([]int{4, 16, 64}[rng.IntN(3)]), gap: millisecond * (5 + rng.Int64N(20)),
+		lost: []int{0, 4, 20}[rng.IntN(3)], sim: memhost.NewSim(seed, start), seen: map[string]int{}, admitted: map[int]int{},
+	}
+	c.rule = rule.CircuitBreaker{
+		ID: "b", Resource: "r", Strategy: rule.ErrorCount, Threshold: float64(1 + rng.IntN(3)), StatIntervalMs: 1000,
+		StatSlidingWindowBucketCount: []uint32{1, 10}[rng.IntN(2)], RetryTimeoutMs: 100 + rng.Uint32N(300),
+		ProbeNum: []uint64{0, 1, 3, 10}[rng.IntN(4)],
+	}
+	c.params = breaker.ParamsOf(&c.rule)
+	c.recover = start + 2*second
+	// Well again, the last probes of before expire, one retry timeout passes, and the probes that follow end well.
+	c.end = c.recover + c.params.ProbeTime + c.params.Retry + 2*second
+	return c
+}
+
+func (c *breakerCity) String() string {
+	return fmt.Sprintf("%d workers, a request every %d µs, one of %d never ends, %+v", c.workers, c.gap/1000, c.lost, c.rule)
+}
+
+func (c *breakerCity) run() {
+	defer c.sim.Close()
+	for i := range c.workers {
+		c.sim.Go(func(task *memhost.Task) { c.live(task, i) })
+	}
+	for c.sim.Step() && !c.t.Failed() {
+		c.observe()
+		live := c.sim.Live()
+		switch roll := c.sim.Rand.IntN(4000); {
+		case roll < 20:
+			c.sim.Advance(c.sim.Rand.Int64N(millisecond / 4))
+		case len(live) == 0 || c.sim.Now() > c.recover:
+		case roll == 20 && len(live) > 1 && c.sim.Rand.IntN(5) == 0:
+			c.sim.Kill(live[c.sim.Rand.IntN(len(live))])
+		case roll <= 22:
+			c.sim.Stall(live[c.sim.Rand.IntN(len(live))], c.sim.Rand.Int64N(second))
+		}
+	}
+}
+
+// observe follows the record, step by step.
+func (c *breakerCity) observe() {
+	var s breaker.State
+	c.sim.Corrupt(func(key string, value []byte) ([]byte, bool) {
+		const header = 20 // of a record of the ledger
+		if strings.HasPrefix(key, "sentinel/1/rec/") && !s.Decode(value[header:], c.params.Window) {
+			c.t.Errorf("a record of %d bytes", len(value))
+		}
+		return nil, false
+	})
+	if s.Phase == c.phase {
+		return
+	}
+	from := c.phase
+	c.phase, c.since = s.Phase, s.Since
+	c.seen[s.Phase.String()]++
+	switch {
+	case s.Phase == breaker.Open:
+		c.opened++
+	case from == breaker.HalfOpen: // closed
+		if good := c.good(); good < int(c.params.Probes) {
+			c.t.Errorf("closed after %d successes of its own generation", good)
+		}
+	}
+	if s.Phase != breaker.Closed {
+		c.probes = nil
+	}
+}
+
+// good is how many probes of this generation have ended well.
+func (c *breakerCity) good() (n int) {
+	for _, p := range c.probes {
+		if p.good {
+			n++
+		}
+	}
+	return n
+}
+
+// live is a worker's life.
+func (c *breakerCity) live(task *memhost.Task, index int) {
+	rng := rand.New(rand.NewPCG(uint64(index), uint64(c.gap)))
+	vm := engine.New(task, "test")
+	filter := vm.NewFilter("sentinel_http", &config.Config{CircuitBreaker: []rule.CircuitBreaker{c.rule}}, nil)
+	nextTick := start + rng.Int64N(tick)
+	var open []*cityEntry
+	knows := 0 // how often it had opened when the last tick began, after which it was open
+	for now := task.Now(); now < c.end; now = task.Now() {
+		if now >= nextTick {
+			opened := c.opened
+			vm.Tick(now)
+			knows = opened
+			nextTick = now + tick
+		}
+		known := knows > 0 && knows == c.opened && c.phase == breaker.Open
+		if e := c.enter(filter, now, rng); e != nil {
+			open = append(open, e)
+			if stillOpen := knows == c.opened && c.phase == breaker.Open; known && stillOpen {
+				c.t.Errorf("admitted %d µs after it opened, by a worker that has ticked since", (task.Now()-c.since)/1000)
+			}
+			if now > c.end-second {
+				c.admitted[index]++
+			}
+		}
+		open = slices.DeleteFunc(open, func(e *cityEntry) bool {
+			if e.endsAt > now {
+				return false
+			}
+			c.exit(e, task.Now())
+			return true
+		})
+		task.Sleep(min(nextTick, now+rng.Int64N(2*c.gap)))
+	}
+	c.seen["faults"] += int(vm.Faults())
+	if c.admitted[index] == 0 {
+		c.t.Errorf("worker %d admits nothing though the service has been well for %d ms", index, (c.end-c.recover)/millisecond)
+	}
+}
+
+type cityEntry struct {
+	engine.Entry
+	probe  *cityProbe
+	endsAt int64
+	failed bool
+}
+
+// enter asks for an entry, and checks that a probe is one of those that there may be.
+func (c *breakerCity) enter(f *engine.Filter, now int64, rng *rand.Rand) *cityEntry {
+	e := &cityEntry{}
+	opened := c.opened
+	if f.Enter("r", now, &e.Entry) != nil {
+		return nil
+	}
+	e.endsAt = now + rng.Int64N(50*millisecond)
+	sick := now < c.recover
+	e.failed = sick && rng.IntN(3) > 0
+	if sick && c.lost > 0 && rng.IntN(c.lost) == 0 {
+		e.endsAt = c.end // never
+	}
+	for _, p := range e.Probes() {
+		c.seen["probes"]++
+		e.probe = &cityProbe{deadline: p.Deadline}
+		if c.phase != breaker.HalfOpen || opened != c.opened {
+			break // the record has gone on before this worker got to run again
+		}
+		if n := c.holding(p.Deadline - c.params.ProbeTime); n >= int(c.params.Probes) {
+			c.t.Errorf("probe %d of %d", n+1, c.params.Probes)
+		}
+		c.probes = append(c.probes, e.probe)
+	}
+	return e
+}
+
+// holding is how many places were taken at the time now: by probes that have ended well, or have time left.
+func (c *breakerCity) holding(now int64) (n int) {
+	for _, p := range c.probes {
+		if p.good || !p.over && p.deadline > now {
+			n++
+		}
+	}
+	return n
+}
+
+func (c *breakerCity) exit(e *cityEntry, now int64) {
+	if e.probe != nil {
+		e.probe.good = !e.failed && now < e.probe.deadline
+	}
+	e.Exit(now, e.failed)
+	if e.probe != nil {
+		e.probe.over = true
+	}
+}
+
+func TestBreakerIsOneForAllWorkers(t *testing.T) {
+	seen := map[string]int{}
+	trySeeds(t, 60, func(t *testing.T, seed uint64) {
+		c := newBreakerCity(t, seed)
+		c.run()
+		for what, n := range c.seen {
+			seen[what] += n
+		}
+		if t.Failed() {
+			t.Log(c)
+		}
+	})
+	if seen["open"] < 100 || seen["closed"] < 60 || seen["probes"] < 200 || seen["faults"] > 0 {
+		t.Errorf("%v: too little was tried", seen)
+	}
+}
+
+// counted is a worker whose calls to shared data are counted.
+type counted struct {
+	*memhost.Worker
+	calls int
+}
+
+func (c *counted) Get(key string) ([]byte, uint32, error) { c.calls++; return c.Worker.Get(key) }
+func (c *counted) Set(key string, value []byte, cas uint32) error {
+	c.calls++
+	return c.Worker.Set(key, value, cas)
+}
+
+// A breaker in use costs no call to the host between two ticks, but for its probes.
+func TestBreakerDecidesWithoutTheHost(t *testing.T) {
+	p := memhost.NewProcess(start)
+	host := &counted{Worker: p.Worker(nil)}
+	vm := engine.New(host, "test")
+	f := vm.NewFilter("sentinel_http", breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 50}), nil)
+	requests := func(n int, failed bool) (admitted int) {
+		for range n {
+			var e engine.Entry
+			if f.Enter("r", p.Now(), &e) == nil {
+				admitted++
+				e.Exit(p.Now(), failed)
+			}
+		}
+		return admitted
+	}
+	tickNow := func() {
+		p.Advance(tick)
+		vm.Tick(p.Now())
+	}
+	tickNow()
+	requests(1, false) // reads the record
+	for _, c := range []struct {
+		what     string
+		failed   bool
+		admitted int
+	}{{"closed", false, 100}, {"about to open", true, 100}, {"open", true, 0}} {
+		tickNow()
+		host.calls = 0
+		if got := requests(100, c.failed); got != c.admitted {
+			t.Errorf("%s: admitted %d of 100, want %d", c.what, got, c.admitted)
+		}
+		if host.calls != 0 {
+			t.Errorf("%s: %d calls to shared data", c.what, host.calls)
+		}
+	}
+	if n := testing.AllocsPerRun(100, func() {
+		var e engine.Entry
+		f.Enter("other", p.Now(), &e)
+	}); n > 0 {
+		t.Errorf("%v allocations", n)
+	}
+}
+
+// breakerConfig is a configuration with one breaker of the resource "r".
+func breakerConfig(r rule.CircuitBreaker) *config.Config {
+	r.ID, r.Resource, r.StatIntervalMs, r.RetryTimeoutMs = "b", "r", 1000, 1000
+	return &config.Config{CircuitBreaker: []rule.CircuitBreaker{r}}
+}
+
+func TestBreakerSaysWhatItDoes(t *testing.T) {
+	w := newWorld(3, breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorRatio, Threshold: 0.5, MinRequestAmount: 4}))
+	const gauge = "sentinel_breaker_state;resource=r;rule=b"
+	state := func() uint64 {
+		v, _ := w.Metric(gauge)
+		return v
+	}
+	for _, wk := range w.workers {
+		end(t, wk.http, w.Now(), wk == w.workers[0]) // one success, two failures …
+	}
+	end(t, w.workers[2].tcp, w.Now(), false) // … and another
+	w.run(2 * tick) // one opens it, the others hear of it
+	if got := state(); got != uint64(breaker.Open) {
+		t.Errorf("the gauge is %d when it has opened", got)
+	}
+	var e engine.Entry
+	b := w.workers[1].http.Enter("r", w.Now(), &e)
+	if b == nil {
+		t.Fatal("an open breaker admitted")
+	}
+	want := engine.Block{Reason: engine.CircuitBreaker, Resource: "r", Rule: "b", Seen: 0.5, Threshold: 0.5,
+		Measure: "of requests failed in 1000 ms", RetryAfterMs: 980}
+	if got := (engine.Block{Reason: b.Reason, Resource: b.Resource, Rule: b.Rule, Seen: b.Seen, Threshold: b.Threshold,
+		Measure: b.Measure, RetryAfterMs: b.RetryAfterMs}); got != want {
+		t.Errorf("%+v\nwant %+v", got, want)
+	}
+	w.run(second)
+	if w.workers[1].http.Enter("r", w.Now(), &e) != nil || state() != uint64(breaker.HalfOpen) {
+		t.Errorf("no probe after the retry timeout, or the gauge is %d", state())
+	}
+	e.Exit(w.Now(), false)
+	if got := state(); got != uint64(breaker.Closed) {
+		t.Errorf("the gauge is %d when it has closed", got)
+	}
+	var lines []string
+	for _, wk := range w.workers {
+		for _, line := range wk.host.Lines() {
+			if strings.Contains(line, "circuit breaker") {
+				lines = append(lines, line)
+			}
+		}
+	}
+	slices.Sort(lines)
+	if wantLines := []string{
+		"sentinel: circuit breaker b of r: closed -> open, 0.5 of 0.5 ErrorRatio",
+		"sentinel: circuit breaker b of r: half-open -> closed, 0.5 of 0.5 ErrorRatio",
+		"sentinel: circuit breaker b of r: open -> half-open, 0.5 of 0.5 ErrorRatio",
+	}; !slices.Equal(lines, wantLines) {
+		t.Errorf("logged %q", lines)
+	}
+}
+
+// end takes an entry into "r" that must be admitted to its end.
+func end(t *testing.T, f *engine.Filter, now int64, ok bool) {
+	t.Helper()
+	var e engine.Entry
+	if b := f.Enter("r", now, &e); b != nil {
+		t.Fatalf("refused: %+v", *b)
+	}
+	e.Exit(now, !ok)
+}
+
+// A probe that a later rule refuses gives its place to the next.
+func TestBreakerTakesARefusedProbeBack(t *testing.T) {
+	c := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1})
+	second := c.CircuitBreaker[0]
+	second.ID, second.RetryTimeoutMs = "later", 5000
+	c.CircuitBreaker = append(c.CircuitBreaker, second)
+	w := newWorld(2, c)
+	end(t, w.workers[0].http, w.Now(), false) // opens both
+	w.run(2000 * millisecond)
+	var e engine.Entry
+	for i := range 4 {
+		if b := w.workers[i%2].http.Enter("r", w.Now(), &e); b == nil || b.Rule != "later" {
+			t.Fatalf("request %d: %+v, want it refused by the later rule: the first's only probe is under way", i, b)
+		}
+		w.run(tick)
+	}
+}
+
+// Each resource that an expression matches has a breaker of its own.
+func TestBreakerOfAnExpression(t *testing.T) {
+	c := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1, Regex: true})
+	c.CircuitBreaker[0].Resource = "r|s"
+	for _, name := range []string{"r", "s", "rs"} {
+		c.Resources = append(c.Resources, config.Resource{Name: name})
+	}
+	w := newWorld(2, c)
+	end(t, w.workers[0].http, w.Now(), false)
+	w.run(2 * tick)
+	for name, admits := range map[string]bool{"r": false, "s": true, "rs": true} {
+		var e engine.Entry
+		if got := w.workers[1].http.Enter(name, w.Now(), &e) == nil; got != admits {
+			t.Errorf("%s is admitted: %t", name, got)
+		}
+	}
+}
+
+// A shadow breaker opens for itself, and lets everybody in.
+func TestBreakerInShadowMode(t *testing.T) {
+	enforced := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1})
+	shadow := *enforced
+	shadow.Mode = config.Shadow
+	w := newWorld(1, nil)
+	vm := w.workers[0]
+	f, g := vm.NewFilter("sentinel_http", &shadow, nil), vm.NewFilter("sentinel_tcp", enforced, nil)
+	end(t, f, w.Now(), false)
+	w.run(second / 2)
+	end(t, f, w.Now(), true)
+	end(t, g, w.Now(), true)
+	w.run(second)
+	if got, _ := w.Metric("sentinel_shadow_blocked;resource=r;rule=b"); got != 1 {
+		t.Errorf("%d shadow refusals", got)
+	}
+	if got, _ := w.Metric("sentinel_shadow_breaker_state;resource=r;rule=b"); got != uint64(breaker.Open) {
+		t.Errorf("the shadow's gauge is %d", got)
+	}
+	if got, _ := w.Metric("sentinel_breaker_state;resource=r;rule=b"); got != uint64(breaker.Closed) {
+		t.Errorf("the gauge is %d", got)
+	}
+}
+
+// What is kept for a rule goes with the rule.
+func TestBreakerIsForgotten(t *testing.T) {
+	c := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1})
+	w := newWorld(1, c)
+	wk := w.workers[0]
+	end(t, wk.http, w.Now(), false)
+	w.run(tick)
+	wk.update(&config.Config{})
+	w.run(2 * tick)
+	if got := wk.Circuits(); got != 0 {
+		t.Errorf("%d circuits are kept", got)
+	}
+	if got, _ := w.Metric("sentinel_breaker_state;resource=r;rule=b"); got != uint64(breaker.Closed) {
+		t.Errorf("the gauge of a rule that is gone is %d", got)
+	}
+}

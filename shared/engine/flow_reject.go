@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/ledger"
+)
+
+// rejectRule admits at most a threshold of entries in a window, and refuses the others.
+type rejectRule struct {
+	flowRule
+	budget *budget
+}
+
+// budget is a rule's budget in this worker, shared by all filters that have a rule with its id.
+type budget struct {
+	*ledger.Budget
+	id      ledger.ID
+	name    string
+	refs    int
+	holding bool
+	audit   audit
+}
+
+// acquire returns the budget of a rule.
+func (vm *VM) acquire(r *flowRule) *budget {
+	id := r.recordID("flow")
+	b := vm.budgets[id]
+	if b == nil {
+		b = &budget{Budget: ledger.NewBudget(vm.table, id, r.window(), vm.host.Now), id: id, name: r.ID}
+		vm.budgets[id] = b
+	}
+	b.refs++
+	return b
+}
+
+func (r *rejectRule) enter(now int64) (decision, error) {
+	var v ledger.Verdict
+	var err error
+	if r.warm == nil {
+		v, err = r.budget.Take(r.Threshold, now)
+	} else {
+		v, err = r.budget.TakeWarm(r.warm, now)
+	}
+	r.vm.hold(r.budget)
+	if err != nil {
+		return decision{}, err
+	}
+	if r.vm.debug {
+		r.audit(v)
+	}
+	if v.OK {
+		return decision{ok: true, token: token{at: v.At}}, nil
+	}
+	if r.bound = r.Threshold; r.warm != nil {
+		r.bound = float64(v.Capacity)
+	}
+	return decision{seen: float64(v.Used), freeAt: v.FreeAt}, nil
+}
+
+func (r *rejectRule) undo(t token, now int64) error {
+	if r.vm.debug {
+		r.budget.audit.undo(t.at, r.budget.Window())
+	}
+	return r.budget.GiveBack(t.at, now)
+}
+
+func (r *rejectRule) release() {
+	if r.budget.refs--; r.budget.refs == 0 {
+		delete(r.vm.budgets, r.budget.id)
+	}
+}
+
+// hold remembers to return what a budget has reserved.
+func (vm *VM) hold(b *budget) {
+	if !b.holding && b.Holding() {
+		b.holding = true
+		vm.holding = append(vm.holding, b)
+	}
+}
+
+// audit counts a decision, and writes the line about a bucket that is over.
+func (r *rejectRule) audit(v ledger.Verdict) {
+	if line := r.budget.audit.count(r.budget.name, v.At, v.OK, r.budget.Window()); line != "" {
+		r.vm.host.Log(host.Debug, line)
+	}
+}
