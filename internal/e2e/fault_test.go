@@ -38,13 +38,14 @@ func seeDeaths(t *testing.T, policy string) {
 	web := envoytest.StartHTTPService(t)
 	config := `{"resource_name": "web", ` + flowRules(perSecond("web-qps", "web", faultThreshold),
 		perSecond("held", held, 1000), perSecond("marker", marker, 1000)) + `}`
-	e := startLed(t, envoytest.Config{LogLevel: "warning", Components: auditing, Listeners: []envoytest.Listener{
+	e := start(t, envoytest.Config{LogLevel: "warning", Components: auditing, Listeners: []envoytest.Listener{
 		envoytest.HTTP{Upstream: web.Addr(), ExactBalance: true, Timeout: time.Hour, Wasm: []envoytest.Wasm{
 			{File: wasm(t, faulty), RootID: "sentinel_http", Config: config, FailurePolicy: policy}}},
 	}})
 	lanes := lanesOfAll(t, e)
 	background := offer(t, load.Options{QPS: faultQPS, Connections: 16, Port: portOf(t, e.Addr("http"))})
 
+	killIdle(t, e, lanes)
 	for round, aggregates := range []bool{false, true} {
 		leader, term := aggregator(t, e), metric(e, "sentinel_aggregator_term")
 		victim := pick(t, lanes, func(thread string) bool { return (thread == leader) == aggregates })
@@ -168,29 +169,15 @@ func lanesOfAll(t *testing.T, e *envoytest.Envoy) map[string][]*lane {
 	return nil
 }
 
-// startLed starts an Envoy in which a worker aggregates: the VM of the main thread, which may come first, gets no request
-// that could kill it.
-func startLed(t *testing.T, cfg envoytest.Config) *envoytest.Envoy {
+// killIdle kills the main thread's VM, which gets no request that could do it, and waits until a worker aggregates.
+func killIdle(t *testing.T, e *envoytest.Envoy, lanes map[string][]*lane) {
 	t.Helper()
-	for range 4 {
-		e := start(t, cfg)
-		all, err := e.Workers()
-		if err != nil {
-			t.Fatal(err)
-		}
-		e.WaitLog(soon, `aggregates$`)
-		leader := aggregator(t, e)
-		for _, w := range all {
-			if strconv.Itoa(w.TID) == leader {
-				return e
-			}
-		}
-		if err := e.Stop(); err != nil {
-			t.Fatal(err)
-		}
+	for _, of := range lanes { // any will do
+		of[0].get(t, e, "/", "x-sentinel-fault", "trap-idle")
+		break
 	}
-	t.Fatal("the main thread aggregates, again and again")
-	return nil
+	e.WaitLog(soon, vmDied)
+	within(t, "a worker aggregates", func() bool { return lanes[aggregator(t, e)] != nil })
 }
 
 // aggregator is the thread that has announced last that it aggregates.

@@ -36,6 +36,9 @@ type Config struct {
 	// Dynamic has Envoy read the listeners from a file that UpdateListeners replaces. A listener that Envoy rejects
 	// then does not keep it from starting.
 	Dynamic bool
+	// Bootstrap is a whole configuration in YAML, in place of what the fields above make. It must have the admin
+	// interface, and its listeners are known by the names it gives them.
+	Bootstrap []byte
 
 	Concurrency int    // worker threads; default 2
 	Version     string // Envoy release; empty for envoybin's default. $ENVOY_PATH wins, as in envoybin.Find
@@ -125,13 +128,22 @@ func (p *Process) launch(ctx context.Context, path string) error {
 	return p.readAddrs(ctx)
 }
 
-func (p *Process) bootstrapFile() string    { return filepath.Join(p.dir, "bootstrap.json") }
+func (p *Process) bootstrapFile() string {
+	if p.cfg.Bootstrap != nil {
+		return filepath.Join(p.dir, "bootstrap.yaml")
+	}
+	return filepath.Join(p.dir, "bootstrap.json")
+}
+
 func (p *Process) adminAddressFile() string { return filepath.Join(p.dir, "admin.address") }
 
 func (p *Process) writeConfig() error {
 	// An earlier Envoy in the same directory may have left its own.
 	if err := os.Remove(p.adminAddressFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
+	}
+	if p.cfg.Bootstrap != nil {
+		return os.WriteFile(p.bootstrapFile(), p.cfg.Bootstrap, 0o644)
 	}
 	if p.cfg.Dynamic {
 		p.ldsFile = filepath.Join(p.dir, "listeners.json")

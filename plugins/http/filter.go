@@ -50,7 +50,10 @@ func (f *filter) NewHttpContext(id uint32) types.HttpContext {
 func (f *filter) NewTcpContext(uint32) types.TcpContext { return nil }
 
 // OnTick implements vm.Filter: it lets requests go on whose turn it is.
-func (f *filter) OnTick(now int64) { f.queue.Tick(f.Engine, now) }
+func (f *filter) OnTick(now int64) {
+	testFaultTick()
+	f.queue.Tick(f.Engine, now)
+}
 
 // request is the request of the stream whose callback is running.
 type request struct{}

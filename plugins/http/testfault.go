@@ -2,5 +2,8 @@
 
 package http
 
-// testFault does nothing: only a build for tests has faults to inject.
+// Only a build for tests has faults to inject.
+
 func testFault() {}
+
+func testFaultTick() {}

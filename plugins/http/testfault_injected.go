@@ -4,9 +4,16 @@ package http
 
 import "github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 
-// testFault does what the request's header x-sentinel-fault says: "trap" kills the VM, "panic" panics. It is in test
-// builds only.
+// idleKey is the shared-data key that, once it exists, kills VMs that have had no request.
+const idleKey = "sentinel-test/trap-idle"
+
+// served is whether this VM has had a request.
+var served bool
+
+// testFault does what the request's header x-sentinel-fault says: "trap" kills the VM, "panic" panics, "trap-idle" kills
+// every VM that has had no request, such as the main thread's, in its next tick. It is in test builds only.
 func testFault() {
+	served = true
 	kind, err := proxywasm.GetHttpRequestHeader("x-sentinel-fault")
 	if err != nil {
 		return
@@ -16,6 +23,20 @@ func testFault() {
 		exhaust(0)
 	case "panic":
 		panic("injected")
+	case "trap-idle":
+		if err := proxywasm.SetSharedData(idleKey, []byte{1}, 0); err != nil {
+			proxywasm.LogErrorf("%s: %v", idleKey, err)
+		}
+	}
+}
+
+// testFaultTick kills this VM where it shall.
+func testFaultTick() {
+	if served {
+		return
+	}
+	if _, _, err := proxywasm.GetSharedData(idleKey); err == nil {
+		exhaust(0)
 	}
 }
 

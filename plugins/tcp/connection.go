@@ -25,7 +25,9 @@ type connection struct {
 	filter *filter
 	id     uint32
 	entry  engine.Entry
-	place  vm.Place
+	// answered is whether the upstream has sent something.
+	answered bool
+	place    vm.Place
 	// spoken is whether the client has sent something while it waited.
 	spoken bool
 	// blocked is whether nothing of the client's may reach the upstream; message is what the client is to get, before the
@@ -118,6 +120,7 @@ func (c *connection) OnDownstreamData(int, bool) types.Action {
 // OnUpstreamData implements types.TcpContext: a blocked client gets the message in place of the first data.
 func (c *connection) OnUpstreamData(size int, _ bool) types.Action {
 	if !c.blocked {
+		c.hear(size)
 		return types.ActionContinue
 	}
 	message := c.message
@@ -130,6 +133,22 @@ func (c *connection) OnUpstreamData(size int, _ bool) types.Action {
 	}
 	c.deadline = 0 // the next tick closes: now it would be before the message is on its way
 	return types.ActionContinue
+}
+
+// hear takes note, once, that the upstream speaks.
+func (c *connection) hear(size int) {
+	if c.answered || size == 0 || !c.entry.InFlight() {
+		return
+	}
+	defer func() {
+		if r := recover(); r != nil {
+			c.filter.Fault("hearing from the upstream", fmt.Errorf("panic: %v", r))
+		}
+	}()
+	c.answered = true
+	if c.entry.AwaitsAnswer() {
+		c.entry.Answers(c.filter.Now())
+	}
 }
 
 // close closes the client's connection, after what is on its way.

@@ -136,6 +136,7 @@ func (p *plugin) OnTick() {
 	}()
 	now := p.vm.host.Now()
 	p.vm.engine.Tick(now)
+	p.askSource(now)
 	p.filter.OnTick(now)
 }
 

@@ -57,6 +57,8 @@ type Config struct {
 	Hotspot        []rule.Hotspot        // hotspotRules
 	System         []rule.System         // systemRules
 
+	SystemSource *SystemSource // system_source: nil if there is none
+
 	ResourceName string     // resource_name: the resource of whatever nothing else matches; "" is none
 	Resources    []Resource // resources, in order: the first match wins
 	Block        Block
@@ -66,6 +68,14 @@ type Config struct {
 
 	// RuleHash tells rule sets apart. It covers every rule with its id and does not depend on their order.
 	RuleHash uint64
+}
+
+// SystemSource is an HTTP service that answers in node_exporter's text format.
+type SystemSource struct {
+	Cluster    string // Envoy's name of the cluster
+	Path       string // default "/metrics"
+	Authority  string // of the request; default Cluster
+	IntervalMs uint32 // how often it is asked, 100 to 60,000 milliseconds; default 1000
 }
 
 // Block is the answer to a blocked request or connection.

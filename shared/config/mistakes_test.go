@@ -120,6 +120,13 @@ var mistakeCases = []struct {
 			`hotspotRules[1].specificItems[1].valKind: must be 0 (KindInt) or 1 (KindString) or 2 (KindBool) or 3 (KindFloat64), got 4`,
 			`hotspotRules[1].specificItems[1].valStr: missing`, `hotspotRules[1].specificItems[1].threshold: missing`,
 			`hotspotRules[1].specificItems[3].valStr: "y" is given twice`}},
+	{"system without a source", KindVM, `{"systemRules": [{"id": "a", "metricType": "AvgRT", "triggerCount": 1},
+		{"id": "b", "metricType": "CpuUsage", "triggerCount": 1}]}`, []string{
+		`systemRules[1].metricType: cpuUsage is not visible from inside Envoy: it needs a system_source in the same configuration`}},
+	{"source", KindHTTP, `{"system_source": {"path": "metrics", "interval_ms": 10, "host": "x"}}`, []string{
+		`system_source.interval_ms: must be ≥ 100, got 10`, `system_source.host: unknown key`,
+		`system_source.path: must begin with /, got "metrics"`}},
+	{"source without a cluster", KindTCP, `{"system_source": {}}`, []string{`system_source.cluster: missing`}},
 	{"system", KindVM, `{"systemRules": [{"metricType": "CpuUsage", "triggerCount": 1.1}, {"metricType": 5, "strategy": 2}]}`,
 		[]string{`systemRules[0].triggerCount: must be from 0 to 1 with cpuUsage`,
 			`systemRules[1].metricType: must be 0 (load) or 1 (avgRT) or 2 (concurrency) or 3 (inboundQPS) or 4 (cpuUsage), got 5`,

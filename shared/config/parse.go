@@ -54,9 +54,11 @@ func (p *parser) config(data []byte) *Config {
 	}
 	r := &rules{parser: p, ids: map[string]*place{}}
 	fields := append(r.fields(cfg), p.filterFields(cfg)...)
+	fields = append(fields, field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }})
 	p.object(top, value{data, jsonparser.Object}, fields)
 	cfg.RuleHash = r.hash
 	p.reachable(cfg, r.resources)
+	p.sourced(cfg, top)
 	return cfg
 }
 
@@ -178,5 +180,4 @@ func (p *parser) unsupported(cfg *Config) {
 			r.TokenCalculateStrategy == rule.MemoryAdaptive)
 	}
 	no(top.at("hotspotRules"), "", len(cfg.Hotspot) > 0)
-	no(top.at("systemRules"), "", len(cfg.System) > 0)
 }

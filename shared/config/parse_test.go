@@ -123,6 +123,21 @@ func TestTCPConfiguration(t *testing.T) {
 	}
 }
 
+// Envoy's YAML knows whole numbers only: of 0.5 it makes a string.
+func TestFractionsFromYAML(t *testing.T) {
+	for text, want := range map[string]float64{"0.5": 0.5, "1e3": 1000, ".25": 0.25, "7.": 7} {
+		cfg := read(t, KindVM, `{"flowRules": [{"resource": "r", "threshold": "`+text+`"}]}`)
+		if got := cfg.Flow[0].Threshold; got != want {
+			t.Errorf("%q is %v, want %v", text, got, want)
+		}
+	}
+	for _, text := range []string{"10", "", ".", "e", "1.2.3", "0x1.8p1", "1_0.5", "1.5 ", "Inf", "-1.5", "1e999", "٣.٥"} {
+		if _, err := Parse([]byte(`{"flowRules": [{"resource": "r", "threshold": "`+text+`"}]}`), KindVM); err == nil {
+			t.Errorf("%q was taken for a number", text)
+		}
+	}
+}
+
 func TestFailures(t *testing.T) {
 	type answer struct {
 		status int64
@@ -162,7 +177,8 @@ func TestUpstreamDocuments(t *testing.T) {
 		{"flowRules", "helper/FlowRule.json", ""},
 		{"circuitBreakerRules", "helper/CircuitBreakerRule.json", ""},
 		{"hotspotRules", "helper/HotSpotParamFlowRule.json", ""},
-		{"systemRules", "helper/SystemRule.json", ""},
+		{"systemRules", "helper/SystemRule.json", "systemRules[0].metricType: load is not visible from inside Envoy: it needs a " +
+			"system_source in the same configuration"},
 		// Go's decoder ignores the case of keys; we say what they should be.
 		{"isolationRules", "helper/IsolationRule.json", "isolationRules[0].Resource: unknown key; did you mean resource?"},
 		{"systemRules", "SystemRule.json", "systemRules[0].adaptiveStrategy: unknown key"},
@@ -227,7 +243,8 @@ func TestAllFamilies(t *testing.T) {
 	  "hotspotRules": [{"id": "h", "resource": "r", "metricType": "QPS", "paramIndex": -1, "threshold": 4, "burstCount": 1,
 	     "durationInSec": 1, "specificItems": [{"valKind": "KindString", "valStr": "x", "threshold": 9}]}],
 	  "systemRules": [{"id": "s", "metricType": "CpuUsage", "triggerCount": 0.8, "strategy": "BBR"},
-	     {"id": "s0", "triggerCount": 3, "strategy": 0}]}`)
+	     {"id": "s0", "triggerCount": 3, "strategy": 0}],
+	  "system_source": {"cluster": "node", "interval_ms": 500}}`)
 	want := Config{
 		Flow: []rule.Flow{
 			{ID: "w", Resource: "r", Threshold: 10, TokenCalculateStrategy: rule.WarmUp, WarmUpPeriodSec: 5, WarmUpColdFactor: 3,
@@ -243,7 +260,8 @@ func TestAllFamilies(t *testing.T) {
 			SpecificItems: []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "x", Threshold: 9}}}},
 		System: []rule.System{{ID: "s", MetricType: rule.SystemCPUUsage, TriggerCount: 0.8, Strategy: rule.BBR},
 			{ID: "s0", TriggerCount: 3, Strategy: rule.NoAdaptive}},
-		Block: Block{Status: 429, GRPCStatus: 8}, Failures: defaultFailures(), RuleHash: cfg.RuleHash,
+		SystemSource: &SystemSource{Cluster: "node", Path: "/metrics", Authority: "node", IntervalMs: 500},
+		Block:        Block{Status: 429, GRPCStatus: 8}, Failures: defaultFailures(), RuleHash: cfg.RuleHash,
 	}
 	if !reflect.DeepEqual(*cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", *cfg, want)
@@ -255,8 +273,7 @@ func TestNotSupportedYet(t *testing.T) {
 		`{"flowRules": [{"resource": "r", "tokenCalculateStrategy": 2, "lowMemUsageThreshold": 2, "highMemUsageThreshold": 1,
 			"memLowWaterMarkBytes": 1, "memHighWaterMarkBytes": 2}]}`: "flowRules[0].tokenCalculateStrategy: MemoryAdaptive: " +
 			"a plugin cannot see how much memory is in use: not supported yet",
-		`{"systemRules": [{"metricType": "load", "triggerCount": 1}]}`: "systemRules: not supported yet",
-		`{"hotspotRules": [{"resource": "r", "threshold": 1}]}`:        "hotspotRules: not supported yet",
+		`{"hotspotRules": [{"resource": "r", "threshold": 1}]}`: "hotspotRules: not supported yet",
 	} {
 		if _, err := Parse([]byte(doc), KindVM); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", doc, err, want)

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"bytes"
 	"math"
 	"strconv"
 	"strings"
@@ -233,7 +234,7 @@ func (p *parser) float(at *place, v value) (float64, bool) {
 			return 0, false
 		}
 	}
-	if v.typ != jsonparser.Number {
+	if v.typ != jsonparser.Number && !v.isFraction() {
 		p.add(at, "must be a number, got ", v.describe())
 		return 0, false
 	}
@@ -243,6 +244,13 @@ func (p *parser) float(at *place, v value) (float64, bool) {
 		return 0, false
 	}
 	return f, true
+}
+
+// isFraction is whether a value is a string that writes a number with a point or an exponent: what Envoy makes of 0.5 in
+// its YAML, which knows whole numbers only.
+func (v value) isFraction() bool {
+	return v.typ == jsonparser.String && bytes.ContainsAny(v.raw, ".eE") && bytes.ContainsAny(v.raw, "0123456789") &&
+		len(bytes.Trim(v.raw, "+-.eE0123456789")) == 0
 }
 
 func (p *parser) inRange(at *place, v value, f float64, low, high int64) bool {

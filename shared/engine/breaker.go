@@ -2,6 +2,7 @@ package engine
 
 import (
 	"errors"
+	"math"
 	"strconv"
 
 	"sentinel-envoy/shared/breaker"
@@ -148,23 +149,64 @@ func (r *breakerRule) undo(t token, now int64) error {
 	return err
 }
 
-// exit counts a completion. The end of a probe decides, and is told at once.
+// exit counts a completion. The end of a probe decides, and is told at once; one that has lost its place is a completion
+// like any other.
 func (r *breakerRule) exit(t token, now int64, rt uint32, failed bool) error {
 	c := r.circuit
 	bad := c.params.Bad(rt, failed)
 	if t != (token{}) {
 		op := r.vm.newUpdate(circuitConclude)
 		op.probe, op.bad = tokenProbe(t), bad
-		_, err := r.vm.updateCircuit(c, op, now)
-		return err
+		if done, err := r.vm.updateCircuit(c, op, now); !done || op.ok {
+			return err
+		}
 	}
-	if c.fresh && c.readIn == r.vm.ticks && c.phase != breaker.Closed {
+	return r.vm.countCompletion(c, now, bad)
+}
+
+// isProbe is whether a hold is a probe whose success the beginning of an answer is.
+func (h *hold) isProbe() (r *breakerRule, ok bool) {
+	r, ok = h.rule.(*breakerRule)
+	return r, ok && h.token != (token{}) && r.Strategy != rule.SlowRequestRatio
+}
+
+// AwaitsAnswer is whether Answers has something to do.
+func (e *Entry) AwaitsAnswer() bool {
+	for i := range e.holds {
+		if _, ok := e.holds[i].isProbe(); ok {
+			return true
+		}
+	}
+	return false
+}
+
+// Answers says that the service of an entry has begun to answer, at the time now in nanoseconds. Where the entry is the
+// probe of a breaker that looks at failures, that is a success: a connection may last for long.
+func (e *Entry) Answers(now int64) {
+	for i := range e.holds {
+		h := &e.holds[i]
+		r, ok := h.isProbe()
+		if !ok {
+			continue
+		}
+		op := r.vm.newUpdate(circuitConclude)
+		op.probe = tokenProbe(h.token)
+		h.token = token{} // its end is a completion like any other
+		if _, err := r.vm.updateCircuit(r.circuit, op, now); err != nil {
+			r.vm.Fault("ending a probe", err)
+		}
+	}
+}
+
+// countCompletion counts a completion in this worker; the next tick brings it into the record.
+func (vm *VM) countCompletion(c *circuit, now int64, bad bool) error {
+	if c.fresh && c.readIn == vm.ticks && c.phase != breaker.Closed {
 		return nil // only a closed breaker counts
 	}
-	r.vm.useCircuit(c)
+	vm.useCircuit(c)
 	bucket := c.params.Window.Bucket(now)
 	if c.pending.Total > 0 && c.bucket != bucket {
-		if err := r.vm.syncCircuit(c, now); err != nil {
+		if err := vm.syncCircuit(c, now); err != nil {
 			return err
 		}
 	}
@@ -175,8 +217,8 @@ func (r *breakerRule) exit(t token, now int64, rt uint32, failed bool) error {
 	if bad {
 		c.pending.Bad++
 	}
-	if r.vm.circuits.atOnce || c.params.Window.BucketNs < TickMs*1e6 {
-		return r.vm.syncCircuit(c, now)
+	if vm.circuits.atOnce || c.params.Window.BucketNs < TickMs*1e6 {
+		return vm.syncCircuit(c, now)
 	}
 	return nil
 }
@@ -275,11 +317,12 @@ func (vm *VM) updateCircuit(c *circuit, op *circuitUpdate, now int64) (done bool
 		return false, err
 	}
 	s := &op.state
-	c.phase, c.entersAt, c.seen = s.Phase, s.EntersAt(&c.params, op.now), s.Seen
+	c.phase, c.entersAt = s.Phase, s.EntersAt(&c.params, op.now)
+	c.seen = math.Round(s.Seen*1e4) / 1e4 // for people
 	c.fresh, c.readIn = true, vm.ticks
 	if op.before != s.Phase {
-		vm.host.Log(host.Info, "sentinel: circuit breaker "+c.id+" of "+c.resource+": "+op.before.String()+" -> "+
-			s.Phase.String()+", "+figure(s.Seen)+" of "+figure(c.params.Threshold)+" "+c.params.Strategy.String())
+		vm.host.Log(host.Info, "circuit breaker "+c.id+" of "+c.resource+": "+op.before.String()+" -> "+
+			s.Phase.String()+", "+figure(c.seen)+" of "+figure(c.params.Threshold)+" "+c.params.Strategy.String())
 	}
 	vm.tellPhase(c, now)
 	return true, nil
@@ -304,8 +347,8 @@ type circuitUpdate struct {
 	clock  func() int64
 	now    int64 // moved forward where the record is ahead
 
-	// counts, bucket and since are what circuitAdd adds; probe is whose end circuitConclude and circuitGiveBack tell, and
-	// what circuitEnter got, where ok.
+	// counts, bucket and since are what circuitAdd adds. probe is whose end circuitConclude and circuitGiveBack tell, ok
+	// whether it still had its place; or it is what circuitEnter got, ok whether the entry is admitted.
 	counts        breaker.Counts
 	bucket, since int64
 	probe         breaker.Probe
@@ -355,9 +398,11 @@ func (o *circuitUpdate) change(s *breaker.State) (changed bool) {
 	case circuitAdd:
 		return s.Add(o.params, o.bucket, o.counts, o.since, o.now)
 	case circuitConclude:
-		return s.Conclude(o.params, o.probe, o.bad, o.now)
+		o.ok = s.Conclude(o.params, o.probe, o.bad, o.now)
+		return o.ok
 	case circuitGiveBack:
-		return s.GiveBack(o.probe)
+		o.ok = s.GiveBack(o.probe)
+		return o.ok
 	}
 	var isProbe bool
 	o.probe, isProbe, o.ok = s.Enter(o.params, o.now)

@@ -5,6 +5,7 @@ import (
 	"strconv"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/stat"
 )
 
 // Entry is one request or connection in a resource. Its zero value is in none. It may be used again for another once it
@@ -14,6 +15,8 @@ type Entry struct {
 	resource *resource
 	start    int64
 	inFlight bool
+	// inbound counts it in with all others, where something looks at that.
+	inbound *stat.Node
 	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits.
 	next   int
 	wakeAt int64
@@ -80,7 +83,7 @@ func (e *Entry) proceed(now int64) *Block {
 				continue
 			}
 			e.abandon(now)
-			res.node.Block(now)
+			res.block(f.vm, now)
 			return &Block{Reason: Unavailable, Resource: res.name}
 		}
 		if !d.ok {
@@ -108,7 +111,7 @@ func (e *Entry) refuse(r checker, d decision, now int64) *Block {
 		return nil
 	}
 	r.counters().blocked.n++
-	res.node.Block(now)
+	res.block(f.vm, now)
 	b := &Block{Resource: res.name, RetryAfterMs: -1, Seen: d.seen, hash: res.node.Hash}
 	r.explain(b)
 	if d.freeAt > 0 {
@@ -128,6 +131,17 @@ func (e *Entry) admit(now int64) {
 	e.holds = kept
 	e.inFlight = true
 	e.resource.pass(e.filter.vm, now)
+	if e.inbound = e.filter.vm.system.inbound; e.inbound != nil {
+		e.inbound.Pass(now)
+	}
+}
+
+// block counts a refusal.
+func (r *resource) block(vm *VM, now int64) {
+	r.node.Block(now)
+	if vm.system.inbound != nil {
+		vm.system.inbound.Block(now)
+	}
 }
 
 // abandon gives back what an entry took: it does not enter.
@@ -163,6 +177,9 @@ func (e *Entry) leave(now int64, failed bool) {
 	e.inFlight = false
 	rt := uint32(min(max(now-e.start, 0)/1e6, math.MaxUint32-1))
 	e.resource.node.Complete(now, rt, failed)
+	if e.inbound != nil {
+		e.inbound.Complete(now, rt, failed)
+	}
 	for _, h := range e.holds {
 		if err := h.rule.exit(h.token, now, rt, failed); err != nil {
 			e.filter.vm.Fault("ending an entry", err)
@@ -179,6 +196,7 @@ type Reason string
 const (
 	FlowControl Reason = "flow"
 	Isolation   Reason = "isolation"
+	System      Reason = "system"
 	// Unavailable: a fault of ours kept us from deciding, and the failure mode is closed.
 	Unavailable Reason = "unavailable"
 )

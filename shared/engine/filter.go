@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/ledger"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
@@ -17,6 +18,7 @@ type Filter struct {
 	vm        *VM
 	name      string
 	cfg       *config.Config
+	source    *config.SystemSource
 	rules     []checker
 	resources map[string]*resource
 	hash      uint64
@@ -59,11 +61,15 @@ type bound struct {
 // NewFilter returns a filter by its root_id, with its own configuration and the VM's, which may be nil. Where both have a
 // rule with the same id, its own holds.
 func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
-	f := &Filter{vm: vm, name: name, cfg: own, resources: map[string]*resource{}}
+	vm.setDebug(vm.host.Enabled(host.Debug)) // not only with the first tick: an audit has every decision
+	f := &Filter{vm: vm, name: name, cfg: own, source: own.SystemSource, resources: map[string]*resource{}}
 	f.hash = stat.HashOf(name) ^ own.RuleHash
 	all := f.bind(nil, own, map[string]bool{})
 	if shared != nil {
 		f.hash += shared.RuleHash
+		if f.source == nil {
+			f.source = shared.SystemSource
+		}
 		taken := map[string]bool{}
 		for _, b := range all {
 			taken[b.id()] = true
@@ -77,11 +83,17 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	}
 	vm.filters = append(vm.filters, f)
 	vm.connectMeters()
+	vm.findSource()
 	return f
 }
 
 // bind makes the rules of a configuration, but for those whose ids are taken.
 func (f *Filter) bind(all []bound, cfg *config.Config, taken map[string]bool) []bound {
+	for i := range cfg.System {
+		if r := &cfg.System[i]; !taken[r.ID] {
+			all = append(all, bound{checker: f.vm.newSystemRule(r, f.cfg.Mode), family: systemFamily})
+		}
+	}
 	for i := range cfg.Flow {
 		if r := &cfg.Flow[i]; !taken[r.ID] {
 			b := bindTo(f.vm.newFlowRule(r, "", f.cfg.Mode), flowFamily, r.Resource, r.Regex)
@@ -174,6 +186,7 @@ func (f *Filter) Config() *config.Config { return f.cfg }
 // Drain says that the filter is being replaced or removed. It goes on deciding for the streams it has.
 func (f *Filter) Drain() {
 	f.draining = true
+	f.vm.findSource()
 	f.retire()
 }
 
@@ -193,6 +206,7 @@ func (f *Filter) retire() {
 	}
 	f.resources, f.rules = nil, nil
 	f.vm.filters = slices.DeleteFunc(f.vm.filters, func(other *Filter) bool { return other == f })
+	f.vm.findSource()
 }
 
 // describe says in a few words what the filter does.

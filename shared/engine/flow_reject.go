@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"sentinel-envoy/shared/flow"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/ledger"
 )
@@ -23,10 +24,13 @@ type budget struct {
 
 // acquire returns the budget of a rule.
 func (vm *VM) acquire(r *flowRule) *budget {
-	id := r.recordID("flow")
+	return vm.acquireBudget(r.recordID("flow"), r.ID, r.window())
+}
+
+func (vm *VM) acquireBudget(id ledger.ID, name string, w flow.Window) *budget {
 	b := vm.budgets[id]
 	if b == nil {
-		b = &budget{Budget: ledger.NewBudget(vm.table, id, r.window(), vm.host.Now), id: id, name: r.ID}
+		b = &budget{Budget: ledger.NewBudget(vm.table, id, w, vm.host.Now), id: id, name: name}
 		vm.budgets[id] = b
 	}
 	b.refs++
@@ -65,8 +69,12 @@ func (r *rejectRule) undo(t token, now int64) error {
 }
 
 func (r *rejectRule) release() {
-	if r.budget.refs--; r.budget.refs == 0 {
-		delete(r.vm.budgets, r.budget.id)
+	r.vm.releaseBudget(r.budget)
+}
+
+func (vm *VM) releaseBudget(b *budget) {
+	if b.refs--; b.refs == 0 {
+		delete(vm.budgets, b.id)
 	}
 }
 

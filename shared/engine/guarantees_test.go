@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
+	"strings"
 	"testing"
 
 	"sentinel-envoy/shared/config"
@@ -35,6 +36,21 @@ func TestGuarantee1AtMostTheLargerWhileAThresholdChanges(t *testing.T) {
 			t.Errorf("window up to bucket %d admitted %d: %v", at, worst, c)
 		}
 	})
+}
+
+func TestGuarantee2UnspentPermitsAreBackAfterATick(t *testing.T) {
+	w := newWorld(2, cfg(limit("r", 1000, 1000)))
+	busy, other := w.workers[0], w.workers[1]
+	admitted := 0
+	for range 300 { // fast enough for reservations; then its traffic stops
+		admitted += admit(busy.http, 1, w.Now())
+		w.Advance(10_000)
+	}
+	w.run(tick)
+	admitted += admit(other.http, 2000, w.Now())
+	if admitted != 1000 {
+		t.Errorf("admitted %d of 1000 in one bucket", admitted)
+	}
 }
 
 func TestGuarantee3OneBudgetForTCPAndHTTPInOneVM(t *testing.T) {
@@ -445,6 +461,24 @@ func TestGuarantee7CorruptedSharedDataIsCountedAndTheLimitHoldsAgain(t *testing.
 			entries[i].Exit(w.Now(), false)
 		}
 	})
+}
+
+// Terms begin anew when the record of the role is lost and nobody who has seen it lives: what was published in higher ones
+// does not stay for ever.
+func TestGuarantee7LostRoleDoesNotFreezeTheSnapshot(t *testing.T) {
+	w := newWorld(4, cfg(limit("r", 1000, 1000)))
+	for _, wk := range w.workers { // a term each
+		hold(t, wk, 1, w.Now())
+		w.run(second)
+		wk.gone = true
+		w.run(second)
+	}
+	w.Corrupt(func(key string, _ []byte) ([]byte, bool) { return nil, strings.HasSuffix(key, "/aggregator") })
+	hold(t, w.join(cfg(limit("r", 1000, 1000))), 3, w.Now())
+	w.run(5 * second)
+	if got := inFlight(w); got != 3 {
+		t.Errorf("5 s after the role was lost the snapshot has %d of 3 in flight", got)
+	}
 }
 
 func TestGuarantee7RubbishInTheQueueIsCountedAndPassedOver(t *testing.T) {

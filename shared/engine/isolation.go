@@ -37,10 +37,32 @@ type gates struct {
 	asked uint64
 }
 
-func (vm *VM) newIsolationRule(r *rule.Isolation, mode config.Mode) *concurrencyRule {
+// newIsolationRule returns the checker of a rule.
+func (vm *VM) newIsolationRule(r *rule.Isolation, mode config.Mode) checker {
+	c := vm.newConcurrencyRule(Isolation, r.ID, r.Resource, int64(r.Threshold), ledger.IDOf("isolation", r.ID, mode.String()))
+	if !r.Regex {
+		return c
+	}
+	return &isolationRules{concurrencyRule: c, rule: r, mode: mode}
+}
+
+// isolationRules are a rule with an expression: each resource that it matches has a count of its own.
+type isolationRules struct {
+	*concurrencyRule
+	rule *rule.Isolation
+	mode config.Mode
+}
+
+// forResource implements perResource.
+func (r *isolationRules) forResource(name string) checker {
+	id := ledger.IDOf("isolation", r.rule.ID, r.mode.String(), name)
+	return r.vm.newConcurrencyRule(Isolation, r.rule.ID, name, int64(r.rule.Threshold), id)
+}
+
+func (vm *VM) newConcurrencyRule(reason Reason, name, resource string, threshold int64, id ledger.ID) *concurrencyRule {
 	return &concurrencyRule{
-		vm: vm, gate: vm.acquireGate(ledger.IDOf("isolation", r.ID, mode.String())),
-		reason: Isolation, name: r.ID, threshold: int64(r.Threshold), count: newRuleCounters(r.Resource, r.ID),
+		vm: vm, gate: vm.acquireGate(id), reason: reason, name: name, threshold: threshold,
+		count: newRuleCounters(resource, name),
 	}
 }
 

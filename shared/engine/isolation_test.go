@@ -150,7 +150,7 @@ func TestIsolationCountsDrainingStreams(t *testing.T) {
 	}
 }
 
-func TestIsolationByRegexCountsAllItsResources(t *testing.T) {
+func TestIsolationByRegexCountsEachResource(t *testing.T) {
 	c := isolate(rule.Isolation{ID: "i", Resource: "r|s.*", Regex: true, Threshold: 3})
 	c.Resources = []config.Resource{{Name: "r"}, {Name: "st"}, {Name: "tr"}}
 	w := newWorld(1, c)
@@ -159,8 +159,14 @@ func TestIsolationByRegexCountsAllItsResources(t *testing.T) {
 	if f.Enter("r", w.Now(), &a) != nil || f.Enter("st", w.Now(), &b) != nil || f.Enter("tr", w.Now(), &other) != nil {
 		t.Fatal("refused")
 	}
-	if got := crowdIn(f, w.Now()); len(got) != 1 {
-		t.Errorf("%d of 1 entered", len(got))
+	if got := crowdIn(f, w.Now()); len(got) != 2 {
+		t.Errorf("%d of 2 entered", len(got))
+	}
+	for i := range 3 {
+		var e engine.Entry
+		if ok := f.Enter("st", w.Now(), &e) == nil; ok != (i < 2) {
+			t.Errorf("entry %d of another resource: %t", i+1, ok)
+		}
 	}
 }
 

@@ -245,7 +245,11 @@ func (vm *VM) gauge(name string, value uint64, now int64) {
 // flush tells Envoy what was counted since the last time.
 func (vm *VM) flush(now int64) {
 	vm.flushed = now
-	vm.nodes.All(func(n *stat.Node) { vm.check(vm.metrics.node(n, now)) })
+	vm.nodes.All(func(n *stat.Node) {
+		if n != vm.system.inbound { // its counts are the others' once more
+			vm.check(vm.metrics.node(n, now))
+		}
+	})
 	for _, f := range vm.filters {
 		for _, r := range f.rules {
 			c := r.counters()
@@ -255,6 +259,7 @@ func (vm *VM) flush(now int64) {
 	}
 	vm.check(vm.metrics.tell(&vm.flows.queueFull, now))
 	vm.check(vm.metrics.process(vm.table.Counts(), vm.faults, now))
+	vm.tellSource(now)
 	if lease, held := vm.member.Lease(); held {
 		vm.gauge("sentinel_rules_hash;worker="+strconv.Itoa(int(lease.Slot)), vm.RuleHash()&0xffffffff, now)
 	}

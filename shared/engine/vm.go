@@ -25,6 +25,7 @@ type VM struct {
 	budgets  map[ledger.ID]*budget
 	flows    flows
 	gates    gates
+	system   systemState
 	circuits circuits
 	nodes    *stat.Nodes
 	member   *member.Member

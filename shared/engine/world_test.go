@@ -41,10 +41,9 @@ type world struct {
 
 type worker struct {
 	*engine.VM
-	host       *memhost.Worker
-	http, tcp  *engine.Filter
-	lastReport int64
-	gone       bool
+	host      *memhost.Worker
+	http, tcp *engine.Filter
+	gone      bool
 }
 
 // newWorld starts n workers, each with an HTTP and a TCP filter of the same configuration.
@@ -144,20 +143,20 @@ func (ta *tally) sum(last int64) (sum int64) {
 
 // city is a random simulation of whole VMs, interleaved at every host call, with deaths, stalls and updates.
 type city struct {
-	workers         int
-	first, second   float64 // thresholds before and after an update that reaches each worker at another time
-	intervalMs      uint32
-	rate            int64 // mean nanoseconds between the requests of a worker
-	deaths, stalls  bool
-	faults, rubbish bool
-	start, end      int64
-	tally           *tally
-	sim             *memhost.Sim
-	fault           error
-	observe         func() // called after each step
-	watched         *memhost.Worker
-	rng             *rand.Rand
-	failureMode     config.FailureMode
+	workers        int
+	first, second  float64 // thresholds before and after an update that reaches each worker at another time
+	intervalMs     uint32
+	rate           int64 // mean nanoseconds between the requests of a worker
+	deaths, stalls bool
+	rubbish        bool
+	start, end     int64
+	tally          *tally
+	sim            *memhost.Sim
+	fault          error
+	observe        func() // called after each step
+	watched        *memhost.Worker
+	rng            *rand.Rand
+	failureMode    config.FailureMode
 }
 
 func newCity(seed uint64) *city {

@@ -39,6 +39,22 @@ func (s *WarmState) Encode(dst []byte, w Window) []byte {
 	return s.Warmth.Encode(binary.LittleEndian.AppendUint64(dst, uint64(s.Left)))
 }
 
+// EncodeCounts appends all counts, and no warmth, to dst.
+func (s *WarmState) EncodeCounts(dst []byte, w Window) []byte {
+	return binary.LittleEndian.AppendUint64(s.State.Encode(dst, w), uint64(s.Left))
+}
+
+// DecodeCounts reads what EncodeCounts wrote for the same window, and reports whether it could be that.
+func (s *WarmState) DecodeCounts(src []byte, w Window) bool {
+	n := 8 + 8*w.Buckets
+	*s = WarmState{}
+	if len(src) != n+8 || !s.State.Decode(src[:n], w) {
+		return false
+	}
+	s.Left = int64(binary.LittleEndian.Uint64(src[n:]))
+	return s.Left >= 0 && s.Left <= MaxCapacity
+}
+
 // Decode reads what Encode, or State.Encode, wrote for the same window, and reports whether it could be that.
 func (s *WarmState) Decode(src []byte, w Window) bool {
 	n := 8 + 8*w.Buckets
@@ -46,11 +62,7 @@ func (s *WarmState) Decode(src []byte, w Window) bool {
 	if len(src) <= n {
 		return s.State.Decode(src, w)
 	}
-	if !s.State.Decode(src[:n], w) || len(src) != n+8+warmthSize {
-		return false
-	}
-	s.Left = int64(binary.LittleEndian.Uint64(src[n:]))
-	return s.Left >= 0 && s.Left <= MaxCapacity && s.Warmth.Decode(src[n+8:])
+	return len(src) == n+8+warmthSize && s.DecodeCounts(src[:n+8], w) && s.Warmth.Decode(src[n+8:])
 }
 
 // warmthSize is the length of what Warmth.Encode writes.

@@ -116,6 +116,15 @@ func (s *WarmState) Add(w Window, bucket, n int64) {
 	}
 }
 
+// GiveBack is State.GiveBack, also for the bucket that has just left the window.
+func (s *WarmState) GiveBack(w Window, bucket, n int64) bool {
+	if s.Filled > 0 && bucket == s.Newest-int64(w.Buckets) {
+		s.Left = max(s.Left-n, 0)
+		return true
+	}
+	return s.State.GiveBack(w, bucket, n)
+}
+
 // Previous is the sum over the window that ends before the newest bucket.
 func (s *WarmState) Previous(w Window) int64 {
 	return s.Used(w) - s.Counts[s.Newest%int64(w.Buckets)] + s.Left

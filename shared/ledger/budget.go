@@ -44,6 +44,8 @@ type Budget struct {
 
 	// left permits are reserved in bucket, under a threshold that admits capacity, once it is warm.
 	bucket, left, capacity int64
+	// warms is whether the threshold warms up.
+	warms bool
 	// size and since tell how fast the last reservation was spent.
 	size, since int64
 	// refused remembers a refusal: it holds in bucket refusedIn, until the time refusedUntil, for a capacity up to
@@ -103,7 +105,7 @@ func (b *Budget) reserve(capacity int64, warm *flow.WarmUp, now int64) (Verdict,
 	*op = operation{
 		budget: b, now: now, full: capacity, warm: warm, want: b.appetite(now), back: b.left, backIn: b.bucket,
 	}
-	b.left = 0
+	b.left, b.warms = 0, warm != nil
 	err := b.table.Update(&b.cell, now, op)
 	switch err {
 	case nil:
@@ -168,8 +170,12 @@ func (b *Budget) Settle(now int64) error {
 }
 
 func (b *Budget) giveBack(bucket, n, now int64) error {
-	if b.window.Bucket(now)-bucket >= int64(b.window.Buckets) {
-		return nil // it has left the window
+	keeps := int64(b.window.Buckets)
+	if b.warms {
+		keeps++
+	}
+	if b.window.Bucket(now)-bucket >= keeps {
+		return nil // nobody looks at it any more
 	}
 	b.op = operation{budget: b, now: now, back: n, backIn: bucket}
 	if err := b.table.Update(&b.cell, now, &b.op); err != nil && err != ErrContended {

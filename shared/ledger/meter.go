@@ -83,7 +83,7 @@ type metering struct {
 func (o *metering) Apply(dst, payload []byte, lost bool) ([]byte, bool, bool) {
 	w := o.meter.window
 	o.state = flow.WarmState{}
-	if payload != nil && !o.state.Decode(payload, w) {
+	if payload != nil && !o.state.DecodeCounts(payload, w) {
 		return dst, false, false
 	}
 	if o.state.Newest > w.Bucket(o.now) {
@@ -93,5 +93,5 @@ func (o *metering) Apply(dst, payload []byte, lost bool) ([]byte, bool, bool) {
 	}
 	o.state.Advance(w, w.Bucket(o.now))
 	o.state.Add(w, o.meter.bucket, o.meter.pending)
-	return o.state.Encode(dst, w), o.meter.pending > 0 || lost, true
+	return o.state.EncodeCounts(dst, w), o.meter.pending > 0 || lost, true
 }

@@ -107,7 +107,7 @@ func (w *traced) report() {
 
 // recount is what the snapshot should say of a resource now.
 func (tr *trace) recount(name string) Rates {
-	r := Rates{MinRT: 60000}
+	r, completed := Rates{MinRT: 60000}, map[int64]uint64{}
 	for _, w := range tr.workers {
 		r.InFlight += uint32(w.inFlight[name])
 	}
@@ -123,6 +123,8 @@ func (tr *trace) recount(name string) Rates {
 			r.Block++
 		case 'c':
 			r.Complete++
+			completed[e.bucket]++
+			r.MaxComplete = max(r.MaxComplete, completed[e.bucket])
 			r.RT += uint64(e.rt)
 			r.MinRT = min(r.MinRT, max(e.rt, 1))
 			if e.failed {

@@ -13,6 +13,8 @@ type Rates struct {
 	// default maximum where nothing completed).
 	RT    uint64
 	MinRT uint32
+	// MaxComplete is the most that completed in one bucket.
+	MaxComplete uint64
 	// InFlight are the entries in flight now. MaxInFlight is the most that any one worker had at once.
 	InFlight, MaxInFlight uint32
 }
@@ -40,7 +42,7 @@ const Pages = 64
 func PageOf(hash uint64) int { return int(hash % Pages) }
 
 // pageVersion is the layout of a page.
-const pageVersion = 1
+const pageVersion = 2
 
 // PageHeader says who published a page, and when.
 type PageHeader struct {
@@ -60,7 +62,7 @@ func appendPageHeader(dst []byte, h PageHeader) []byte {
 
 func appendRates(dst []byte, hash uint64, r Rates) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, hash)
-	for _, v := range [...]uint64{r.Pass, r.Block, r.Complete, r.Error, r.RT, uint64(r.MinRT), uint64(r.InFlight), uint64(r.MaxInFlight)} {
+	for _, v := range [...]uint64{r.Pass, r.Block, r.Complete, r.Error, r.RT, uint64(r.MinRT), uint64(r.InFlight), uint64(r.MaxInFlight), r.MaxComplete} {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	return dst
@@ -99,6 +101,7 @@ func DecodePage(page []byte, f func(hash uint64, r Rates)) (PageHeader, error) {
 		r := Rates{
 			Pass: in.uvarint(), Block: in.uvarint(), Complete: in.uvarint(), Error: in.uvarint(), RT: in.uvarint(),
 			MinRT: uint32(in.uvarint()), InFlight: uint32(in.uvarint()), MaxInFlight: uint32(in.uvarint()),
+			MaxComplete: in.uvarint(),
 		}
 		if !in.bad {
 			f(hash, r)

@@ -91,6 +91,7 @@ func (w *window) read(now int64) Rates {
 		MinRT:       uint32(min(w.second.MinRT(), NoRT)),
 		InFlight:    uint32(max(w.inFlight, 0)),
 		MaxInFlight: uint32(max(w.second.MaxConcurrency(), 0)),
+		MaxComplete: uint64(max(w.second.GetMaxOfSingleBucket(base.MetricEventComplete), 0)),
 	}
 }
 

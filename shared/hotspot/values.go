@@ -1,0 +1,229 @@
+package hotspot
+
+import (
+	"encoding/binary"
+	"strconv"
+
+	"sentinel-envoy/shared/ledger"
+)
+
+const (
+	// maxPages and maxRoom bound what a rule takes of shared data: 256 records of at most 1.6 KB.
+	maxPages = 256
+	maxRoom  = 64
+	minRoom  = 16
+	// DefaultCapacity is how many values a rule tracks that does not say how many, MaxCapacity how many at most.
+	DefaultCapacity = maxPages * minRoom
+	MaxCapacity     = maxPages * maxRoom
+)
+
+// Limits are those of a rule.
+type Limits struct {
+	Limit
+	// Specific are the thresholds of values that have one of their own, by hash.
+	Specific map[uint64]int64
+}
+
+// Of is the limit of a value.
+func (l *Limits) Of(hash uint64) Limit {
+	of := l.Limit
+	if t, ok := l.Specific[hash]; ok {
+		of.Threshold = t
+	}
+	return of
+}
+
+// Values are the values of a rule's parameter as one worker sees them. It is not safe for concurrent use.
+type Values struct {
+	table *ledger.Table
+	clock func() int64
+	cells []ledger.Cell
+	room  int
+	op    taking
+	// Evicted are the values that were forgotten while they had less than a value that was never seen, Regained what
+	// they got by that, in permits.
+	Evicted, Regained uint64
+}
+
+// NewValues returns the values of the rule that id describes, of which capacity are tracked at once; 0 is
+// DefaultCapacity, more than MaxCapacity is that. clock is the monotonic time in nanoseconds.
+func NewValues(table *ledger.Table, capacity int64, clock func() int64, id ...string) *Values {
+	pages, room := shape(capacity)
+	v := &Values{table: table, clock: clock, cells: make([]ledger.Cell, pages), room: room}
+	id = append(id, strconv.Itoa(pages), strconv.Itoa(room), "")
+	for i := range v.cells {
+		id[len(id)-1] = strconv.Itoa(i)
+		v.cells[i].ID = ledger.IDOf(id...)
+	}
+	return v
+}
+
+// shape is how many pages a rule has, and how many values fit one. Small pages cost less a request.
+func shape(capacity int64) (pages, room int) {
+	if capacity <= 0 {
+		capacity = DefaultCapacity
+	}
+	capacity = min(capacity, MaxCapacity)
+	for room = minRoom; capacity > maxPages*int64(room); {
+		room *= 2
+	}
+	return int((capacity + int64(room) - 1) / int64(room)), room
+}
+
+// cell is where a value belongs. The page follows from other bits of the hash than what tells values in it apart.
+func (v *Values) cell(hash uint64) *ledger.Cell {
+	return &v.cells[(hash>>32*uint64(len(v.cells)))>>32]
+}
+
+// Take asks for a permit for a value, at the time now in nanoseconds; one that must wait longer than maxWait nanoseconds
+// is refused. An error is the host's, or ledger.ErrFull; a page that too many workers fight for refuses.
+func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict, error) {
+	limit := limits.Of(hash)
+	if limit.Threshold <= 0 {
+		return Verdict{}, nil
+	}
+	v.op = taking{values: v, hash: hash, limits: limits, limit: limit, maxWait: maxWait, now: now}
+	switch err := v.table.Update(v.cell(hash), now, &v.op); err {
+	case nil:
+	case ledger.ErrContended:
+		return Verdict{FreeAt: now + 1e6}, nil
+	default:
+		return Verdict{}, err
+	}
+	if v.op.regained > 0 {
+		v.Evicted++
+		v.Regained += uint64(v.op.regained)
+	}
+	return v.op.verdict, nil
+}
+
+// GiveBack returns a permit that was taken, with the time of its verdict, where the bucket is still the same. Times that
+// were given out stay so: others have queued behind them.
+func (v *Values) GiveBack(hash uint64, limits *Limits, at, now int64) error {
+	if limits.Paced {
+		return nil
+	}
+	err := v.table.Update(v.cell(hash), now, &giving{hash: hash, at: at, most: limits.Of(hash).most(), room: v.room})
+	if err == ledger.ErrContended {
+		return nil // it is spent
+	}
+	return err
+}
+
+// Pages is how many records the values take, at most.
+func (v *Values) Pages() int { return len(v.cells) }
+
+// TouchPage marks one of the pages as in use; see ledger.Table.Touch.
+func (v *Values) TouchPage(i int, now int64) error { return v.table.Touch(&v.cells[i], now) }
+
+// taking is one update of a page: a permit for a value.
+type taking struct {
+	values  *Values
+	hash    uint64
+	limits  *Limits
+	limit   Limit
+	maxWait int64
+	now     int64 // moved forward where the page is ahead
+	verdict Verdict
+	// regained is what the value got that had to make room.
+	regained int64
+}
+
+// Apply implements ledger.Transition.
+func (o *taking) Apply(dst, payload []byte, lost bool) ([]byte, bool, bool) {
+	start := len(dst)
+	if payload == nil {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(o.lostAt(lost)))
+	} else if dst = append(dst, payload...); !page(payload).intact(o.values.room) {
+		return dst[:start], false, false
+	}
+	p := page(dst[start:])
+	i := p.find(o.hash)
+	b, known := bucket{at: p.lostAt()}, p.lostAt() > 0
+	if i >= 0 {
+		b, known = p.bucket(i), true
+	}
+	if o.ahead(b) {
+		if o.now = max(o.now, o.values.clock()); o.ahead(b) {
+			return dst[:start], false, false
+		}
+	}
+	before := b
+	o.verdict = o.limit.take(&b, known, o.maxWait, o.now)
+	o.regained = 0
+	switch {
+	case i >= 0:
+	case p.values() < o.values.room:
+		dst = append(dst, make([]byte, valueSize)...)
+		p = page(dst[start:])
+		i = p.values() - 1
+	default:
+		i, o.regained = o.coolest(p)
+	}
+	p.put(i, o.hash, b)
+	return dst, o.verdict.OK || b != before || lost, true
+}
+
+// lostAt is from when on a new page knows its values: of a lost one nobody knows who had what, so each value is taken
+// for one that has nothing left.
+func (o *taking) lostAt(lost bool) int64 {
+	if !lost {
+		return 0
+	}
+	o.now = max(o.now, o.values.clock())
+	if o.limit.Paced {
+		return o.now + o.limit.MaxWaitMs*1e6
+	}
+	return o.now
+}
+
+// ahead is whether the bucket is of a later time than the operation: then its clock was read too early, or nobody of us
+// has written the bucket.
+func (o *taking) ahead(b bucket) bool {
+	if o.limit.Paced {
+		return b.at > o.now+farthest
+	}
+	return b.at > o.now
+}
+
+// coolest is the place of the value that makes room, the one seen longest ago of those that regain least, and what it
+// regains.
+func (o *taking) coolest(p page) (place int, regains int64) {
+	var least, oldest int64
+	for i := range p.values() {
+		b, limit := p.bucket(i), o.limits.Of(p.hash(i))
+		if heat := limit.heat(b, o.now); i == 0 || heat < least || heat == least && b.at < oldest {
+			place, least, oldest = i, heat, b.at
+			regains = limit.regains(b, o.now)
+		}
+	}
+	return place, regains
+}
+
+// giving is one update of a page: a permit comes back.
+type giving struct {
+	hash     uint64
+	at, most int64
+	room     int
+}
+
+// Apply implements ledger.Transition.
+func (o *giving) Apply(dst, payload []byte, lost bool) ([]byte, bool, bool) {
+	if lost || payload == nil || !page(payload).intact(o.room) {
+		return dst, false, true
+	}
+	start := len(dst)
+	dst = append(dst, payload...)
+	p := page(dst[start:])
+	i := p.find(o.hash)
+	if i < 0 {
+		return dst, false, true
+	}
+	b := p.bucket(i)
+	if b.at != o.at || b.left >= o.most {
+		return dst, false, true
+	}
+	b.left = max(b.left, 0) + 1
+	p.put(i, o.hash, b)
+	return dst, true, true
+}
