@@ -4,7 +4,6 @@ import (
 	"fmt"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
-
 )
 
 // maxAnswer bounds how much of a source's answer is read, in bytes.

@@ -235,8 +235,6 @@ func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
 	fields := r.common(&h.ID, &h.Resource, &h.Regex,
 		field{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
 		field{"controlBehavior", enum(r.parser, &h.ControlBehavior, rule.Reject, rule.Throttling)},
-		field{"paramIndex", integer(r.parser, &h.ParamIndex, -1000, 1000)},
-		field{"paramKey", r.text(&h.ParamKey, maxResource)},
 		field{"threshold", integer(r.parser, &h.Threshold, 0, maxExact)},
 		field{"maxQueueingTimeMs", integer(r.parser, &h.MaxQueueingTimeMs, 0, maxUint32)},
 		field{"burstCount", integer(r.parser, &h.BurstCount, 0, maxExact)},
@@ -244,6 +242,7 @@ func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
 		field{"paramsMaxCapacity", integer(r.parser, &h.ParamsMaxCapacity, 0, maxValues)},
 		field{"specificItems", func(at *place, v value) { r.items(at, v, h) }},
 	)
+	fields = append(fields, r.paramFields(h)...)
 	seen := r.object(at, v, fields)
 	r.require(at, seen, fields, "resource", "threshold")
 	if h.MetricType == rule.HotspotQPS && h.DurationInSec == 0 {
@@ -252,17 +251,14 @@ func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
 	if h.ParamIndex != 0 && h.ParamKey != "" {
 		r.add(at.at("paramKey"), "must be empty when paramIndex is given")
 	}
+	r.checkParam(at, h, has(seen, fields, "paramIndex"))
 	r.guard(at, h.Resource, h.Regex)
 	r.finish(at, &h.ID, r.count() == before, h)
 }
 
 // items reads the values that have a threshold of their own.
 func (r *rules) items(at *place, v value, h *rule.Hotspot) {
-	type key struct {
-		kind rule.ParamKind
-		text string
-	}
-	seen := map[key]bool{}
+	seen := map[string]bool{} // a request's parameter is text, whatever kind the item says
 	r.list(at, v, func(at *place, v value) bool {
 		if len(h.SpecificItems) == maxItems {
 			r.add(at, "more than ", strconv.Itoa(maxItems), " specific items")
@@ -282,11 +278,10 @@ func (r *rules) items(at *place, v value, h *rule.Hotspot) {
 		if !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
 			r.add(at.at("valStr"), "must be a ", item.ValKind.String(), ", got ", quote(item.ValStr))
 		}
-		if k := (key{item.ValKind, item.ValStr}); seen[k] {
+		if seen[item.ValStr] {
 			r.add(at.at("valStr"), quote(item.ValStr), " is given twice")
-		} else {
-			seen[k] = true
 		}
+		seen[item.ValStr] = true
 		h.SpecificItems = append(h.SpecificItems, item)
 		return true
 	})

@@ -75,6 +75,7 @@ func (k *Key) Seed(now int64) (Seed, error) {
 		return k.seed, nil
 	}
 	err := k.table.Update(&k.cell, now, k)
+	k.known = err == nil
 	return k.seed, err
 }
 

@@ -73,7 +73,8 @@ func (r *Hotspot) Canonical(b []byte) []byte {
 	b = appendString(b, r.Resource)
 	b = appendString(b, r.ParamKey)
 	b = appendInts(b, flag(r.Regex), int64(r.MetricType), int64(r.ControlBehavior), int64(r.ParamIndex), r.Threshold,
-		r.MaxQueueingTimeMs, r.BurstCount, r.DurationInSec, r.ParamsMaxCapacity, int64(len(r.SpecificItems)))
+		r.MaxQueueingTimeMs, r.BurstCount, r.DurationInSec, r.ParamsMaxCapacity, int64(r.ParamSource),
+		int64(r.TrustedHops), int64(len(r.SpecificItems)))
 	for _, item := range r.SpecificItems {
 		b = appendInts(appendString(b, item.ValStr), int64(item.ValKind), item.Threshold)
 	}

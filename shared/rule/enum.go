@@ -122,6 +122,27 @@ func (k ParamKind) String() string {
 	return name(int(k), "KindInt", "KindString", "KindBool", "KindFloat64")
 }
 
+// ParamSource is where a hotspot rule's parameter comes from.
+type ParamSource int32
+
+// The sources. Those with a name take it from ParamKey.
+const (
+	NoParam       ParamSource = iota
+	Header                    // the request header of that name
+	Query                     // the query parameter of that name, or by ParamIndex
+	Cookie                    // the cookie of that name
+	PathSegment               // by ParamIndex
+	Host                      // the host the client asked for, without its port
+	SourceAddress             // the client's address
+	SNI                       // the server name of the client's TLS handshake
+	Property                  // the Envoy attribute of that name, such as "connection.subject_local_certificate"
+)
+
+// String is the source's name in a configuration.
+func (s ParamSource) String() string {
+	return name(int(s), "none", "Header", "Query", "Cookie", "PathSegment", "Host", "SourceAddress", "SNI", "Property")
+}
+
 func name(i int, names ...string) string {
 	if i < 0 || i >= len(names) {
 		return "Undefined"

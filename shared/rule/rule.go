@@ -55,14 +55,18 @@ type Hotspot struct {
 	Regex             bool            `json:"regex"`
 	MetricType        HotspotMetric   `json:"metricType"`
 	ControlBehavior   ControlBehavior `json:"controlBehavior"`
-	ParamIndex        int             `json:"paramIndex"` // negative counts from the end
-	ParamKey          string          `json:"paramKey"`   // goes before ParamIndex
+	ParamIndex        int             `json:"paramIndex"` // of the source's values; negative counts from the end
+	ParamKey          string          `json:"paramKey"`   // name of one of the source's values
 	Threshold         int64           `json:"threshold"`  // per value: entries per DurationInSec, or in flight
 	MaxQueueingTimeMs int64           `json:"maxQueueingTimeMs"`
 	BurstCount        int64           `json:"burstCount"`        // entries above Threshold, with Reject
 	DurationInSec     int64           `json:"durationInSec"`     // seconds, 1 to 3600 with QPS
 	ParamsMaxCapacity int64           `json:"paramsMaxCapacity"` // values tracked at once; 0 lets the engine choose
 	SpecificItems     []SpecificItem  `json:"specificItems"`     // values with a threshold of their own
+
+	// Where the parameter comes from. Sentinel has no such fields: there the program passes the parameters.
+	ParamSource ParamSource `json:"paramSource"`
+	TrustedHops uint32      `json:"trustedHops"` // with SourceAddress: which address of x-forwarded-for, from its end; 0 is none
 }
 
 // SpecificItem gives one parameter value its own threshold, in the form of sentinel-golang's data source.

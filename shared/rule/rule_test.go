@@ -51,7 +51,8 @@ func TestFieldsAreUpstreams(t *testing.T) {
 			want["regex"] = "bool" // the one field of our own
 		}
 		if _, ok := want["specificItems"]; ok {
-			want["specificItems"] = "slice" // as upstream's data source writes it: JSON has no map with other keys than strings
+			want["paramSource"], want["trustedHops"] = "integer", "integer" // of our own: there the program passes parameters
+			want["specificItems"] = "slice"                                 // as upstream's data source writes it: JSON has no map with other keys than strings
 		}
 		if !reflect.DeepEqual(ours, want) {
 			t.Errorf("%T has %v\n%T has %v", c.ours, ours, c.upstream, want)

@@ -1,0 +1,190 @@
+package e2e
+
+import (
+	"bytes"
+	"fmt"
+	"net"
+	"net/http"
+	"net/http/httptest"
+	"strings"
+	"sync"
+	"testing"
+
+	"sentinel-envoy/internal/envoytest"
+)
+
+// node answers as node_exporter does.
+type node struct {
+	*httptest.Server
+	mu          sync.Mutex
+	load        float64
+	busy        float64 // part of the CPU's time from now on
+	idle, total float64
+	asked       int
+}
+
+func startNode(t *testing.T) *node {
+	n := &node{}
+	n.Server = httptest.NewServer(n)
+	t.Cleanup(n.Close)
+	return n
+}
+
+func (n *node) be(load, busy float64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.load, n.busy = load, busy
+}
+
+// ServeHTTP implements http.Handler.
+func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	if r.URL.Path != "/metrics" {
+		w.WriteHeader(404)
+		return
+	}
+	n.asked++
+	n.total += 10
+	n.idle += 10 * (1 - n.busy)
+	fmt.Fprintf(w, "# TYPE node_load1 gauge\nnode_load1 %g\n", n.load)
+	fmt.Fprintf(w, "node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"} %g\nnode_cpu_seconds_total{cpu=\"0\",mode=\"user\"} %g\n",
+		n.idle, n.total-n.idle)
+}
+
+// TestSystem runs the example: each of its rules refuses when its figure is too high, and no longer than that.
+func TestSystem(t *testing.T) {
+	web, machine := startOccupied(t), startNode(t)
+	_, port, err := net.SplitHostPort(machine.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	e := example(t, "system.yaml", web.addr, func(bootstrap []byte) []byte {
+		return bytes.Replace(bootstrap, []byte("port_value: 9100"), []byte("port_value: "+port), 1)
+	})
+	s := &systemTest{e: e, web: web, machine: machine}
+	for _, part := range []struct {
+		name string
+		see  func(*testing.T)
+	}{
+		{"Concurrency", s.concurrency}, {"InboundQPS", s.qps}, {"AvgRT", s.avgRT}, {"CPUUsage", s.cpu}, {"Load", s.loadWithBBR},
+		{"SourceDies", s.sourceDies},
+	} {
+		t.Run(part.name, func(t *testing.T) {
+			machine.be(1, 0.1)
+			s.eventually(t, "")
+			part.see(t)
+		})
+	}
+}
+
+type systemTest struct {
+	e       *envoytest.Envoy
+	web     *occupied
+	machine *node
+}
+
+// verdict is the id of the rule that a request is refused for, empty where it passes.
+func (s *systemTest) verdict(t *testing.T, headers ...string) string {
+	t.Helper()
+	r := s.e.For(t).Get("http", "/", append([]string{"x-delay-ms", "1"}, headers...)...)
+	switch r.Status {
+	case 200:
+		return ""
+	case 429:
+		_, after, ok := strings.Cut(r.Body, "blocked by system rule ")
+		id, _, _ := strings.Cut(after, ":")
+		if !ok {
+			t.Fatalf("the answer is %q", r.Body)
+		}
+		return id
+	}
+	t.Fatalf("status %d: %s", r.Status, r.Body)
+	return ""
+}
+
+// eventually waits until requests end with the verdict.
+func (s *systemTest) eventually(t *testing.T, want string) {
+	t.Helper()
+	envoytest.Eventually(t, soon, "the verdict "+want, func() bool { return s.verdict(t) == want })
+}
+
+func (s *systemTest) concurrency(t *testing.T) {
+	const inFlight = 12
+	ends := fill(t, s.e.For(t), inFlight, openHTTP, openTCP)
+	if got := s.verdict(t); got != "in-flight" {
+		t.Errorf("with %d in flight the verdict is %q", inFlight, got)
+	}
+	ends[0]()
+	fill(t, s.e.For(t), 1, openTCP)
+	if got := s.verdict(t); got != "in-flight" {
+		t.Errorf("with %d in flight again the verdict is %q", inFlight, got)
+	}
+	if got := s.web.most("tcp") + s.web.most("orders"); got > inFlight+1 { // one of them twice, one kind after the other
+		t.Errorf("the upstream had up to %d at once", got)
+	}
+}
+
+func (s *systemTest) qps(t *testing.T) {
+	envoytest.Eventually(t, soon, "a refusal for qps", func() bool { return s.verdict(t) == "qps" })
+}
+
+func (s *systemTest) avgRT(t *testing.T) {
+	envoytest.Eventually(t, soon, "a refusal for response-time", func() bool {
+		if s.verdict(t, "x-delay-ms", "900") == "response-time" {
+			return true
+		}
+		for range 10 {
+			if s.verdict(t) == "response-time" {
+				return true
+			}
+		}
+		return false
+	})
+}
+
+func (s *systemTest) cpu(t *testing.T) {
+	s.machine.be(1, 0.95)
+	s.eventually(t, "cpu")
+	s.machine.be(1, 0.5)
+	s.eventually(t, "")
+}
+
+// loadWithBBR has a high load: one request at a time passes all the same, many at once do not.
+func (s *systemTest) loadWithBBR(t *testing.T) {
+	s.machine.be(20, 0.1)
+	e := s.e.For(t)
+	before := metric(e, "sentinel_blocked", "rule", "load")
+	envoytest.Eventually(t, soon, "a refusal for load", func() bool {
+		var wg sync.WaitGroup
+		for range 12 {
+			wg.Go(func() {
+				client := envoytest.NewHTTPClient(false)
+				defer client.CloseIdleConnections()
+				for range 5 {
+					if _, err := envoytest.Do(t.Context(), client, "GET", e.URL("http")+"/", "x-delay-ms", "100"); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return metric(e, "sentinel_blocked", "rule", "load") > before
+	})
+	s.eventually(t, "")
+}
+
+// sourceDies keeps the figures that forbade everything: they are of use for three intervals.
+func (s *systemTest) sourceDies(t *testing.T) {
+	e := s.e.For(t)
+	waitMetric(t, e, 0, "sentinel_system_source_stale")
+	waitMetric(t, e, 0, "sentinel_faults")
+	s.machine.be(1, 1)
+	s.eventually(t, "cpu")
+	s.machine.Close()
+	s.eventually(t, "")
+	waitMetric(t, e, 1, "sentinel_system_source_stale")
+	if metric(e, "sentinel_faults") == 0 {
+		t.Error("no answer was not counted as a fault")
+	}
+}

@@ -1,0 +1,140 @@
+package repocheck
+
+import (
+	"os"
+	"os/exec"
+	"path/filepath"
+	"regexp"
+	"strings"
+	"testing"
+)
+
+const (
+	root   = "../.."
+	module = "sentinel-envoy/"
+	sdk    = "github.com/proxy-wasm/proxy-wasm-go-sdk/"
+)
+
+// imports are the imports of each package of the Wasm build, tests left out.
+func imports(t *testing.T) map[string][]string {
+	t.Helper()
+	cmd := exec.Command("go", "list", "-f", `{{.ImportPath}} {{join .Imports " "}}`, "./plugins/...", "./shared/...")
+	cmd.Dir = root
+	cmd.Env = append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
+	out, err := cmd.Output()
+	if err != nil {
+		t.Fatal(err)
+	}
+	all := map[string][]string{}
+	for line := range strings.Lines(string(out)) {
+		fields := strings.Fields(line)
+		all[fields[0]] = fields[1:]
+	}
+	if len(all) < 10 {
+		t.Fatalf("only %d packages: the test does not see the tree", len(all))
+	}
+	return all
+}
+
+func TestTheCoreKnowsNoProxy(t *testing.T) {
+	for pkg, list := range imports(t) {
+		if !strings.HasPrefix(pkg, module+"shared/") {
+			continue
+		}
+		for _, i := range list {
+			own, isOwn := strings.CutPrefix(i, module)
+			if strings.HasPrefix(i, sdk) || isOwn && !strings.HasPrefix(own, "shared/") {
+				t.Errorf("%s imports %s", pkg, i)
+			}
+		}
+	}
+}
+
+// What decides in a rule is pure: it knows of the project only what is pure too, and no clock.
+func TestTransitionsArePure(t *testing.T) {
+	pure := map[string]bool{"flow": true, "breaker": true, "system": true, "rule": true, "checksum": true}
+	for pkg, list := range imports(t) {
+		name := strings.TrimPrefix(pkg, module+"shared/")
+		if !pure[name] {
+			continue
+		}
+		for _, i := range list {
+			if own, ok := strings.CutPrefix(i, module+"shared/"); ok && !pure[own] || i == "time" {
+				t.Errorf("%s imports %s", pkg, i)
+			}
+		}
+	}
+}
+
+func TestOnlyTheEngineIsAboveTheCore(t *testing.T) {
+	for pkg, list := range imports(t) {
+		for _, i := range list {
+			if i == module+"shared/engine" && !strings.HasPrefix(pkg, module+"plugins/") {
+				t.Errorf("%s imports the engine", pkg)
+			}
+		}
+	}
+}
+
+func read(t *testing.T, name string) string {
+	t.Helper()
+	text, err := os.ReadFile(filepath.Join(root, name))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return string(text)
+}
+
+func TestReadmeNamesWhatExists(t *testing.T) {
+	readme, makefile := read(t, "README.md"), read(t, "Makefile")
+	for _, m := range regexp.MustCompile("(?m)(?:`|^)make ([a-z]+)").FindAllStringSubmatch(readme, -1) {
+		if !strings.Contains(makefile, "\n"+m[1]+":") {
+			t.Errorf("README.md names `make %s`, which there is not", m[1])
+		}
+	}
+	for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(readme, -1) {
+		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
+			t.Errorf("README.md links to %s: %v", m[1], err)
+		}
+	}
+	tests := source(t, "_test.go")
+	for _, m := range regexp.MustCompile("`(Test[A-Za-z0-9]+)").FindAllStringSubmatch(readme, -1) {
+		if !strings.Contains(tests, "func "+m[1]) {
+			t.Errorf("README.md names %s, which there is not", m[1])
+		}
+	}
+	code := source(t, ".go")
+	for _, m := range regexp.MustCompile("`(sentinel_[a-z_]+)`").FindAllStringSubmatch(readme, -1) {
+		if !strings.Contains(code, m[1]) {
+			t.Errorf("README.md names the metric %s, which there is not", m[1])
+		}
+	}
+}
+
+// source is all files of the project whose names end so.
+func source(t *testing.T, suffix string) string {
+	t.Helper()
+	var all strings.Builder
+	for _, dir := range []string{"shared", "plugins", "internal/e2e"} {
+		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, _ os.DirEntry, err error) error {
+			if err != nil || !strings.HasSuffix(path, suffix) {
+				return err
+			}
+			text, err := os.ReadFile(path)
+			all.Write(text)
+			return err
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	return all.String()
+}
+
+func TestRationaleAsksWhy(t *testing.T) {
+	for line := range strings.Lines(read(t, "RATIONALE.md")) {
+		if strings.HasPrefix(line, "## ") && (!strings.HasPrefix(line, "## Why ") || !strings.HasSuffix(strings.TrimSpace(line), "?")) {
+			t.Errorf("not a question: %s", line)
+		}
+	}
+}

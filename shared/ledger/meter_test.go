@@ -1,0 +1,84 @@
+package ledger_test
+
+import (
+	"testing"
+
+	"sentinel-envoy/shared/flow"
+	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/ledger"
+)
+
+func TestMeterSeesItsOwnAtOnceAndOthersOnceTheyHaveTold(t *testing.T) {
+	p := memhost.NewProcess(start)
+	w := flow.WindowOf(1000)
+	var meters [2]*ledger.Meter
+	for i := range meters {
+		meters[i] = ledger.NewMeter(ledger.NewTable(p.Worker(nil)), ledger.IDOf("meter"), w, p.Now)
+	}
+	check := func(want0, want1 int64) {
+		t.Helper()
+		for i, want := range []int64{want0, want1} {
+			if err := meters[i].Read(p.Now(), tick); err != nil {
+				t.Fatal(err)
+			}
+			if got, _ := meters[i].Counts(p.Now()); got != want {
+				t.Errorf("meter %d counts %d, want %d", i, got, want)
+			}
+		}
+	}
+	check(0, 0)
+	for range 3 {
+		if err := meters[0].Add(p.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	check(3, 0)
+	p.Advance(tick)
+	if err := meters[0].Sync(p.Now()); err != nil {
+		t.Fatal(err)
+	}
+	check(3, 3)
+	p.Advance(500 * millisecond) // another bucket
+	if err := meters[1].Add(p.Now()); err != nil {
+		t.Fatal(err)
+	}
+	check(3, 4)
+	p.Advance(500 * millisecond) // the first bucket has left
+	if err := meters[1].Sync(p.Now()); err != nil {
+		t.Fatal(err)
+	}
+	check(1, 1)
+	if _, previous := meters[0].Counts(p.Now()); previous != 4 {
+		t.Errorf("%d in the window before, want 4", previous)
+	}
+}
+
+// A rule that warms up with another resource has one threshold for all workers and for a whole second.
+func TestWarmerIsTheSameForAllWorkers(t *testing.T) {
+	p := memhost.NewProcess(start)
+	warm := flow.NewWarmUp(100, 1000, 10, 3)
+	var warmers [3]*ledger.Warmer
+	for i := range warmers {
+		warmers[i] = ledger.NewWarmer(ledger.NewTable(p.Worker(nil)), ledger.IDOf("warm"), p.Now)
+	}
+	last := 0.0
+	for second := range 12 {
+		var thresholds [3]float64
+		for i, w := range warmers {
+			var err error
+			// What they know of the other resource differs.
+			if thresholds[i], err = w.Threshold(warm, 60+int64(i), p.Now()); err != nil {
+				t.Fatal(err)
+			}
+			p.Advance(millisecond)
+		}
+		if thresholds[0] != thresholds[1] || thresholds[1] != thresholds[2] || int(thresholds[0]) < int(last) {
+			t.Errorf("second %d: thresholds %v, before %v", second, thresholds, last)
+		}
+		last = thresholds[0]
+		p.Advance(997 * millisecond)
+	}
+	if last <= 34 {
+		t.Errorf("it did not warm up: %v", last)
+	}
+}
