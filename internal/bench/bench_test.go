@@ -11,6 +11,8 @@ import (
 	"strings"
 	"sync"
 	"testing"
+
+	"sentinel-envoy/shared/config"
 	"time"
 )
 
@@ -177,13 +179,20 @@ func TestVariants(t *testing.T) {
 			t.Errorf("%s: control is %v", v.name, v.control)
 		}
 		for _, w := range v.listener.Wasm {
-			if other := vms[w.VMID]; other != "" {
+			if other := vms[w.VMID]; other != "" && w.VMID != "bench-families" {
 				t.Errorf("%s and %s share a VM", v.name, other)
 			}
 			vms[w.VMID] = v.name
 		}
 	}
-	want := []string{unfiltered, native, empty, sentinel, sentinelMany, sentinelGo, "other"}
+	want := []string{unfiltered, native, empty, sentinel, sentinelMany}
+	for _, v := range familyVariants("s.wasm") {
+		want = append(want, v.name)
+		if _, err := config.Parse([]byte(v.listener.Wasm[0].Config), config.KindHTTP); err != nil {
+			t.Errorf("%s: %v", v.name, err)
+		}
+	}
+	want = append(want, sentinelGo, "other")
 	if fmt.Sprint(names) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", names, want)
 	}

@@ -108,8 +108,31 @@ func cpuVariants(modules []module) []variant {
 		if m.name == sentinel {
 			many := variant{name: sentinelMany, listener: guarded(module{sentinelMany, m.file}, manyRules())}
 			many.listener.Wasm[0].VMID = v.listener.Wasm[0].VMID + "-many"
-			variants = append(variants, many)
+			variants = append(append(variants, many), familyVariants(m.file)...)
 		}
+	}
+	return variants
+}
+
+// families are rows for one rule of each kind, far from its threshold, and for what failures cost to tell.
+var families = []struct{ name, rules string }{
+	{"failures not counted", `"flowRules": [{"id": "f", "resource": "R", "threshold": 1e9}], "failures": {"status": [], "grpc": [], "resets": false}`},
+	{"warm-up", `"flowRules": [{"id": "w", "resource": "R", "threshold": 1e7, "tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 10, "warmUpColdFactor": 3}]`},
+	{"throttling", `"flowRules": [{"id": "t", "resource": "R", "threshold": 1e9, "controlBehavior": "Throttling", "maxQueueingTimeMs": 100}]`},
+	{"isolation", `"isolationRules": [{"id": "i", "resource": "R", "threshold": 1000000}]`},
+	{"circuit breaker", `"circuitBreakerRules": [{"id": "b", "resource": "R", "strategy": "ErrorRatio", "threshold": 0.5, "minRequestAmount": 10, "retryTimeoutMs": 1000, "statIntervalMs": 1000}]`},
+	{"system", `"systemRules": [{"id": "s", "metricType": "InboundQPS", "triggerCount": 1e9}]`},
+}
+
+// familyVariants are the listeners of families, all in one VM, each with a resource of its own.
+func familyVariants(file string) []variant {
+	variants := make([]variant, 0, len(families))
+	for _, f := range families {
+		name := "sentinel, 1 rule: " + f.name
+		rules := strings.ReplaceAll(f.rules, `"R"`, `"bench, `+f.name+`"`)
+		l := guarded(module{name, file}, `{"resource_name": "bench, `+f.name+`", `+rules+`}`)
+		l.Wasm[0].VMID = "bench-families"
+		variants = append(variants, variant{name: name, listener: l})
 	}
 	return variants
 }

@@ -60,6 +60,13 @@ func (a *arrivals) since(path string, start time.Time) (after []time.Duration) {
 	return after
 }
 
+// body is how many bytes of bodies have arrived.
+func (a *arrivals) body() int64 {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.bytes
+}
+
 func (a *arrivals) count(path string) int { return len(a.since(path, time.Time{})) }
 
 // crowd sends n requests at once, each on a connection of its own, and gives the statuses, 0 for one that was cut off.
@@ -102,6 +109,10 @@ func checkSpaced(t *testing.T, after []time.Duration, interval time.Duration) {
 			t.Errorf("arrival %d of %d came after %v, before its turn: %v", i, len(after), at, after)
 			return
 		}
+	}
+	if len(after) == 0 {
+		t.Error("nothing has arrived")
+		return
 	}
 	var closest time.Duration = time.Hour
 	for i := 1; i < len(after); i++ {
@@ -192,8 +203,8 @@ func throttledHTTPLeaves(t *testing.T, e *envoytest.Envoy, up *arrivals) {
 func throttledHTTPBody(t *testing.T, e *envoytest.Envoy, up *arrivals) {
 	body := bytes.Repeat([]byte("x"), 4<<20)
 	statuses := crowd(t, t.Context(), 4, "POST", e.URL("http")+"/mails/body", body)()
-	if count(statuses, 200) != 4 || up.bytes != int64(4*len(body)) {
-		t.Errorf("statuses %v, and %d bytes arrived", statuses, up.bytes)
+	if count(statuses, 200) != 4 || up.body() != int64(4*len(body)) {
+		t.Errorf("statuses %v, and %d bytes arrived", statuses, up.body())
 	}
 }
 
@@ -217,7 +228,10 @@ func throttledTCP(t *testing.T, e *envoytest.Envoy, up *arrivals) {
 			// It speaks while it waits: what it says must not be lost, nor go on before its turn.
 			fmt.Fprintf(conn, "GET %s HTTP/1.1\r\nhost: a\r\nconnection: close\r\n\r\n", path)
 			if path == "/tcp-leaves" {
-				time.Sleep(time.Millisecond) // most of them are waiting then
+				for deadline := time.Now().Add(soon); up.count("/tcp") == 0 && time.Now().Before(deadline); {
+					time.Sleep(time.Millisecond)
+				}
+				reset(conn.(*net.TCPConn)) // most of those who leave are waiting then
 				return
 			}
 			answer, _ := io.ReadAll(conn)

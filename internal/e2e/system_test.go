@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sentinel-envoy/internal/envoytest"
 )
@@ -84,10 +85,10 @@ type systemTest struct {
 	machine *node
 }
 
-// verdict is the id of the rule that a request is refused for, empty where it passes.
-func (s *systemTest) verdict(t *testing.T, headers ...string) string {
+// verdict is the id of the rule that a quick request is refused for, empty where it passes.
+func (s *systemTest) verdict(t *testing.T) string {
 	t.Helper()
-	r := s.e.For(t).Get("http", "/", append([]string{"x-delay-ms", "1"}, headers...)...)
+	r := s.e.For(t).Get("http", "/", "x-delay-ms", "1")
 	switch r.Status {
 	case 200:
 		return ""
@@ -125,19 +126,51 @@ func (s *systemTest) concurrency(t *testing.T) {
 	}
 }
 
-func (s *systemTest) qps(t *testing.T) {
-	envoytest.Eventually(t, soon, "a refusal for qps", func() bool { return s.verdict(t) == "qps" })
+// refuses waits until a rule has refused something under load: clients that ask all the time, with that delay.
+func (s *systemTest) refuses(t *testing.T, rule, delayMs string, clients int) {
+	t.Helper()
+	e := s.e.For(t)
+	before := metric(e, "sentinel_blocked", "rule", rule)
+	envoytest.Eventually(t, soon, "a refusal for "+rule, func() bool {
+		var wg sync.WaitGroup
+		for range clients {
+			wg.Go(func() {
+				client := envoytest.NewHTTPClient(false)
+				defer client.CloseIdleConnections()
+				for range 100 {
+					if _, err := envoytest.Do(t.Context(), client, "GET", e.URL("http")+"/", "x-delay-ms", delayMs); err != nil {
+						t.Error(err)
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return metric(e, "sentinel_blocked", "rule", rule) > before
+	})
 }
 
+func (s *systemTest) qps(t *testing.T) { s.refuses(t, "qps", "0", 4) }
+
+// avgRT has slow requests; the snapshot then says so, until it is a second old.
 func (s *systemTest) avgRT(t *testing.T) {
+	e := s.e.For(t)
 	envoytest.Eventually(t, soon, "a refusal for response-time", func() bool {
-		if s.verdict(t, "x-delay-ms", "900") == "response-time" {
-			return true
+		var wg sync.WaitGroup
+		for range 8 {
+			wg.Go(func() {
+				client := envoytest.NewHTTPClient(false)
+				defer client.CloseIdleConnections()
+				if _, err := envoytest.Do(t.Context(), client, "GET", e.URL("http")+"/", "x-delay-ms", "1000"); err != nil {
+					t.Error(err)
+				}
+			})
 		}
-		for range 10 {
+		wg.Wait()
+		for range 4 { // few, for each that passes lowers the average
 			if s.verdict(t) == "response-time" {
 				return true
 			}
+			time.Sleep(50 * time.Millisecond)
 		}
 		return false
 	})
@@ -153,24 +186,7 @@ func (s *systemTest) cpu(t *testing.T) {
 // loadWithBBR has a high load: one request at a time passes all the same, many at once do not.
 func (s *systemTest) loadWithBBR(t *testing.T) {
 	s.machine.be(20, 0.1)
-	e := s.e.For(t)
-	before := metric(e, "sentinel_blocked", "rule", "load")
-	envoytest.Eventually(t, soon, "a refusal for load", func() bool {
-		var wg sync.WaitGroup
-		for range 12 {
-			wg.Go(func() {
-				client := envoytest.NewHTTPClient(false)
-				defer client.CloseIdleConnections()
-				for range 5 {
-					if _, err := envoytest.Do(t.Context(), client, "GET", e.URL("http")+"/", "x-delay-ms", "100"); err != nil {
-						t.Error(err)
-					}
-				}
-			})
-		}
-		wg.Wait()
-		return metric(e, "sentinel_blocked", "rule", "load") > before
-	})
+	s.refuses(t, "load", "50", 10)
 	s.eventually(t, "")
 }
 

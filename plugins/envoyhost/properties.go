@@ -15,6 +15,12 @@ func Int(path []string) (int64, bool) {
 	return int64(binary.LittleEndian.Uint64(value)), true
 }
 
+// Text reads a property that Envoy gives as text, and reports whether there is one.
+func Text(path []string) (string, bool) {
+	value, err := proxywasm.GetProperty(path)
+	return string(value), err == nil
+}
+
 // Flags say what went wrong with a stream: the bits of Envoy's StreamInfo::CoreResponseFlag.
 type Flags int64
 

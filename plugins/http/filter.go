@@ -6,6 +6,7 @@ import (
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
+	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/resource"
@@ -32,6 +33,7 @@ func newFilter(e *vm.Engine) (vm.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.Params = request{}
 	return &filter{Engine: e, resolver: resolver}, nil
 }
 
@@ -63,3 +65,6 @@ func (request) Header(name string) (string, bool) {
 	value, err := proxywasm.GetHttpRequestHeader(name)
 	return value, err == nil
 }
+
+// Property implements engine.Params.
+func (request) Property(path []string) (string, bool) { return envoyhost.Text(path) }

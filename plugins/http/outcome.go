@@ -9,10 +9,14 @@ import (
 )
 
 // failed is whether the stream that is ending failed, by what the configuration counts as failures. A client that leaves
-// is no failure.
+// is no failure. Each thing it must know is a call to the host that costs as much as all else we do for a request, so
+// what does not count is not asked for.
 func (f *filter) failed() bool {
 	failures := &f.Config().Failures
-	code, _ := envoyhost.Int(responseCode)
+	var code int64
+	if failures.Resets || !failures.Status.Empty() {
+		code, _ = envoyhost.Int(responseCode)
+	}
 	if failures.Status.Has(code) {
 		return true
 	}

@@ -32,6 +32,7 @@ func newFilter(e *vm.Engine) (vm.Filter, error) {
 	if err != nil {
 		return nil, err
 	}
+	e.Params = peer{}
 	return &filter{Engine: e, resolver: resolver, waiting: map[uint32]*connection{}}, nil
 }
 
@@ -86,3 +87,9 @@ func (peer) DestinationPort() int {
 	port, _ := envoyhost.Int([]string{"destination", "port"})
 	return int(port)
 }
+
+// Header implements engine.Params.
+func (peer) Header(string) (string, bool) { return "", false }
+
+// Property implements engine.Params.
+func (peer) Property(path []string) (string, bool) { return envoyhost.Text(path) }

@@ -35,6 +35,9 @@ func (s *StatusSet) Has(status int64) bool {
 	return i <= maxStatus-minStatus && s[i/64]>>(i%64)&1 == 1
 }
 
+// Empty is whether the set has no status.
+func (s *StatusSet) Empty() bool { return *s == StatusSet{} }
+
 func (s *StatusSet) add(status int) {
 	i := status - minStatus
 	s[i/64] |= 1 << (i % 64)

@@ -179,5 +179,4 @@ func (p *parser) unsupported(cfg *Config) {
 		no(at.at("tokenCalculateStrategy"), "MemoryAdaptive: a plugin cannot see how much memory is in use: ",
 			r.TokenCalculateStrategy == rule.MemoryAdaptive)
 	}
-	no(top.at("hotspotRules"), "", len(cfg.Hotspot) > 0)
 }

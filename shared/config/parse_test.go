@@ -176,7 +176,9 @@ func TestUpstreamDocuments(t *testing.T) {
 	for _, c := range []struct{ key, file, flawed string }{
 		{"flowRules", "helper/FlowRule.json", ""},
 		{"circuitBreakerRules", "helper/CircuitBreakerRule.json", ""},
-		{"hotspotRules", "helper/HotSpotParamFlowRule.json", ""},
+		// A program passes the parameters; here the rule says where they are.
+		{"hotspotRules", "helper/HotSpotParamFlowRule.json", "hotspotRules[0].paramSource: missing; say where the parameter comes " +
+			"from: Header, Query, Cookie, PathSegment, Host, SourceAddress, SNI or Property"},
 		{"systemRules", "helper/SystemRule.json", "systemRules[0].metricType: load is not visible from inside Envoy: it needs a " +
 			"system_source in the same configuration"},
 		// Go's decoder ignores the case of keys; we say what they should be.
@@ -240,7 +242,7 @@ func TestAllFamilies(t *testing.T) {
 	  "circuitBreakerRules": [{"id": "c", "resource": "r", "strategy": "ErrorCount", "retryTimeoutMs": 3000,
 	     "minRequestAmount": 5, "statIntervalMs": 1000, "statSlidingWindowBucketCount": 10, "threshold": 50, "probeNum": 2}],
 	  "isolationRules": [{"id": "i", "resource": "r", "metricType": "Concurrency", "threshold": 3}],
-	  "hotspotRules": [{"id": "h", "resource": "r", "metricType": "QPS", "paramIndex": -1, "threshold": 4, "burstCount": 1,
+	  "hotspotRules": [{"id": "h", "resource": "r", "metricType": "QPS", "paramSource": "PathSegment", "paramIndex": -1, "threshold": 4, "burstCount": 1,
 	     "durationInSec": 1, "specificItems": [{"valKind": "KindString", "valStr": "x", "threshold": 9}]}],
 	  "systemRules": [{"id": "s", "metricType": "CpuUsage", "triggerCount": 0.8, "strategy": "BBR"},
 	     {"id": "s0", "triggerCount": 3, "strategy": 0}],
@@ -256,7 +258,7 @@ func TestAllFamilies(t *testing.T) {
 			MinRequestAmount: 5, StatIntervalMs: 1000, StatSlidingWindowBucketCount: 10, Threshold: 50, ProbeNum: 2}},
 		Isolation: []rule.Isolation{{ID: "i", Resource: "r", Threshold: 3}},
 		Hotspot: []rule.Hotspot{{ID: "h", Resource: "r", MetricType: rule.HotspotQPS, ParamIndex: -1, Threshold: 4,
-			BurstCount: 1, DurationInSec: 1,
+			BurstCount: 1, DurationInSec: 1, ParamSource: rule.PathSegment,
 			SpecificItems: []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "x", Threshold: 9}}}},
 		System: []rule.System{{ID: "s", MetricType: rule.SystemCPUUsage, TriggerCount: 0.8, Strategy: rule.BBR},
 			{ID: "s0", TriggerCount: 3, Strategy: rule.NoAdaptive}},
@@ -273,7 +275,6 @@ func TestNotSupportedYet(t *testing.T) {
 		`{"flowRules": [{"resource": "r", "tokenCalculateStrategy": 2, "lowMemUsageThreshold": 2, "highMemUsageThreshold": 1,
 			"memLowWaterMarkBytes": 1, "memHighWaterMarkBytes": 2}]}`: "flowRules[0].tokenCalculateStrategy: MemoryAdaptive: " +
 			"a plugin cannot see how much memory is in use: not supported yet",
-		`{"hotspotRules": [{"resource": "r", "threshold": 1}]}`: "hotspotRules: not supported yet",
 	} {
 		if _, err := Parse([]byte(doc), KindVM); err == nil || err.Error() != want {
 			t.Errorf("%s: %v, want %s", doc, err, want)

@@ -73,6 +73,7 @@ func (e *Entry) wait(until int64) {
 // proceed asks the rules in their order. What the entry took before one of them refused is given back.
 func (e *Entry) proceed(now int64) *Block {
 	f, res := e.filter, e.resource
+	f.round++
 	for e.next < len(res.rules) {
 		r := res.rules[e.next]
 		e.next++
@@ -196,6 +197,7 @@ type Reason string
 const (
 	FlowControl Reason = "flow"
 	Isolation   Reason = "isolation"
+	Hotspot     Reason = "hotspot"
 	System      Reason = "system"
 	// Unavailable: a fault of ours kept us from deciding, and the failure mode is closed.
 	Unavailable Reason = "unavailable"

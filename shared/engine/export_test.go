@@ -70,3 +70,9 @@ func (e *Entry) Probes() (probes []Probe) {
 
 // Circuits is how many circuit breakers a worker keeps.
 func (vm *VM) Circuits() int { return len(vm.circuits.byID) + len(vm.circuits.active) }
+
+// MaxWaiting is how many entries may wait in one worker.
+const MaxWaiting = maxWaiting
+
+// Hotspots is how many rules' values a worker keeps.
+func (vm *VM) Hotspots() int { return len(vm.hotspots.values) + len(vm.hotspots.crowds) }

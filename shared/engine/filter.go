@@ -24,6 +24,13 @@ type Filter struct {
 	hash      uint64
 	draining  bool
 	streams   int
+
+	// Params is what parameters are read from that rules are about. Without it there are none.
+	Params Params
+	// parameters are those that rules are about; round counts the times that rules were asked, in each of which a
+	// parameter is read at most once.
+	parameters []*parameter
+	round      uint64
 }
 
 // resource is what a filter knows of a resource: its rules, in the order in which they are asked, and its counts.
@@ -106,6 +113,11 @@ func (f *Filter) bind(all []bound, cfg *config.Config, taken map[string]bool) []
 	for i := range cfg.Isolation {
 		if r := &cfg.Isolation[i]; !taken[r.ID] {
 			all = append(all, bindTo(f.vm.newIsolationRule(r, f.cfg.Mode), isolationFamily, r.Resource, r.Regex))
+		}
+	}
+	for i := range cfg.Hotspot {
+		if r := &cfg.Hotspot[i]; !taken[r.ID] {
+			all = append(all, bindTo(f.newHotspotRule(r, ""), hotspotFamily, r.Resource, r.Regex))
 		}
 	}
 	for i := range cfg.CircuitBreaker {

@@ -147,5 +147,11 @@ func (m *metrics) forget(n *stat.Node) {
 // process tells the counts that have no resource.
 func (m *metrics) process(seen ledger.Counts, faults uint64, now int64) error {
 	m.faults.n, m.retries.n, m.contended.n, m.corrupt.n = faults, seen.Retries, seen.Contended, seen.Corrupt
-	return errors.Join(m.tell(&m.faults, now), m.tell(&m.retries, now), m.tell(&m.contended, now), m.tell(&m.corrupt, now))
+	var errs []error
+	for _, c := range []*counter{&m.faults, &m.retries, &m.contended, &m.corrupt} {
+		// Defined though there is nothing to tell: an operator wants to see that there were no faults.
+		_, err := m.id(host.Counter, c.name, now)
+		errs = append(errs, err, m.tell(c, now))
+	}
+	return errors.Join(errs...)
 }

@@ -149,7 +149,7 @@ func (vm *VM) readSystem(now int64) error {
 	}
 	s.readAt = vm.ticks + 1
 	s.rates, s.known = vm.rates(s.inbound.Hash, now)
-	if s.source == nil {
+	if s.fresh = false; s.source == nil {
 		return nil
 	}
 	record, _, err := vm.host.Get(figuresKey)

@@ -39,6 +39,7 @@ func (vm *VM) Tick(now int64) {
 		vm.Fault("claiming a worker's slot", err)
 	}
 	vm.gates.tick(vm, now)
+	vm.hotspots.tick(vm, now)
 	vm.syncCircuits(now)
 	vm.sync(now)
 	if now-vm.flushed >= flushEvery {
@@ -91,6 +92,7 @@ func (vm *VM) collectRecords() {
 	vm.flows.pacers.all(func(p *ledger.Pacer) { vm.touch = append(vm.touch, p) })
 	vm.flows.meters.all(func(m *meter) { vm.touch = append(vm.touch, m) })
 	vm.flows.warmers.all(func(w *ledger.Warmer) { vm.touch = append(vm.touch, w) })
+	vm.hotspots.all(func(t toucher) { vm.touch = append(vm.touch, t) })
 	vm.touches = 1 + len(vm.touch)/ticksAMin
 }
 
@@ -258,6 +260,7 @@ func (vm *VM) flush(now int64) {
 		}
 	}
 	vm.check(vm.metrics.tell(&vm.flows.queueFull, now))
+	vm.hotspots.flush(vm, now)
 	vm.check(vm.metrics.process(vm.table.Counts(), vm.faults, now))
 	vm.tellSource(now)
 	if lease, held := vm.member.Lease(); held {

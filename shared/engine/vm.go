@@ -25,6 +25,7 @@ type VM struct {
 	budgets  map[ledger.ID]*budget
 	flows    flows
 	gates    gates
+	hotspots hotspots
 	system   systemState
 	circuits circuits
 	nodes    *stat.Nodes
@@ -67,6 +68,7 @@ func New(h host.Host, about string) *VM {
 		agg:      stat.NewAggregator(),
 	}
 	vm.metrics = newMetrics(h)
+	vm.hotspots = newHotspots(vm.table)
 	return vm
 }
 

@@ -95,7 +95,7 @@ func (s *WarmState) Advance(w Window, bucket int64) {
 	}
 	left, n := bucket-int64(w.Buckets), int64(w.Buckets)
 	switch {
-	case left > s.Newest:
+	case left > s.Newest || left < 0: // in the first buckets after a start of the machine there is nothing before
 		s.Left = 0
 	case left > s.Newest-n:
 		s.Left = s.Counts[left%n]

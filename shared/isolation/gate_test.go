@@ -384,8 +384,10 @@ func TestSlowWorkerRegistersAgain(t *testing.T) {
 			}
 		}
 		p.Advance(isolation.TTL)
-		if !enter(b) || !enter(b) {
-			t.Fatal("what the silent worker had was not given back")
+		for range 2 {
+			if !enter(b) {
+				t.Fatal("what the silent worker had was not given back")
+			}
 		}
 		if byTick {
 			if err := slow.Tick(slow.holder, p.Now()); err != nil {

@@ -217,9 +217,10 @@ func TestGuarantee2HardlyUnderWithTwiceTheDemand(t *testing.T) {
 		if s.spread == changing && s.intervalMs > 0 && s.intervalMs < 1000 {
 			s.spread = evenly // the load moves slower than this window
 		}
-		// The guarantee speaks of a demand that is there in every tick, and in every bucket.
+		// The guarantee speaks of a demand that is there in every tick, and in every bucket: arrivals are random, and 40
+		// expected in a bucket are never fewer than twice a small threshold.
 		bucket := float64(flow.WindowOf(s.intervalMs).BucketMs) / 1000
-		s.demand = max(s.demand, 10/bucket, 10*float64(second/tick))
+		s.demand = max(s.demand, 40/bucket, 10*float64(second/tick))
 		windows := int64(12)
 		interval := nanoseconds(s.intervalMs)
 		got := simulate(t, seed, s, windows*interval)

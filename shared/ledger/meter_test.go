@@ -82,3 +82,35 @@ func TestWarmerIsTheSameForAllWorkers(t *testing.T) {
 		t.Errorf("it did not warm up: %v", last)
 	}
 }
+
+// An entry that had a turn and did not enter after all does not warm the rule up; its turn stays taken.
+func TestForgottenTurnsDoNotWarmUp(t *testing.T) {
+	warm := flow.NewWarmUp(100, 1000, 2, 3)
+	pace := flow.Pace{IntervalMs: 1000, MaxWaitMs: 100}
+	for _, forget := range []bool{false, true} {
+		p := memhost.NewProcess(start)
+		pacer := ledger.NewPacer(ledger.NewTable(p.Worker(nil)), ledger.IDOf("pace"), flow.WindowOf(1000), p.Now)
+		var last ledger.Turn
+		for range 1000 {
+			turn, err := pacer.Next(pace, 100, warm, 100*millisecond, p.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if turn.OK && forget {
+				if err := pacer.Forget(turn.At, p.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+			if turn.OK && turn.At-last.At < pace.Gap(turn.Threshold) {
+				t.Fatalf("forget %t: turns at %d and %d", forget, last.At, turn.At)
+			}
+			if turn.OK {
+				last = turn
+			}
+			p.Advance(5 * millisecond)
+		}
+		if warmed := last.Threshold > 99; warmed == forget {
+			t.Errorf("forget %t: the threshold is %v", forget, last.Threshold)
+		}
+	}
+}

@@ -1,0 +1,259 @@
+package engine_test
+
+import (
+	"strings"
+	"testing"
+
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/rule"
+)
+
+// client is what a request says of itself, with how often it was asked.
+type client struct {
+	headers map[string]string
+	asked   int
+}
+
+func (c *client) Header(name string) (string, bool) {
+	c.asked++
+	v, ok := c.headers[name]
+	return v, ok
+}
+
+func (c *client) Property([]string) (string, bool) { return "", false }
+
+// perUser is a hotspot rule on the resource "r" for the header x-user.
+func perUser(id string, threshold int64) rule.Hotspot {
+	return rule.Hotspot{
+		ID: id, Resource: "r", MetricType: rule.HotspotQPS, Threshold: threshold, DurationInSec: 1,
+		ParamSource: rule.Header, ParamKey: "X-User",
+	}
+}
+
+func hot(rules ...rule.Hotspot) *config.Config {
+	return &config.Config{ResourceName: "r", Hotspot: rules}
+}
+
+// as makes both filters of a worker see a user's requests.
+func (wk *worker) as(user string) *client {
+	c := &client{headers: map[string]string{"x-user": user}}
+	wk.http.Params, wk.tcp.Params = c, c
+	return c
+}
+
+func TestHotspotIsOneBudgetPerValue(t *testing.T) {
+	r := perUser("h", 5)
+	r.BurstCount = 2
+	r.SpecificItems = []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "gold", Threshold: 20}, {ValStr: "7", Threshold: 0}}
+	w := newWorld(3, hot(r))
+	for user, want := range map[string]int{"alice": 7, "bob": 7, "gold": 22, "7": 0} {
+		got := 0
+		for range 10 {
+			for _, wk := range w.workers {
+				wk.as(user)
+				got += admit(wk.http, 1, w.Now()) + admit(wk.tcp, 1, w.Now())
+			}
+		}
+		if got != want {
+			t.Errorf("%s: all workers admit %d, want %d", user, got, want)
+		}
+	}
+	for _, wk := range w.workers {
+		wk.http.Params = &client{}
+		if got := admit(wk.http, 100, w.Now()); got != 100 {
+			t.Errorf("%d of 100 requests without the parameter pass", got)
+		}
+	}
+	w.run(second + 2*millisecond)
+	w.workers[0].as("alice")
+	if got := admit(w.workers[0].http, 20, w.Now()); got != 5 {
+		t.Errorf("%d after a second, want 5: what was saved up is spent", got)
+	}
+}
+
+func TestHotspotParameterIsReadOnce(t *testing.T) {
+	w := newWorld(1, hot(perUser("a", 5), perUser("b", 1000)))
+	wk := w.workers[0]
+	c := wk.as("alice")
+	for i := range 10 {
+		admit(wk.http, 1, w.Now())
+		if c.asked != i+1 {
+			t.Fatalf("asked %d times in %d requests", c.asked, i+1)
+		}
+	}
+	wk.http.Enter("unknown", w.Now(), &engine.Entry{})
+	if c.asked != 10 {
+		t.Error("asked where no rule is")
+	}
+}
+
+func TestHotspotSaysWhy(t *testing.T) {
+	c := hot(perUser("per-user", 2))
+	w := newWorld(1, c)
+	wk := w.workers[0]
+	wk.as("alice")
+	admit(wk.http, 2, w.Now())
+	var e engine.Entry
+	b := wk.http.Enter("r", w.Now(), &e)
+	if b == nil || b.Reason != engine.Hotspot || b.Rule != "per-user" || b.Threshold != 2 || b.RetryAfterMs != 1001 {
+		t.Fatalf("%+v", b)
+	}
+	want := "blocked by hotspot rule per-user: 3 of 2 in 1000 ms for one header x-user"
+	if text := wk.http.Explain(b, w.Now()); !strings.HasPrefix(text, want) {
+		t.Errorf("%q, want %q", text, want)
+	}
+	w.run(second)
+	if n, _ := w.Metric("sentinel_blocked;resource=r;rule=per-user"); n != 1 {
+		t.Errorf("%d blocked", n)
+	}
+}
+
+// What a later rule refuses takes nothing from the value.
+func TestHotspotGivesBack(t *testing.T) {
+	for _, metric := range []rule.HotspotMetric{rule.HotspotQPS, rule.HotspotConcurrency} {
+		all, one := perUser("all", 5), perUser("one", 2)
+		all.MetricType = metric
+		one.SpecificItems = []rule.SpecificItem{{ValStr: "a", Threshold: 2}}
+		w := newWorld(1, hot(all, one))
+		wk := w.workers[0]
+		wk.as("alice")
+		for range 20 {
+			wk.http.Enter("r", w.Now(), &engine.Entry{})
+		}
+		only := hot(all)
+		only.RuleHash++
+		wk.update(only)
+		wk.as("alice")
+		got := 0
+		for range 20 {
+			if wk.http.Enter("r", w.Now(), &engine.Entry{}) == nil {
+				got++
+			}
+		}
+		if got != 3 {
+			t.Errorf("%s: %d more are admitted, want 3", metric, got)
+		}
+	}
+}
+
+func TestHotspotShadowSpendsItsOwn(t *testing.T) {
+	c := hot(perUser("h", 3))
+	w := newWorld(1, c)
+	shadow := *c
+	shadow.Mode = config.Shadow
+	other := w.join(&shadow)
+	other.as("alice")
+	w.workers[0].as("alice")
+	if got := admit(other.http, 10, w.Now()); got != 10 {
+		t.Errorf("shadow blocks: %d of 10", got)
+	}
+	if got := admit(w.workers[0].http, 10, w.Now()); got != 3 {
+		t.Errorf("%d of 3", got)
+	}
+}
+
+func TestHotspotThrottlingWaits(t *testing.T) {
+	r := perUser("h", 10)
+	r.ControlBehavior, r.MaxQueueingTimeMs = rule.Throttling, 250
+	w := newWorld(2, hot(r))
+	var turns []int64
+	for i := range 6 {
+		wk := w.workers[i%2]
+		wk.as("alice")
+		var e engine.Entry
+		b := wk.http.Enter("r", w.Now(), &e)
+		until, waits := e.Waiting()
+		switch {
+		case b != nil:
+			if i < 3 || b.Measure != "ms to wait for one header x-user" {
+				t.Errorf("%d: %+v", i, b)
+			}
+		case waits:
+			turns = append(turns, until-w.Now())
+		default:
+			turns = append(turns, 0)
+		}
+	}
+	if len(turns) != 3 || turns[0] != 0 || turns[1] != 100*millisecond || turns[2] != 200*millisecond {
+		t.Errorf("turns %v", turns)
+	}
+	w.workers[0].as("bob")
+	var e engine.Entry
+	if _, waits := e.Waiting(); w.workers[0].http.Enter("r", w.Now(), &e) != nil || waits {
+		t.Error("another value waits, too")
+	}
+}
+
+func TestHotspotConcurrencyPerValue(t *testing.T) {
+	r := perUser("h", 3)
+	r.MetricType, r.DurationInSec = rule.HotspotConcurrency, 0
+	w := newWorld(3, hot(r))
+	enter := func(wk *worker, user string) (open []*engine.Entry) {
+		wk.as(user)
+		return crowdIn(wk.http, w.Now())
+	}
+	if got := enter(w.workers[0], "alice"); len(got) != 3 {
+		t.Fatalf("%d in flight", len(got))
+	}
+	bobs := enter(w.workers[1], "bob")
+	if len(bobs) != 3 || len(enter(w.workers[2], "alice")) != 0 {
+		t.Fatalf("%d of bob's", len(bobs))
+	}
+	w.workers[0].gone = true
+	w.run(3 * second)
+	leave(bobs[:1], w.Now())
+	if len(enter(w.workers[2], "bob")) != 1 || len(enter(w.workers[2], "alice")) != 3 {
+		t.Error("places that are free were not taken, or others")
+	}
+	leave(bobs[1:], w.Now())
+	w.run(10 * second)
+	for _, wk := range w.workers {
+		if n := wk.Faults(); n != 0 {
+			t.Errorf("%d faults", n)
+		}
+	}
+}
+
+// Rules that come and go leave nothing behind, in the worker or in shared data.
+func TestHotspotRulesComeAndGo(t *testing.T) {
+	w := newWorld(1, hot(perUser("h", 3)))
+	wk := w.workers[0]
+	var keys int
+	for i := range 200 {
+		wk.update(hot(perUser("h", int64(i))))
+		wk.as("alice")
+		admit(wk.http, 3, w.Now())
+		w.run(tick)
+		if i == 50 {
+			keys, _ = w.Keys()
+		}
+	}
+	if now, _ := w.Keys(); now != keys {
+		t.Errorf("%d keys after 50 updates, %d after 200 one rule", keys, now)
+	}
+	if n := wk.Hotspots(); n != 1 {
+		t.Errorf("%d rules' values are kept", n)
+	}
+}
+
+func TestHotspotExpressionKeepsResourcesApart(t *testing.T) {
+	r := perUser("h", 2)
+	r.Resource, r.Regex = "a|b", true
+	c := hot(r)
+	c.Resources = []config.Resource{{Name: "a"}, {Name: "b"}}
+	w := newWorld(1, c)
+	wk := w.workers[0]
+	wk.as("alice")
+	for _, name := range []string{"a", "b"} {
+		got := 0
+		for range 5 {
+			if wk.http.Enter(name, w.Now(), &engine.Entry{}) == nil {
+				got++
+			}
+		}
+		if got != 2 {
+			t.Errorf("%s: %d, want 2", name, got)
+		}
+	}
+}
