@@ -11,9 +11,9 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"sentinel-envoy/shared/config"
-	"time"
 )
 
 func TestClientSendsPathsInTurnAndCountsStatuses(t *testing.T) {

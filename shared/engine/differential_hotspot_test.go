@@ -115,7 +115,6 @@ var hotspotDeviations = []struct {
 type hotDuel struct {
 	*duel
 	open []pair
-	of   []string
 }
 
 func newHotDuel(t *testing.T, now int64) *hotDuel {

@@ -150,7 +150,7 @@ func (o *taking) Apply(dst, payload []byte, lost bool) ([]byte, bool, bool) {
 	}
 	before := b
 	o.verdict = o.limit.take(&b, known, o.maxWait, o.now)
-	o.regained = 0
+	var regained int64
 	switch {
 	case i >= 0:
 	case p.values() < o.values.room:
@@ -158,9 +158,10 @@ func (o *taking) Apply(dst, payload []byte, lost bool) ([]byte, bool, bool) {
 		p = page(dst[start:])
 		i = p.values() - 1
 	default:
-		i, o.regained = o.coolest(p)
+		i, regained = o.coolest(p)
 	}
 	p.put(i, o.hash, b)
+	o.regained = regained
 	return dst, o.verdict.OK || b != before || lost, true
 }
 

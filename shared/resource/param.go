@@ -86,11 +86,11 @@ var (
 
 // queryParam is a parameter of a query by its name, the first of that name, or where it has none by its place.
 func queryParam(path, name string, index int, ok bool) (string, bool) {
+	path, _, _ = strings.Cut(path, "#")
 	_, query, found := strings.Cut(path, "?")
 	if !ok || !found {
 		return "", false
 	}
-	query, _, _ = strings.Cut(query, "#")
 	if name == "" && index < 0 {
 		index += 1 + strings.Count(query, "&")
 	}

@@ -1,0 +1,66 @@
+package hotspot
+
+import (
+	"bytes"
+	"testing"
+
+	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/isolation"
+	"sentinel-envoy/shared/ledger"
+)
+
+// Whatever is in a record, a transition does not fail: it takes it for one of its own, or says that it is not, and then
+// gets by without.
+func FuzzApply(f *testing.F) {
+	f.Add([]byte{}, uint64(0), int64(1))
+	f.Add(make([]byte, pageHeader+2*valueSize), uint64(0), int64(5))
+	f.Add(bytes.Repeat([]byte{0xff}, pageHeader+valueSize), uint64(1<<64-1), int64(5))
+	f.Add(bytes.Repeat([]byte{0x7f}, 8+2*leaseSize), uint64(0x7f7f7f7f7f7f7f7f), int64(5))
+	const now = 1000e9
+	f.Fuzz(func(t *testing.T, payload []byte, hash uint64, threshold int64) {
+		p := memhost.NewProcess(now)
+		w := p.Worker(nil)
+		values := NewValues(ledger.NewTable(w), 20, w.Now, "r")
+		for _, paced := range []bool{false, true} {
+			limit := Limit{Threshold: 1 + threshold&0xffff, DurationMs: 1000, Paced: paced, MaxWaitMs: 100}
+			op := &taking{values: values, hash: hash, limits: &Limits{Limit: limit}, limit: limit, maxWait: 1e8, now: now}
+			next, _, ok := op.Apply(nil, payload, false)
+			if !ok {
+				if next, _, ok = op.Apply(nil, nil, true); !ok {
+					t.Fatal("a lost record is none")
+				}
+			}
+			if !page(next).intact(values.room) {
+				t.Fatalf("%x makes %x of it", payload, next)
+			}
+		}
+		crowd := NewCrowd(ledger.NewTable(w), 20, w.Now, "r")
+		op := &counting{crowd: crowd, page: &crowd.pages[0], holder: isolation.Holder{Slot: 1, Epoch: 1}, hash: hash, threshold: 3, enters: true, now: now}
+		if _, _, ok := op.Apply(nil, payload, false); !ok {
+			if _, _, ok := op.Apply(nil, nil, true); !ok {
+				t.Fatal("a lost record is none")
+			}
+		}
+	})
+}
+
+// A bucket of a time that has not come was written by nobody of us: it would never be filled again.
+func TestBucketsOfTheFuture(t *testing.T) {
+	const now = 1000e9
+	p := memhost.NewProcess(now)
+	w := p.Worker(nil)
+	values := NewValues(ledger.NewTable(w), 20, w.Now, "r")
+	for paced, ahead := range map[bool]int64{false: 1, true: farthest + 1} {
+		payload := page(make([]byte, pageHeader+valueSize))
+		limit := Limit{Threshold: 1, DurationMs: 1000, Paced: paced}
+		op := taking{values: values, hash: 7, limits: &Limits{Limit: limit}, limit: limit, now: now}
+		payload.put(0, 7, bucket{at: now + ahead})
+		if _, _, ok := op.Apply(nil, payload, false); ok {
+			t.Errorf("paced %t: taken for one of ours", paced)
+		}
+		payload.put(0, 7, bucket{at: now + ahead - 1})
+		if _, _, ok := op.Apply(nil, payload, false); !ok {
+			t.Errorf("paced %t: not taken for one of ours", paced)
+		}
+	}
+}

@@ -1,0 +1,118 @@
+package resource
+
+import (
+	"strings"
+	"testing"
+
+	"sentinel-envoy/shared/rule"
+)
+
+// context makes a request a Context.
+type context struct {
+	*request
+	properties map[string]string
+}
+
+func (c context) Property(path []string) (string, bool) {
+	v, ok := c.properties[strings.Join(path, ".")]
+	return v, ok
+}
+
+func TestParam(t *testing.T) {
+	const absent = "\x00absent"
+	for _, c := range []struct {
+		param rule.Hotspot
+		line  string // as get takes it
+		want  string
+	}{
+		{rule.Hotspot{ParamSource: rule.Header, ParamKey: "X-User"}, "GET h / x-user=alice", "alice"},
+		{rule.Hotspot{ParamSource: rule.Header, ParamKey: "x-user"}, "GET h / x-user=", ""},
+		{rule.Hotspot{ParamSource: rule.Header, ParamKey: "x-user"}, "GET h /", absent},
+
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?a=1&b=2&b=3", "2"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?%62=%2f+x&c#b=7", "/ x"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?b", ""},
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?b=%", "%"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?b=%4", "%4"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?b=%zz%C3%A4", "%zzä"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /b=1", absent},
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /#?b=1", absent},
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?", absent},
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "CONNECT h -", absent},
+		{rule.Hotspot{ParamSource: rule.Query}, "GET h /?a=1&b=2", "1"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamIndex: 1}, "GET h /?a=1&b=2", "2"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamIndex: 2}, "GET h /?a=1&b=2", absent},
+		{rule.Hotspot{ParamSource: rule.Query, ParamIndex: -1}, "GET h /?a=1&b=2", "2"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamIndex: -2}, "GET h /?a=1&b=2", "1"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamIndex: -3}, "GET h /?a=1&b=2", absent},
+
+		{rule.Hotspot{ParamSource: rule.PathSegment}, "GET h /orders/7?x=/y", "orders"},
+		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: 1}, "GET h /orders/%37?x=/y", "7"},
+		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: 2}, "GET h /orders/7", absent},
+		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: 2}, "GET h /orders/7/", ""},
+		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: -1}, "GET h /orders/7", "7"},
+		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: -3}, "GET h /orders/7", absent},
+		{rule.Hotspot{ParamSource: rule.PathSegment}, "GET h /", absent},
+		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: 1}, "GET h /a/b+c", "b+c"},
+
+		{rule.Hotspot{ParamSource: rule.Host}, "GET API.Example.com:8080 /", "api.example.com"},
+		{rule.Hotspot{ParamSource: rule.Host}, "GET api.example.com. /", "api.example.com"},
+		{rule.Hotspot{ParamSource: rule.Host}, "GET - /", absent},
+
+		{rule.Hotspot{ParamSource: rule.SourceAddress}, "GET h / x-forwarded-for=1.2.3.4", "192.0.2.9"},
+		{rule.Hotspot{ParamSource: rule.SourceAddress, TrustedHops: 1}, "GET h / x-forwarded-for=6.6.6.6,1.2.3.4", "1.2.3.4"},
+		{rule.Hotspot{ParamSource: rule.SourceAddress, TrustedHops: 2}, "GET h / x-forwarded-for=6.6.6.6,1.2.3.4:99,10.0.0.1", "1.2.3.4"},
+		{rule.Hotspot{ParamSource: rule.SourceAddress, TrustedHops: 2}, "GET h / x-forwarded-for=1.2.3.4", "192.0.2.9"},
+		{rule.Hotspot{ParamSource: rule.SourceAddress, TrustedHops: 1}, "GET h / x-forwarded-for=unknown", "192.0.2.9"},
+		{rule.Hotspot{ParamSource: rule.SourceAddress, TrustedHops: 1}, "GET h / x-forwarded-for=2001:DB8:0::1", "2001:db8::1"},
+		{rule.Hotspot{ParamSource: rule.SourceAddress, TrustedHops: 1}, "GET h / x-forwarded-for=::ffff:1.2.3.4", "1.2.3.4"},
+		{rule.Hotspot{ParamSource: rule.SourceAddress, TrustedHops: 1}, "GET h /", "192.0.2.9"},
+
+		{rule.Hotspot{ParamSource: rule.SNI}, "GET h /", "www.example.com"},
+		{rule.Hotspot{ParamSource: rule.Property, ParamKey: "connection.id"}, "GET h /", "77"},
+		{rule.Hotspot{ParamSource: rule.Property, ParamKey: "no.such"}, "GET h /", absent},
+		{rule.Hotspot{}, "GET h /", absent},
+	} {
+		got, ok := ParamOf(&c.param).Read(context{get(c.line), map[string]string{
+			"source.address": "192.0.2.9:4711", "connection.requested_server_name": "WWW.example.com", "connection.id": "77",
+		}})
+		if !ok {
+			got = absent
+		}
+		if got != c.want {
+			t.Errorf("%s %q %d of %s: %q, want %q", c.param.ParamSource, c.param.ParamKey, c.param.ParamIndex, c.line, got, c.want)
+		}
+	}
+}
+
+func TestCookie(t *testing.T) {
+	p := ParamOf(&rule.Hotspot{ParamSource: rule.Cookie, ParamKey: "s"})
+	for header, want := range map[string]string{
+		"s=1": "1", "a=2; s=1": "1", `as=2;s="x y";s=3`: "x y", "s=a=b": "a=b", "s=": "", "s": "-", "a=s": "-", "": "-", " ; ;s=1": "1",
+	} {
+		r := &request{headers: map[string]string{"cookie": header}, asked: map[string]int{}}
+		got, ok := p.Read(context{request: r})
+		if !ok {
+			got = "-"
+		}
+		if got != want {
+			t.Errorf("%q: %q, want %q", header, got, want)
+		}
+	}
+}
+
+// Whatever a client sends, reading it ends and does not fail.
+func FuzzParam(f *testing.F) {
+	f.Add("/a/b?c=d&e", "s=1; t", "1.2.3.4, 5.6.7.8", 0)
+	f.Fuzz(func(t *testing.T, path, cookies, forwarded string, index int) {
+		r := &request{headers: map[string]string{":path": path, "cookie": cookies, "x-forwarded-for": forwarded, ":authority": path}, asked: map[string]int{}}
+		for source := rule.NoParam; source <= rule.Property; source++ {
+			p := ParamOf(&rule.Hotspot{ParamSource: source, ParamKey: "s", ParamIndex: index % 1000, TrustedHops: uint32(index) % 64})
+			if value, ok := p.Read(context{request: r}); !ok && value != "" {
+				t.Errorf("%s: %q and absent", p, value)
+			}
+			p.Name = ""
+			p.Read(context{request: r})
+		}
+	})
+}
