@@ -263,7 +263,7 @@ func (d *hotDuel) randomRule(rng *rand.Rand, id string) rule.Hotspot {
 	var r rule.Hotspot
 	switch rng.IntN(3) {
 	case 0:
-		r = d.reject(id, rng.Int64N(12), seconds, rng.Int64N(5))
+		r = d.reject(id, rng.Int64N([]int64{12, 120}[rng.IntN(2)]), seconds, rng.Int64N(5))
 	case 1:
 		r = d.paced(id, []int64{0, 1, 2, 4, 5, 10, 20, 50, 100}[rng.IntN(9)], seconds, rng.Int64N(1500))
 	default:

@@ -59,8 +59,13 @@ func (h *hotspots) all(f func(toucher)) {
 	}
 }
 
-// tick renews what is in flight.
+// tick returns permits and renews what is in flight.
 func (h *hotspots) tick(vm *VM, now int64) {
+	for _, s := range h.values {
+		if err := s.value.Settle(now); err != nil {
+			vm.Fault("returning permits", err)
+		}
+	}
 	for _, s := range h.crowds {
 		c := s.value
 		if !c.Holding() {
@@ -287,7 +292,12 @@ func (r *valueRule) undo(t token, now int64) error {
 
 func (r *valueRule) exit(token, int64, uint32, bool) error { return nil }
 
-func (r *valueRule) release() { r.vm.hotspots.values.release(r.record) }
+func (r *valueRule) release() {
+	if err := r.values.Settle(r.vm.lastTick); err != nil {
+		r.vm.Fault("returning permits", err)
+	}
+	r.vm.hotspots.values.release(r.record)
+}
 
 // crowdRule limits how many entries of one value are in flight.
 type crowdRule struct {

@@ -1,6 +1,7 @@
 package hotspot_test
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -57,6 +58,15 @@ func TestSeedIsTheProcess(t *testing.T) {
 		}
 	}
 	same("after a loss and a touch")
+	broken := p.Worker(nil)
+	late := hotspot.NewKey(ledger.NewTable(broken), rand.Uint64)
+	broken.Fail(errors.New("no host"))
+	if _, err := late.Seed(start); err == nil {
+		t.Error("a seed without a host")
+	}
+	broken.Fail(nil)
+	keys = append(keys, late)
+	same("after a fault")
 }
 
 // taken are the permits that one value got.
@@ -105,16 +115,23 @@ func TestNeverOverPerValue(t *testing.T) {
 		defer sim.Close()
 		workers := []int{1, 2, 5, 16, 64}[sim.Rand.IntN(5)]
 		limits := &hotspot.Limits{Limit: hotspot.Limit{
-			Threshold: 1 + sim.Rand.Int64N(10), Burst: sim.Rand.Int64N(4), DurationMs: 1000,
+			Threshold: 1 + sim.Rand.Int64N([]int64{10, 2000}[sim.Rand.IntN(2)]), Burst: sim.Rand.Int64N(4), DurationMs: 1000,
 		}}
 		end := start + 4*second
 		got := make([]taken, 6)
 		limits.Specific = map[uint64]int64{1: 2, 2: 0}
+		pause := []int64{20 * millisecond, millisecond}[sim.Rand.IntN(2)]
 		for range workers {
 			sim.Go(func(task *memhost.Task) {
 				values := hotspot.NewValues(ledger.NewTable(task), 100, task.Now, "r")
 				rng := rand.New(rand.NewPCG(seed, sim.Rand.Uint64()))
-				for now := task.Now(); now < end; now = task.Now() {
+				for now, tick := task.Now(), int64(0); now < end; now = task.Now() {
+					if now >= tick {
+						if err := values.Settle(now); err != nil {
+							t.Error(err)
+						}
+						tick = now + 20*millisecond
+					}
 					value := rng.Uint64N(uint64(len(got)))
 					v, err := values.Take(value, limits, 0, now)
 					if err != nil {
@@ -131,7 +148,7 @@ func TestNeverOverPerValue(t *testing.T) {
 							}
 						}
 					}
-					task.Sleep(now + rng.Int64N(int64(workers)*20*millisecond))
+					task.Sleep(now + rng.Int64N(int64(workers)*pause))
 				}
 			})
 		}
@@ -276,6 +293,85 @@ func TestMillionValues(t *testing.T) {
 			t.Errorf("%d keys after a tenth of the values and %d in the end, with %d bytes", full, keys, bytes)
 		}
 	}
+}
+
+// With demand at twice the threshold, a value gets nearly all of it, although workers reserve; and they seldom look at
+// shared data for it.
+func TestHardlyUnder(t *testing.T) {
+	p := memhost.NewProcess(start)
+	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 1000, DurationMs: 1000}}
+	var workers []*hotspot.Values
+	calls := 0
+	for range 4 {
+		w := p.Worker(func() { calls++ })
+		workers = append(workers, hotspot.NewValues(ledger.NewTable(w), 0, w.Now, "r"))
+	}
+	const windows = 20
+	admitted := int64(0)
+	for i := range windows * 2000 {
+		v, err := workers[i%len(workers)].Take(7, limits, 0, p.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		if v.OK {
+			admitted++
+		}
+		if p.Advance(millisecond / 2); i%40 == 0 {
+			for _, w := range workers {
+				if err := w.Settle(p.Now()); err != nil {
+					t.Fatal(err)
+				}
+			}
+		}
+	}
+	// A bucket is filled once more than its duration has gone by: every 1001 ms.
+	if most := int64(windows*1000 + 1000); admitted > most || admitted < windows*1000*99/100 {
+		t.Errorf("%d admitted in %d windows of 1000", admitted, windows)
+	}
+	t.Logf("%d calls to the host", calls)
+}
+
+// What a worker has reserved is neither lost nor had twice, when its bucket is over or the threshold changes.
+func TestReserved(t *testing.T) {
+	p := memhost.NewProcess(start)
+	var workers []*hotspot.Values
+	for range 2 {
+		w := p.Worker(nil)
+		workers = append(workers, hotspot.NewValues(ledger.NewTable(w), 0, w.Now, "r"))
+	}
+	limits := func(threshold, burst int64) *hotspot.Limits {
+		return &hotspot.Limits{Limit: hotspot.Limit{Threshold: threshold, Burst: burst, DurationMs: 1000}}
+	}
+	take := func(worker int, hash uint64, l *hotspot.Limits, n int) (got int) {
+		for range n {
+			v, err := workers[worker].Take(hash, l, 0, p.Now())
+			if err != nil {
+				t.Fatal(err)
+			}
+			if v.OK {
+				got++
+			}
+		}
+		return got
+	}
+	same := func(what string, got, want int) {
+		t.Helper()
+		if got != want {
+			t.Errorf("%s: %d, want %d", what, got, want)
+		}
+	}
+	for i := range 10 { // of some of them a permit is reserved in the end
+		same("some", take(0, uint64(10+i), limits(640, 640), 900+i), 900+i)
+	}
+	same("some of another", take(0, 2, limits(640, 0), 100), 100)
+	same("some of a third", take(0, 3, limits(640, 0), 100), 100)
+	same("a lowered threshold", take(0, 3, limits(5, 0), 100), 5)
+	p.Advance(1001 * millisecond)
+	for i := range 10 {
+		same("what was saved up", take(0, uint64(10+i), limits(640, 640), 2000), 380-i+640)
+	}
+	same("the next bucket, in the other worker", take(1, 2, limits(640, 0), 1000), 640)
+	same("what was reserved of the bucket before", take(0, 2, limits(640, 0), 100), 0)
 }
 
 func TestGiveBack(t *testing.T) {

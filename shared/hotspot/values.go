@@ -40,6 +40,8 @@ type Values struct {
 	cells []ledger.Cell
 	room  int
 	op    taking
+	// reserves are of the values that this worker sees often.
+	reserves map[uint64]*reserve
 	// Evicted are the values that were forgotten while they had less than a value that was never seen, Regained what
 	// they got by that, in permits.
 	Evicted, Regained uint64
@@ -49,7 +51,7 @@ type Values struct {
 // DefaultCapacity, more than MaxCapacity is that. clock is the monotonic time in nanoseconds.
 func NewValues(table *ledger.Table, capacity int64, clock func() int64, id ...string) *Values {
 	pages, room := shape(capacity)
-	v := &Values{table: table, clock: clock, cells: make([]ledger.Cell, pages), room: room}
+	v := &Values{table: table, clock: clock, cells: make([]ledger.Cell, pages), room: room, reserves: map[uint64]*reserve{}}
 	id = append(id, strconv.Itoa(pages), strconv.Itoa(room), "")
 	for i := range v.cells {
 		id[len(id)-1] = strconv.Itoa(i)
@@ -82,13 +84,23 @@ func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict,
 	if limit.Threshold <= 0 {
 		return Verdict{}, nil
 	}
+	r := v.reserve(hash, limit)
+	if r != nil && r.spend(limit, now) {
+		return Verdict{OK: true, At: r.at}, nil
+	}
 	v.op = taking{values: v, hash: hash, limits: limits, limit: limit, maxWait: maxWait, now: now}
+	if r != nil {
+		v.op.back, v.op.extra = *r, r.uses
+	}
 	switch err := v.table.Update(v.cell(hash), now, &v.op); err {
 	case nil:
 	case ledger.ErrContended:
 		return Verdict{FreeAt: now + 1e6}, nil
 	default:
 		return Verdict{}, err
+	}
+	if r != nil {
+		r.at, r.left, r.most = v.op.verdict.At, v.op.got, limit.most()
 	}
 	if v.op.regained > 0 {
 		v.Evicted++
@@ -103,7 +115,15 @@ func (v *Values) GiveBack(hash uint64, limits *Limits, at, now int64) error {
 	if limits.Paced {
 		return nil
 	}
-	err := v.table.Update(v.cell(hash), now, &giving{hash: hash, at: at, most: limits.Of(hash).most(), room: v.room})
+	if r := v.reserves[hash]; r != nil && r.left > 0 && r.at == at {
+		r.left++
+		return nil
+	}
+	return v.giveBack(hash, 1, limits.Of(hash).most(), at, now)
+}
+
+func (v *Values) giveBack(hash uint64, n, most, at, now int64) error {
+	err := v.table.Update(v.cell(hash), now, &giving{hash: hash, n: n, at: at, most: most, room: v.room})
 	if err == ledger.ErrContended {
 		return nil // it is spent
 	}
@@ -127,6 +147,10 @@ type taking struct {
 	verdict Verdict
 	// regained is what the value got that had to make room.
 	regained int64
+	// back is what this worker still has of the value, extra how many more it would like than the one, and got
+	// how many it gets.
+	back       reserve
+	extra, got int64
 }
 
 // Apply implements ledger.Transition.
@@ -149,7 +173,15 @@ func (o *taking) Apply(dst, payload []byte, lost bool) ([]byte, bool, bool) {
 		}
 	}
 	before := b
+	if o.back.left > 0 && b.at == o.back.at {
+		b.left = min(max(b.left, 0)+o.back.left, max(o.back.most, b.left))
+	}
 	o.verdict = o.limit.take(&b, known, o.maxWait, o.now)
+	extra := int64(0)
+	if o.verdict.OK {
+		extra = min(o.extra, max(b.left, 0)/reservePart)
+	}
+	b.left -= extra
 	var regained int64
 	switch {
 	case i >= 0:
@@ -161,7 +193,7 @@ func (o *taking) Apply(dst, payload []byte, lost bool) ([]byte, bool, bool) {
 		i, regained = o.coolest(p)
 	}
 	p.put(i, o.hash, b)
-	o.regained = regained
+	o.regained, o.got = regained, extra
 	return dst, o.verdict.OK || b != before || lost, true
 }
 
@@ -203,9 +235,9 @@ func (o *taking) coolest(p page) (place int, regains int64) {
 
 // giving is one update of a page: a permit comes back.
 type giving struct {
-	hash     uint64
-	at, most int64
-	room     int
+	hash        uint64
+	n, at, most int64
+	room        int
 }
 
 // Apply implements ledger.Transition.
@@ -224,7 +256,7 @@ func (o *giving) Apply(dst, payload []byte, lost bool) ([]byte, bool, bool) {
 	if b.at != o.at || b.left >= o.most {
 		return dst, false, true
 	}
-	b.left = max(b.left, 0) + 1
+	b.left = min(max(b.left, 0)+o.n, o.most)
 	p.put(i, o.hash, b)
 	return dst, true, true
 }

@@ -1,0 +1,56 @@
+package hotspot
+
+const (
+	// maxReserves bounds the values that a worker reserves permits of at once.
+	maxReserves = 256
+	// reservePart is the part of what a value has left that a worker takes at most: near the end that is nothing.
+	reservePart = 64
+)
+
+// reserve are permits of a value that this worker has taken and not yet spent. They are of one bucket, and are spent only
+// before it can be filled again; a tick gives back what is left.
+type reserve struct {
+	at, left, most int64
+	// uses are those since the last tick, and half of those before: how much it makes sense to take.
+	uses int64
+}
+
+// spend takes a permit from a value's reserve, and reports whether there was one.
+func (r *reserve) spend(l Limit, now int64) bool {
+	if r.left == 0 || r.most != l.most() || now/1e6-r.at/1e6 > l.DurationMs {
+		return false
+	}
+	r.left--
+	return true
+}
+
+// reserve is that of a value, nil where too many have one or it makes no sense.
+func (v *Values) reserve(hash uint64, l Limit) *reserve {
+	if r := v.reserves[hash]; r != nil {
+		r.uses++
+		return r
+	}
+	if l.Paced || l.most() < reservePart || len(v.reserves) >= maxReserves {
+		return nil
+	}
+	r := &reserve{}
+	v.reserves[hash] = r
+	return r
+}
+
+// Settle gives back what was reserved and not spent. It must be called in every tick.
+func (v *Values) Settle(now int64) error {
+	var first error
+	for hash, r := range v.reserves {
+		if r.left > 0 {
+			if err := v.giveBack(hash, r.left, r.most, r.at, now); err != nil && first == nil {
+				first = err
+			}
+			r.left = 0
+		}
+		if r.uses /= 2; r.uses == 0 {
+			delete(v.reserves, hash)
+		}
+	}
+	return first
+}
