@@ -61,6 +61,13 @@ func (o *occupied) most(name string) int {
 	return o.peak[name]
 }
 
+// has is the number of requests that are there.
+func (o *occupied) has(name string) int {
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	return o.now[name]
+}
+
 // ServeHTTP implements http.Handler.
 func (o *occupied) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	name, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
@@ -193,9 +200,13 @@ func openTCP(t *testing.T, e *envoytest.Envoy) (end func(), ok bool) {
 func fill(t *testing.T, e *envoytest.Envoy, n int, open ...opener) (ends []func()) {
 	t.Helper()
 	for deadline := time.Now().Add(soon); len(ends) < n; {
-		if end, ok := open[len(ends)%len(open)](t, e); ok {
+		end, ok := open[len(ends)%len(open)](t, e)
+		if ok {
 			ends = append(ends, end)
-		} else if time.Now().After(deadline) {
+			continue
+		}
+		end()
+		if time.Now().After(deadline) {
 			t.Fatalf("only %d of %d were let in", len(ends), n)
 		}
 	}
@@ -252,14 +263,18 @@ func stay(t *testing.T, e *envoytest.Envoy, web *occupied, name string, threshol
 	t.Helper()
 	ends := fill(t, e, threshold, open...)
 	for i, deadline := 0, time.Now().Add(silence); time.Now().Before(deadline); i++ {
-		if _, ok := open[i%len(open)](t, e); ok {
+		end, ok := open[i%len(open)](t, e)
+		if end(); ok {
 			t.Fatalf("with %d held another was let in after %d attempts", threshold, i)
 		}
 	}
 	for i := range open { // one of each kind
 		ends[i]()
+		// Envoy knows of the end before the upstream does, and would let the next one in while the upstream has both.
+		envoytest.Eventually(t, soon, "the upstream has heard of the end", func() bool { return web.has(name) < threshold })
 		ends[i] = fill(t, e, 1, open[len(open)-1-i])[0]
-		if _, ok := open[0](t, e); ok {
+		end, ok := open[0](t, e)
+		if end(); ok {
 			t.Fatalf("one of %d has ended, and a second was let in", threshold)
 		}
 	}

@@ -123,6 +123,9 @@ var mistakeCases = []struct {
 	{"system without a source", KindVM, `{"systemRules": [{"id": "a", "metricType": "AvgRT", "triggerCount": 1},
 		{"id": "b", "metricType": "CpuUsage", "triggerCount": 1}]}`, []string{
 		`systemRules[1].metricType: cpuUsage is not visible from inside Envoy: it needs a system_source in the same configuration`}},
+	{"memory without a source", KindVM, `{"flowRules": [{"resource": "r", "tokenCalculateStrategy": 2, "lowMemUsageThreshold": 2,
+		"highMemUsageThreshold": 1, "memLowWaterMarkBytes": 1, "memHighWaterMarkBytes": 2}]}`, []string{
+		`flowRules[0].tokenCalculateStrategy: MemoryAdaptive: the memory in use is not visible from inside Envoy: it needs a system_source in the same configuration`}},
 	{"source", KindHTTP, `{"system_source": {"path": "metrics", "interval_ms": 10, "host": "x"}}`, []string{
 		`system_source.interval_ms: must be ≥ 100, got 10`, `system_source.host: unknown key`,
 		`system_source.path: must begin with /, got "metrics"`}},

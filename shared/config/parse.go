@@ -7,8 +7,6 @@ import (
 	"strings"
 
 	"github.com/buger/jsonparser"
-
-	"sentinel-envoy/shared/rule"
 )
 
 // Bounds of one configuration.
@@ -27,7 +25,6 @@ const (
 func Parse(data []byte, kind Kind) (*Config, error) {
 	p := &parser{kind: kind}
 	cfg := p.config(data)
-	p.unsupported(cfg)
 	if err := p.err(); err != nil {
 		return nil, err
 	}
@@ -165,18 +162,3 @@ func (p *parser) reachable(cfg *Config, targets []target) {
 }
 
 const remedy = "name it in resource_name or in an entry of resources"
-
-// unsupported finds what is valid and not enforced yet.
-func (p *parser) unsupported(cfg *Config) {
-	top := &place{index: -1}
-	no := func(at *place, what string, found bool) {
-		if found {
-			p.add(at, what, "not supported yet")
-		}
-	}
-	for i := range cfg.Flow {
-		r, at := &cfg.Flow[i], top.at("flowRules").item(i)
-		no(at.at("tokenCalculateStrategy"), "MemoryAdaptive: a plugin cannot see how much memory is in use: ",
-			r.TokenCalculateStrategy == rule.MemoryAdaptive)
-	}
-}

@@ -270,18 +270,6 @@ func TestAllFamilies(t *testing.T) {
 	}
 }
 
-func TestNotSupportedYet(t *testing.T) {
-	for doc, want := range map[string]string{
-		`{"flowRules": [{"resource": "r", "tokenCalculateStrategy": 2, "lowMemUsageThreshold": 2, "highMemUsageThreshold": 1,
-			"memLowWaterMarkBytes": 1, "memHighWaterMarkBytes": 2}]}`: "flowRules[0].tokenCalculateStrategy: MemoryAdaptive: " +
-			"a plugin cannot see how much memory is in use: not supported yet",
-	} {
-		if _, err := Parse([]byte(doc), KindVM); err == nil || err.Error() != want {
-			t.Errorf("%s: %v, want %s", doc, err, want)
-		}
-	}
-}
-
 // The hash follows content and ids, not order.
 func TestRuleHash(t *testing.T) {
 	a, b := `{"resource": "r", "threshold": 1}`, `{"id": "b", "resource": "r", "threshold": 2}`

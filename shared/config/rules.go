@@ -130,6 +130,10 @@ func (r *rules) flow(at *place, v value, f *rule.Flow) {
 		f.StatIntervalInMs = 1000
 	}
 	r.require(at, seen, fields, "resource")
+	if seen&elsewhere != 0 && f.ControlBehavior != rule.Reject { // said of the rule: of a 2 or 3 the key's own mistake is told
+		r.add(at, "controlBehavior differs from Java Sentinel's: for 1 (warm up) write tokenCalculateStrategy 1 instead, for "+
+			"2 (rate limiter) controlBehavior 1, for 3 both; the defaults there are warmUpPeriodSec 10 and maxQueueingTimeMs 500")
+	}
 	r.checkFlow(at, f, has(seen, fields, "threshold"))
 	r.guard(at, f.Resource, f.Regex)
 	r.finish(at, &f.ID, r.count() == before, f)
@@ -199,6 +203,7 @@ func (r *rules) circuitBreaker(at *place, v value, c *rule.CircuitBreaker) {
 		field{"probeNum", integer(r.parser, &c.ProbeNum, 0, maxExact)},
 	)
 	seen := r.object(at, v, fields)
+	r.javaDefaults(at, seen, fields, "minRequestAmount", "5", "statIntervalMs", "1000")
 	r.require(at, seen, fields, "resource", "retryTimeoutMs", "statIntervalMs", "threshold")
 	r.checkCircuitBreaker(at, c)
 	r.guard(at, c.Resource, c.Regex)
@@ -244,6 +249,10 @@ func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
 	)
 	fields = append(fields, r.paramFields(h)...)
 	seen := r.object(at, v, fields)
+	r.javaDefaults(at, seen, fields, "metricType", "1 (QPS)", "durationInSec", "1")
+	if seen&elsewhere != 0 && h.ControlBehavior != rule.Reject {
+		r.add(at, "controlBehavior differs from Java Sentinel's: for 1 (warm up) write 0, as it rejects there, for 2 (rate limiter) 1")
+	}
 	r.require(at, seen, fields, "resource", "threshold")
 	if h.MetricType == rule.HotspotQPS && h.DurationInSec == 0 {
 		r.add(at.at("durationInSec"), "must be > 0 with QPS")

@@ -29,6 +29,8 @@ func (p *parser) systemSource(at *place, v value, cfg *Config) {
 	cfg.SystemSource = s
 }
 
+const invisible = " is not visible from inside Envoy: it needs a system_source in the same configuration"
+
 // sourced finds rules about figures that nothing here can tell.
 func (p *parser) sourced(cfg *Config, top *place) {
 	if cfg.SystemSource != nil {
@@ -36,8 +38,12 @@ func (p *parser) sourced(cfg *Config, top *place) {
 	}
 	for i := range cfg.System {
 		if r := &cfg.System[i]; r.ID != "" && (r.MetricType == rule.SystemLoad || r.MetricType == rule.SystemCPUUsage) {
-			p.add(top.at("systemRules").item(i).at("metricType"), r.MetricType.String(),
-				" is not visible from inside Envoy: it needs a system_source in the same configuration")
+			p.add(top.at("systemRules").item(i).at("metricType"), r.MetricType.String(), invisible)
+		}
+	}
+	for i := range cfg.Flow {
+		if r := &cfg.Flow[i]; r.ID != "" && r.TokenCalculateStrategy == rule.MemoryAdaptive {
+			p.add(top.at("flowRules").item(i).at("tokenCalculateStrategy"), "MemoryAdaptive: the memory in use", invisible)
 		}
 	}
 }

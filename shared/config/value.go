@@ -45,13 +45,14 @@ type parser struct {
 	kind Kind
 }
 
-// object reads an object that has no keys but the fields'. The result has bit i set when fields[i] was there.
+// object reads an object that has no keys but the fields'. The result has bit i set when fields[i] was there, and
+// elsewhere when a key was another Sentinel's.
 func (p *parser) object(at *place, v value, fields []field) (seen uint64) {
 	p.each(at, v, func(key string, v value) {
 		i := index(fields, key)
 		switch {
 		case i < 0:
-			p.unknown(at.at(key), key, fields)
+			seen |= p.unknown(at.at(key), key, fields)
 		case seen&(1<<i) != 0:
 			p.add(at.at(key), "given twice")
 		default:
@@ -110,10 +111,15 @@ func has(seen uint64, fields []field, key string) bool {
 	return i >= 0 && seen&(1<<i) != 0
 }
 
-func (p *parser) unknown(at *place, key string, fields []field) {
+// unknown says what the key should be, as far as it can be told. The result is elsewhere or 0.
+func (p *parser) unknown(at *place, key string, fields []field) uint64 {
 	if len(p.mistakes.list) >= maxErrors {
-		p.more++ // the search below costs, and nobody would read its result
-		return
+		p.more++ // the searches below cost, and nobody would read their results
+		return 0
+	}
+	if hint := renameOf(at); hint != "" {
+		p.add(at, "unknown key; ", hint)
+		return elsewhere
 	}
 	best, nearest := 3, ""
 	for _, f := range fields {
@@ -123,9 +129,10 @@ func (p *parser) unknown(at *place, key string, fields []field) {
 	}
 	if nearest != "" {
 		p.add(at, "unknown key; did you mean ", nearest, "?")
-		return
+		return 0
 	}
 	p.add(at, "unknown key")
+	return 0
 }
 
 // distance is how many bytes have to be put in, taken out or changed to make b of a; 3 or more is as good as 3.

@@ -8,6 +8,7 @@ import (
 
 	sentinel "github.com/alibaba/sentinel-golang/api"
 	sentinelflow "github.com/alibaba/sentinel-golang/core/flow"
+	"github.com/alibaba/sentinel-golang/core/system_metric"
 	"github.com/alibaba/sentinel-golang/util"
 
 	"sentinel-envoy/shared/config"
@@ -16,8 +17,8 @@ import (
 	"sentinel-envoy/shared/rule"
 )
 
-// flowDeviations are all the ways in which our decisions differ from sentinel-golang's for flow rules that warm up,
-// throttle or refer to another resource, each with its reason and a trace that shows it. Nothing else is excused.
+// flowDeviations are all the ways in which our decisions differ from sentinel-golang's for flow rules that warm up, follow
+// the memory in use, throttle or refer to another resource, each with its reason and a trace that shows it. Nothing else is excused.
 var flowDeviations = []struct {
 	name, reason string
 	rule         rule.Flow
@@ -68,6 +69,21 @@ var flowDeviations = []struct {
 		},
 		sentinel: 5, ours: 0,
 	},
+	{
+		name: "the memory in use is not known",
+		reason: "sentinel-golang then takes the larger threshold. We take the smaller: a source may fail because memory " +
+			"has run out.",
+		rule:     byMemory(rule.Flow{StatIntervalInMs: 1000}, 20, 5),
+		trace:    func(d *flowDuel) { d.burst(d.resource, 50) },
+		sentinel: 20, ours: 5,
+	},
+}
+
+// byMemory makes a rule's threshold fall from low to high between 1000 and 2000 bytes in use.
+func byMemory(r rule.Flow, low, high int64) rule.Flow {
+	r.TokenCalculateStrategy, r.MemLowWaterMarkBytes, r.MemHighWaterMarkBytes = rule.MemoryAdaptive, 1000, 2000
+	r.LowMemUsageThreshold, r.HighMemUsageThreshold = low, high
+	return r
 }
 
 func warmUp(r rule.Flow, period, factor uint32) rule.Flow {
@@ -129,6 +145,8 @@ func newFlowDuel(t *testing.T, now int64, r rule.Flow) *flowDuel {
 	}
 	c := cfg(r)
 	c.Resources = []config.Resource{{Name: d.ref}}
+	c.SystemSource = &config.SystemSource{Cluster: "node", IntervalMs: 1e9} // never too old
+	system_metric.SetSystemMemoryUsage(system_metric.NotRetrievedMemoryValue)
 	d.filter = d.vm.NewFilter("sentinel_http", c, nil)
 	d.setClock()
 	_, err := sentinelflow.LoadRules([]*sentinelflow.Rule{{
@@ -137,6 +155,8 @@ func newFlowDuel(t *testing.T, now int64, r rule.Flow) *flowDuel {
 		ControlBehavior:        sentinelflow.ControlBehavior(r.ControlBehavior),
 		RelationStrategy:       sentinelflow.RelationStrategy(r.RelationStrategy), RefResource: r.RefResource,
 		WarmUpPeriodSec: r.WarmUpPeriodSec, WarmUpColdFactor: r.WarmUpColdFactor, MaxQueueingTimeMs: r.MaxQueueingTimeMs,
+		LowMemUsageThreshold: r.LowMemUsageThreshold, HighMemUsageThreshold: r.HighMemUsageThreshold,
+		MemLowWaterMarkBytes: r.MemLowWaterMarkBytes, MemHighWaterMarkBytes: r.MemHighWaterMarkBytes,
 	}})
 	if err != nil || len(sentinelflow.GetRulesOfResource(d.resource)) != 1 {
 		t.Fatal("sentinel-golang did not take the rule ", err)
@@ -146,6 +166,19 @@ func newFlowDuel(t *testing.T, now int64, r rule.Flow) *flowDuel {
 
 // setClock must be called before each call of sentinel-golang: our aggregator uses its windows, with a clock of its own.
 func (d *flowDuel) setClock() { util.SetClock(napClock{virtualClock{d.process}, d.naps}) }
+
+// use tells both sides how many bytes of memory are in use. Ours sees it in the next tick.
+func (d *flowDuel) use(bytes int64) {
+	d.advance(tick)
+	d.filter.Answered(inUse(bytes), nil, d.process.Now())
+	d.vm.Tick(d.process.Now())
+	system_metric.SetSystemMemoryUsage(bytes)
+}
+
+// inUse is the answer of a system_source where so many bytes of memory are in use.
+func inUse(bytes int64) []byte {
+	return fmt.Appendf(nil, "node_memory_MemTotal_bytes 1e+06\nnode_memory_MemAvailable_bytes %d\n", 1_000_000-bytes)
+}
 
 // verdict is what one side says of an entry: "in", "out", or until when it waits.
 type verdict string
@@ -268,7 +301,7 @@ func (d *flowDuel) end() {
 
 func TestGuarantee8SameAsSentinelForEveryFlowRule(t *testing.T) {
 	initSentinel(t)
-	for _, strategy := range []rule.TokenCalculateStrategy{rule.Direct, rule.WarmUp} {
+	for _, strategy := range []rule.TokenCalculateStrategy{rule.Direct, rule.WarmUp, rule.MemoryAdaptive} {
 		for _, behavior := range []rule.ControlBehavior{rule.Reject, rule.Throttling} {
 			for _, relation := range []rule.RelationStrategy{rule.CurrentResource, rule.AssociatedResource} {
 				t.Run(fmt.Sprint(strategy, behavior, relation), func(t *testing.T) {
@@ -297,6 +330,10 @@ func sameAsSentinel(t *testing.T, seed uint64, r rule.Flow, outcomes map[string]
 			outcomes[k] += n
 		}
 	}()
+	byMemory := r.TokenCalculateStrategy == rule.MemoryAdaptive
+	if byMemory {
+		d.use(rng.Int64N(3000))
+	}
 	d.compare(d.enter(d.ref))
 	// A time of its own in which requests come, so that slow rules are tried with slow traffic.
 	pace := int64(float64(int64(max(r.StatIntervalInMs, 1))*millisecond) / max(r.Threshold, 1))
@@ -310,6 +347,10 @@ func sameAsSentinel(t *testing.T, seed uint64, r rule.Flow, outcomes map[string]
 			d.advance(rng.Int64N(2*pace + 1))
 		case 11:
 			d.vm.Tick(d.process.Now())
+		case 12:
+			if byMemory {
+				d.use(rng.Int64N(3000))
+			}
 		}
 		resource := d.resource
 		if rng.IntN(3) == 0 {
@@ -331,6 +372,11 @@ func drawFlow(rng *rand.Rand, r rule.Flow) rule.Flow {
 		r.StatIntervalInMs = 1000
 		r.WarmUpPeriodSec, r.WarmUpColdFactor = 1+rng.Uint32N(10), 2+rng.Uint32N(4)
 		r.Threshold = max(r.Threshold, 1.5*float64(r.WarmUpColdFactor))
+	}
+	if r.TokenCalculateStrategy == rule.MemoryAdaptive {
+		high := 1 + rng.Int64N(20)
+		r = byMemory(r, high+1+rng.Int64N(100), high)
+		r.Threshold = float64(high) // nobody asks for it but the test
 	}
 	return r
 }

@@ -76,3 +76,6 @@ const MaxWaiting = maxWaiting
 
 // Hotspots is how many rules' values a worker keeps.
 func (vm *VM) Hotspots() int { return len(vm.hotspots.values) + len(vm.hotspots.crowds) }
+
+// FiguresKey is the shared-data key of the figures of the machine.
+const FiguresKey = figuresKey

@@ -7,6 +7,7 @@ import (
 	"sentinel-envoy/shared/flow"
 	"sentinel-envoy/shared/ledger"
 	"sentinel-envoy/shared/rule"
+	"sentinel-envoy/shared/system"
 )
 
 // flowRule is what Sentinel's flow rules have in common, whatever they measure and however they answer.
@@ -19,6 +20,8 @@ type flowRule struct {
 	of string
 	// warm is nil where the threshold always holds.
 	warm *flow.WarmUp
+	// memory is nil where the threshold does not follow it.
+	memory *flow.Memory
 	// bound is the threshold of the last refusal, and measure what it counts.
 	bound   float64
 	measure string
@@ -49,8 +52,14 @@ func (vm *VM) newFlowRule(r *rule.Flow, of string, mode config.Mode) checker {
 	}
 	f := flowRule{Flow: r, vm: vm, mode: mode, of: of, count: newRuleCounters(name, r.ID)}
 	f.measure = "in " + strconv.FormatUint(uint64(r.StatIntervalInMs), 10) + " ms"
-	if r.TokenCalculateStrategy == rule.WarmUp {
+	switch r.TokenCalculateStrategy {
+	case rule.WarmUp:
 		f.warm = flow.NewWarmUp(r.Threshold, r.StatIntervalInMs, r.WarmUpPeriodSec, r.WarmUpColdFactor)
+	case rule.MemoryAdaptive:
+		f.memory = &flow.Memory{
+			Low: r.LowMemUsageThreshold, High: r.HighMemUsageThreshold,
+			LowMark: r.MemLowWaterMarkBytes, HighMark: r.MemHighWaterMarkBytes,
+		}
 	}
 	switch {
 	case r.ControlBehavior == rule.Throttling:
@@ -70,6 +79,25 @@ func (r *flowRule) recordID(kind string) ledger.ID {
 		parts = append(parts, r.of)
 	}
 	return ledger.IDOf(parts...)
+}
+
+// limit is the threshold at the time now, of a rule that warms up that of a warm one.
+//
+// With MemoryAdaptive it is read at most once a tick, from the last answer of the system_source. Workers may differ in it
+// for a tick: a window admits at most what the largest of theirs does. While the last answer is too old, or there was
+// none yet, the smaller threshold of the rule holds, and the gauge sentinel_system_source_stale is 1.
+func (r *flowRule) limit(now int64) (float64, error) {
+	if r.memory == nil {
+		return r.Threshold, nil
+	}
+	if err := r.vm.readFigures(now); err != nil {
+		return 0, err
+	}
+	used := float64(system.Unknown)
+	if s := &r.vm.system; s.fresh {
+		used = s.figures.Memory
+	}
+	return r.memory.Threshold(used), nil
 }
 
 func (r *flowRule) window() flow.Window { return flow.WindowOf(r.StatIntervalInMs) }

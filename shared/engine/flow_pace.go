@@ -32,10 +32,13 @@ func (vm *VM) newPacedRule(f flowRule) *pacedRule {
 }
 
 func (r *pacedRule) enter(now int64) (decision, error) {
-	threshold, warm := r.Threshold, r.warm
+	threshold, err := r.limit(now)
+	if err != nil {
+		return decision{}, err
+	}
+	warm := r.warm
 	if r.relation != nil {
-		var err error
-		if _, threshold, err = r.relation.read(now); err != nil {
+		if _, threshold, err = r.relation.read(threshold, now); err != nil {
 			return decision{}, err
 		}
 		warm = nil

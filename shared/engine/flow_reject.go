@@ -38,10 +38,13 @@ func (vm *VM) acquireBudget(id ledger.ID, name string, w flow.Window) *budget {
 }
 
 func (r *rejectRule) enter(now int64) (decision, error) {
+	threshold, err := r.limit(now)
+	if err != nil {
+		return decision{}, err
+	}
 	var v ledger.Verdict
-	var err error
 	if r.warm == nil {
-		v, err = r.budget.Take(r.Threshold, now)
+		v, err = r.budget.Take(threshold, now)
 	} else {
 		v, err = r.budget.TakeWarm(r.warm, now)
 	}
@@ -55,7 +58,7 @@ func (r *rejectRule) enter(now int64) (decision, error) {
 	if v.OK {
 		return decision{ok: true, token: token{at: v.At}}, nil
 	}
-	if r.bound = r.Threshold; r.warm != nil {
+	if r.bound = threshold; r.warm != nil {
 		r.bound = float64(v.Capacity)
 	}
 	return decision{seen: float64(v.Used), freeAt: v.FreeAt}, nil

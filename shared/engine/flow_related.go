@@ -15,7 +15,11 @@ type relatedRule struct {
 }
 
 func (r *relatedRule) enter(now int64) (decision, error) {
-	used, threshold, err := r.relation.read(now)
+	limit, err := r.limit(now)
+	if err != nil {
+		return decision{}, err
+	}
+	used, threshold, err := r.relation.read(limit, now)
 	if err != nil {
 		return decision{}, err
 	}
@@ -32,20 +36,19 @@ func (r *relatedRule) release() { r.relation.release() }
 
 // relation is what a rule knows of another resource.
 type relation struct {
-	vm        *VM
-	resource  string
-	meterID   ledger.ID
-	meter     *ledger.Meter
-	threshold float64
-	warm      *flow.WarmUp
-	warmerID  ledger.ID
-	warmer    *ledger.Warmer
+	vm       *VM
+	resource string
+	meterID  ledger.ID
+	meter    *ledger.Meter
+	warm     *flow.WarmUp
+	warmerID ledger.ID
+	warmer   *ledger.Warmer
 }
 
 // newRelation begins to meter the refResource of a rule. All rules with the same one and the same window share a meter.
 func (vm *VM) newRelation(f *flowRule) *relation {
 	w := f.window()
-	r := &relation{vm: vm, resource: f.RefResource, threshold: f.Threshold, warm: f.warm}
+	r := &relation{vm: vm, resource: f.RefResource, warm: f.warm}
 	r.meterID = ledger.IDOf("meter", f.RefResource, strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets))
 	r.meter = vm.flows.meters.acquire(r.meterID, func() *meter {
 		return &meter{Meter: ledger.NewMeter(vm.table, r.meterID, w, vm.host.Now), resource: f.RefResource}
@@ -59,14 +62,15 @@ func (vm *VM) newRelation(f *flowRule) *relation {
 	return r
 }
 
-// read is how many entries the other resource has had in the window, and the threshold that holds at the time now.
-func (r *relation) read(now int64) (used int64, threshold float64, err error) {
+// read is how many entries the other resource has had in the window, and the threshold that holds at the time now: limit,
+// unless it warms up.
+func (r *relation) read(limit float64, now int64) (used int64, threshold float64, err error) {
 	if err := r.meter.Read(now, TickMs*1e6); err != nil {
 		return 0, 0, err
 	}
 	used, previous := r.meter.Counts(now)
 	if r.warm == nil {
-		return used, r.threshold, nil
+		return used, limit, nil
 	}
 	threshold, err = r.warmer.Threshold(r.warm, previous, now)
 	return used, threshold, err

@@ -23,15 +23,16 @@ const (
 	qpsWindowMs  = 1000
 )
 
-// systemState is what system rules look at: all entries of the process, and the machine.
+// systemState is what system rules look at: all entries of the process, and the machine. Flow rules with MemoryAdaptive
+// look at the machine, too.
 type systemState struct {
 	// inbound counts every entry of this worker, in all filters. It is nil until a rule looks at it.
 	inbound *stat.Node
-	// rates and figures are those of the tick readAt; known and fresh are whether they are of use.
-	rates        stat.Rates
-	figures      system.Figures
-	known, fresh bool
-	readAt       uint64
+	// rates and figures are those of the ticks ratesAt and figuresAt; known and fresh are whether they are of use.
+	rates              stat.Rates
+	figures            system.Figures
+	known, fresh       bool
+	ratesAt, figuresAt uint64
 
 	// source is where the figures come from, asked when it was asked last and not yet has answered, 0 if it has.
 	source      *config.SystemSource
@@ -141,14 +142,23 @@ func (r *inboundRule) undo(t token, now int64) error { return r.budget.GiveBack(
 
 func (r *inboundRule) release() { r.vm.releaseBudget(r.budget) }
 
-// readSystem brings the figures up to date, once a tick.
+// readSystem brings what system rules look at up to date, once a tick.
 func (vm *VM) readSystem(now int64) error {
 	s := &vm.system
-	if s.readAt == vm.ticks+1 {
+	if s.ratesAt != vm.ticks+1 {
+		s.ratesAt = vm.ticks + 1
+		s.rates, s.known = vm.rates(s.inbound.Hash, now)
+	}
+	return vm.readFigures(now)
+}
+
+// readFigures brings the figures of the machine up to date, once a tick.
+func (vm *VM) readFigures(now int64) error {
+	s := &vm.system
+	if s.figuresAt == vm.ticks+1 {
 		return nil
 	}
-	s.readAt = vm.ticks + 1
-	s.rates, s.known = vm.rates(s.inbound.Hash, now)
+	s.figuresAt = vm.ticks + 1
 	if s.fresh = false; s.source == nil {
 		return nil
 	}

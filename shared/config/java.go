@@ -1,0 +1,90 @@
+package config
+
+import "strings"
+
+// renamed is a key of another Sentinel's documents, and what to write for it here.
+type renamed struct {
+	list string // whose elements have it; "" is the document itself, anyRule every family
+	key  string
+	hint string
+}
+
+const (
+	anyRule   = "*Rules"
+	dashboard = "leave it out: it is the dashboard's own"
+	cluster   = "leave it out: a limit over several Envoys is for Envoy's rate limit service"
+	ofItsOwn  = " as a rule of its own, or nothing if it is negative"
+)
+
+// renames are the names of Sentinel for Java and of its dashboard, and one of sentinel-golang's past.
+var renames = []renamed{
+	{"", "degradeRules", "write circuitBreakerRules"},
+	{"", "paramFlowRules", "write hotspotRules"},
+	{"", "authorityRules", "not supported: who may call is for Envoy's RBAC filter"},
+
+	{anyRule, "limitApp", "leave it out: to limit one caller, give its traffic a resource of its own"},
+	{anyRule, "clusterMode", cluster},
+	{anyRule, "clusterConfig", cluster},
+	{anyRule, "app", dashboard},
+	{anyRule, "ip", dashboard},
+	{anyRule, "port", dashboard},
+	{anyRule, "gmtCreate", dashboard},
+	{anyRule, "gmtModified", dashboard},
+	{anyRule, "rule", "write its content in its place"},
+
+	{"flowRules", "count", "write threshold"},
+	{"flowRules", "grade", "leave it out if it is 1 (QPS); if it is 0 (threads), the rule belongs in isolationRules"},
+	{"flowRules", "strategy", "write relationStrategy, 0 or 1; 2 (chain) is not supported: a request here has no call chain"},
+	{"isolationRules", "count", "write threshold"},
+	{"isolationRules", "grade", "leave it out"},
+
+	{"circuitBreakerRules", "grade", "write strategy, with the same value"},
+	{"circuitBreakerRules", "count", "write threshold; if grade is 0 (slow calls), write maxAllowedRtMs"},
+	{"circuitBreakerRules", "slowRatioThreshold", "write threshold if grade is 0 (slow calls); otherwise leave it out"},
+	{"circuitBreakerRules", "timeWindow", "write retryTimeoutMs, in milliseconds: 1000 times as much"},
+
+	{"hotspotRules", "grade", "write metricType, with the same value"},
+	{"hotspotRules", "count", "write threshold"},
+	{"hotspotRules", "paramIdx", "write paramIndex"},
+	{"hotspotRules", "paramFlowItemList", "write specificItems; of each item, classType becomes valKind, object valStr and count threshold"},
+	{"specificItems", "object", "write valStr"},
+	{"specificItems", "count", "write threshold"},
+	{"specificItems", "classType", "write valKind: 0 for int, long and byte, 1 for String and char, 2 for boolean, 3 for double and float"},
+
+	{"systemRules", "highestSystemLoad", `write {"metricType": 0, "triggerCount": …, "strategy": 1}` + ofItsOwn},
+	{"systemRules", "avgRt", `write {"metricType": 1, "triggerCount": …}` + ofItsOwn},
+	{"systemRules", "maxThread", `write {"metricType": 2, "triggerCount": …}` + ofItsOwn},
+	{"systemRules", "qps", `write {"metricType": 3, "triggerCount": …}` + ofItsOwn},
+	{"systemRules", "highestCpuUsage", `write {"metricType": 4, "triggerCount": …}` + ofItsOwn},
+	{"systemRules", "adaptiveStrategy", "write strategy"},
+}
+
+// renameOf is what to write for the key at a place; "" when it is nobody's.
+func renameOf(at *place) string {
+	list := ""
+	switch {
+	case at.parent.index >= 0:
+		list = at.parent.parent.key
+	case at.parent.parent != nil:
+		return "" // of an object in no list
+	}
+	for _, r := range renames {
+		if r.key == at.key && (r.list == list || r.list == anyRule && strings.HasSuffix(list, "Rules")) {
+			return r.hint
+		}
+	}
+	return ""
+}
+
+// elsewhere is the bit of what object has seen that stands for a key of renames: the rule was written for another
+// Sentinel, and what it leaves out or numbers differently would load and mean something else here.
+const elsewhere = 1 << 63
+
+// javaDefaults asks such a rule for the keys that it leaves out and whose default differs: pairs of key and Java's default.
+func (r *rules) javaDefaults(at *place, seen uint64, fields []field, pairs ...string) {
+	for i := 0; seen&elsewhere != 0 && i < len(pairs); i += 2 {
+		if !has(seen, fields, pairs[i]) {
+			r.add(at.at(pairs[i]), "missing; Java Sentinel's default is ", pairs[i+1])
+		}
+	}
+}
