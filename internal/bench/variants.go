@@ -121,6 +121,7 @@ var families = []struct{ name, rules string }{
 	{"throttling", `"flowRules": [{"id": "t", "resource": "R", "threshold": 1e9, "controlBehavior": "Throttling", "maxQueueingTimeMs": 100}]`},
 	{"isolation", `"isolationRules": [{"id": "i", "resource": "R", "threshold": 1000000}]`},
 	{"circuit breaker", `"circuitBreakerRules": [{"id": "b", "resource": "R", "strategy": "ErrorRatio", "threshold": 0.5, "minRequestAmount": 10, "retryTimeoutMs": 1000, "statIntervalMs": 1000}]`},
+	{"hotspot", `"hotspotRules": [{"id": "h", "resource": "R", "metricType": "QPS", "paramSource": "Host", "threshold": 100000000, "durationInSec": 1}]`},
 	{"system", `"systemRules": [{"id": "s", "metricType": "InboundQPS", "triggerCount": 1e9}]`},
 }
 
