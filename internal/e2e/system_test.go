@@ -21,6 +21,7 @@ type node struct {
 	load        float64
 	busy        float64 // part of the CPU's time from now on
 	idle, total float64
+	inUse       int64 // bytes of memory
 	asked       int
 }
 
@@ -51,18 +52,30 @@ func (n *node) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	fmt.Fprintf(w, "# TYPE node_load1 gauge\nnode_load1 %g\n", n.load)
 	fmt.Fprintf(w, "node_cpu_seconds_total{cpu=\"0\",mode=\"idle\"} %g\nnode_cpu_seconds_total{cpu=\"0\",mode=\"user\"} %g\n",
 		n.idle, n.total-n.idle)
+	fmt.Fprintf(w, "node_memory_MemTotal_bytes 8e+09\nnode_memory_MemAvailable_bytes %d\n", 8_000_000_000-n.inUse)
+}
+
+func (n *node) use(bytes int64) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.inUse = bytes
+}
+
+// serve puts the node in the place of the example's.
+func (n *node) serve(t *testing.T) func(bootstrap []byte) []byte {
+	_, port, err := net.SplitHostPort(n.Listener.Addr().String())
+	if err != nil {
+		t.Fatal(err)
+	}
+	return func(bootstrap []byte) []byte {
+		return bytes.Replace(bootstrap, []byte("port_value: 9100"), []byte("port_value: "+port), 1)
+	}
 }
 
 // TestSystem runs the example: each of its rules refuses when its figure is too high, and no longer than that.
 func TestSystem(t *testing.T) {
 	web, machine := startOccupied(t), startNode(t)
-	_, port, err := net.SplitHostPort(machine.Listener.Addr().String())
-	if err != nil {
-		t.Fatal(err)
-	}
-	e := example(t, "system.yaml", web.addr, func(bootstrap []byte) []byte {
-		return bytes.Replace(bootstrap, []byte("port_value: 9100"), []byte("port_value: "+port), 1)
-	})
+	e := example(t, "system.yaml", web.addr, machine.serve(t))
 	s := &systemTest{e: e, web: web, machine: machine}
 	for _, part := range []struct {
 		name string

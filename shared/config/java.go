@@ -33,7 +33,7 @@ var renames = []renamed{
 	{anyRule, "rule", "write its content in its place"},
 
 	{"flowRules", "count", "write threshold"},
-	{"flowRules", "grade", "leave it out if it is 1 (QPS); if it is 0 (threads), the rule belongs in isolationRules"},
+	{"flowRules", "grade", "leave it out if it is 1 (QPS); if it is 0 (threads), write resource and threshold in isolationRules"},
 	{"flowRules", "strategy", "write relationStrategy, 0 or 1; 2 (chain) is not supported: a request here has no call chain"},
 	{"isolationRules", "count", "write threshold"},
 	{"isolationRules", "grade", "leave it out"},

@@ -123,9 +123,9 @@ func TestTCPConfiguration(t *testing.T) {
 	}
 }
 
-// Envoy's YAML knows whole numbers only: of 0.5 it makes a string.
-func TestFractionsFromYAML(t *testing.T) {
-	for text, want := range map[string]float64{"0.5": 0.5, "1e3": 1000, ".25": 0.25, "7.": 7} {
+// Envoy's YAML knows whole numbers of 32 bits only: of 0.5 and of 6000000000 it makes strings.
+func TestNumbersFromYAML(t *testing.T) {
+	for text, want := range map[string]float64{"0.5": 0.5, "1e3": 1000, ".25": 0.25, "7.": 7, "6000000000": 6e9} {
 		cfg := read(t, KindVM, `{"flowRules": [{"resource": "r", "threshold": "`+text+`"}]}`)
 		if got := cfg.Flow[0].Threshold; got != want {
 			t.Errorf("%q is %v, want %v", text, got, want)
@@ -183,7 +183,7 @@ func TestUpstreamDocuments(t *testing.T) {
 			"system_source in the same configuration"},
 		// Go's decoder ignores the case of keys; we say what they should be.
 		{"isolationRules", "helper/IsolationRule.json", "isolationRules[0].Resource: unknown key; did you mean resource?"},
-		{"systemRules", "SystemRule.json", "systemRules[0].adaptiveStrategy: unknown key"},
+		{"systemRules", "SystemRule.json", "systemRules[0].adaptiveStrategy: unknown key; write strategy"},
 	} {
 		data, err := os.ReadFile(filepath.Join(dir, "tests/testdata/extension", c.file))
 		if err != nil {

@@ -241,7 +241,7 @@ func (p *parser) float(at *place, v value) (float64, bool) {
 			return 0, false
 		}
 	}
-	if v.typ != jsonparser.Number && !v.isFraction() {
+	if v.typ != jsonparser.Number && !v.isYAMLNumber() {
 		p.add(at, "must be a number, got ", v.describe())
 		return 0, false
 	}
@@ -253,10 +253,16 @@ func (p *parser) float(at *place, v value) (float64, bool) {
 	return f, true
 }
 
-// isFraction is whether a value is a string that writes a number with a point or an exponent: what Envoy makes of 0.5 in
-// its YAML, which knows whole numbers only.
-func (v value) isFraction() bool {
-	return v.typ == jsonparser.String && bytes.ContainsAny(v.raw, ".eE") && bytes.ContainsAny(v.raw, "0123456789") &&
+// isYAMLNumber is whether a value is a string that Envoy makes of a number in its YAML: of one with a point or an exponent,
+// and of a whole number that has more than 32 bits.
+func (v value) isYAMLNumber() bool {
+	if v.typ != jsonparser.String {
+		return false
+	}
+	if n, err := strconv.ParseInt(string(v.raw), 10, 64); err == nil {
+		return n != int64(int32(n))
+	}
+	return bytes.ContainsAny(v.raw, ".eE") && bytes.ContainsAny(v.raw, "0123456789") &&
 		len(bytes.Trim(v.raw, "+-.eE0123456789")) == 0
 }
 

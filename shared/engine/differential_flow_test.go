@@ -374,8 +374,8 @@ func drawFlow(rng *rand.Rand, r rule.Flow) rule.Flow {
 		r.Threshold = max(r.Threshold, 1.5*float64(r.WarmUpColdFactor))
 	}
 	if r.TokenCalculateStrategy == rule.MemoryAdaptive {
-		high := 1 + rng.Int64N(20)
-		r = byMemory(r, high+1+rng.Int64N(100), high)
+		high := 1 + rng.Int64N(10)
+		r = byMemory(r, high+1+rng.Int64N(20), high)
 		r.Threshold = float64(high) // nobody asks for it but the test
 	}
 	return r

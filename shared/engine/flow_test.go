@@ -251,7 +251,9 @@ func TestExpressionLimitsEachResource(t *testing.T) {
 
 // Whole VMs, with stalls, deaths and updates: turns are never closer than the shorter interval.
 func TestThrottlingOfWholeVMs(t *testing.T) {
-	trySeeds(t, 60, func(t *testing.T, seed uint64) {
+	const runs = 60
+	total := 0
+	trySeeds(t, runs, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 5))
 		threshold := []float64{5, 20, 200}[rng.IntN(3)]
 		rules := cfg(throttled("r", threshold, 300))
@@ -283,10 +285,11 @@ func TestThrottlingOfWholeVMs(t *testing.T) {
 				t.Fatalf("two turns are %d ns apart, want %d", turns[i]-turns[i-1], gap)
 			}
 		}
-		if len(turns) < 5 {
-			t.Errorf("only %d turns in two seconds", len(turns))
-		}
+		total += len(turns)
 	})
+	if total < 10*runs { // one alone may be cold, with a gap of 600 ms, and stalled
+		t.Errorf("only %d turns in %d times two seconds", total, runs)
+	}
 }
 
 // visitors are a worker's requests for two seconds. They enter at their turn, or leave before; it adds to turns when

@@ -18,6 +18,7 @@ type Flow struct {
 	StatIntervalInMs       uint32                 `json:"statIntervalInMs"`  // milliseconds, 1 to 3,600,000; never 0 after parsing
 
 	// With MemoryAdaptive the threshold falls from LowMem… at MemLowWaterMarkBytes to HighMem… at MemHighWaterMarkBytes.
+	// Sentinel looks at the memory of its own process, we at that in use on the machine that system_source tells of.
 	LowMemUsageThreshold  int64 `json:"lowMemUsageThreshold"`
 	HighMemUsageThreshold int64 `json:"highMemUsageThreshold"`
 	MemLowWaterMarkBytes  int64 `json:"memLowWaterMarkBytes"`
