@@ -152,7 +152,7 @@ func tcpBlocked(t *testing.T) part {
 			if n := e.Stats()["cluster."+strings.ReplaceAll(up.Addr(), ":", "_")+".upstream_cx_total"]; n != 2 {
 				t.Errorf("Envoy opened %v connections to the upstream, want 2", n)
 			}
-			waitMetric(t, e, 3, "sentinel_blocked", "resource", "full", "rule", "full-total")
+			waitMetric(t, e, 3, "sentinel_blocked", "resource", "full", "rule", "full-total", "kind", "flow")
 			waitMetric(t, e, 2, "sentinel_passed", "resource", "full")
 			waitMetric(t, e, 2, "sentinel_in_flight", "resource", "full")
 
@@ -161,7 +161,7 @@ func tcpBlocked(t *testing.T) part {
 			}
 			envoytest.Eventually(t, soon, "the access log has all five connections", func() bool {
 				log := e.AccessLog("full")
-				return len(log.All(`^blocked_by=flow:full-total$`)) == 3 && len(log.All(`^blocked_by=-$`)) == 2
+				return len(log.All(`^blocked_by=flow:full-total figure=2/2$`)) == 3 && len(log.All(`^blocked_by=- figure=-$`)) == 2
 			})
 		},
 	}
@@ -275,8 +275,8 @@ func oneBudget(t *testing.T) part {
 			waitMetric(t, e, threshold, "sentinel_blocked", "rule", "both")
 			envoytest.Eventually(t, soon, "the access log names the rule of each blocked request", func() bool {
 				log := e.AccessLog("web")
-				return len(log.All(`^blocked_by=flow:both$`)) == threshold-requests &&
-					len(log.All(`^blocked_by=-$`)) == requests
+				return len(log.All(fmt.Sprintf(`^blocked_by=flow:both figure=%d/%[1]d$`, threshold))) == threshold-requests &&
+					len(log.All(`^blocked_by=- figure=-$`)) == requests
 			})
 		},
 	}
@@ -327,7 +327,7 @@ func tcpResources(t *testing.T) part {
 }
 
 // accessLog is a format that says what blocked a stream.
-const accessLog = "blocked_by=%FILTER_STATE(wasm.sentinel_blocked_by:PLAIN)%"
+const accessLog = "blocked_by=%FILTER_STATE(wasm.sentinel_blocked_by:PLAIN)% figure=%FILTER_STATE(wasm.sentinel_blocked_figure:PLAIN)%"
 
 // connect opens a connection from a local address, with a TLS ClientHello for sni unless that is empty, and waits until
 // the upstream has spoken.

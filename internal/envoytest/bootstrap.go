@@ -90,6 +90,7 @@ type Wasm struct {
 var StatsTags = []object{
 	{"tag_name": "resource", "regex": `^wasmcustom\.sentinel_[a-z_]+.*?(;resource=([^;]*))`},
 	{"tag_name": "rule", "regex": `^wasmcustom\.sentinel_[a-z_]+.*?(;rule=([^;]*))`},
+	{"tag_name": "kind", "regex": `^wasmcustom\.sentinel_[a-z_]+.*?(;kind=([^;]*))`},
 	{"tag_name": "worker", "regex": `^wasmcustom\.sentinel_[a-z_]+.*?(;worker=([^;]*))`},
 }
 

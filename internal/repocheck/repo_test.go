@@ -131,6 +131,33 @@ func source(t *testing.T, suffix string) string {
 	return all.String()
 }
 
+func TestDeviationsAreAllListed(t *testing.T) {
+	list := read(t, "DEVIATIONS.md")
+	files, err := filepath.Glob(filepath.Join(root, "shared/engine/differential*_test.go"))
+	if err != nil || len(files) < 5 {
+		t.Fatalf("%d files: %v", len(files), err)
+	}
+	entry := regexp.MustCompile(`name:\s+"([^"]+)",\s+reason:`)
+	names := map[string]bool{}
+	for _, f := range files {
+		text, err := os.ReadFile(f)
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, m := range entry.FindAllStringSubmatch(string(text), -1) {
+			names[m[1]] = true
+			if !strings.Contains(list, "- **"+m[1]+"** — ") {
+				t.Errorf("DEVIATIONS.md lacks %q of %s", m[1], filepath.Base(f))
+			}
+		}
+	}
+	for _, m := range regexp.MustCompile(`(?m)^- \*\*(.+?)\*\* — `).FindAllStringSubmatch(list, -1) {
+		if !names[m[1]] {
+			t.Errorf("DEVIATIONS.md has %q, which no test has", m[1])
+		}
+	}
+}
+
 func TestRationaleAsksWhy(t *testing.T) {
 	for line := range strings.Lines(read(t, "RATIONALE.md")) {
 		if strings.HasPrefix(line, "## ") && (!strings.HasPrefix(line, "## Why ") || !strings.HasSuffix(strings.TrimSpace(line), "?")) {

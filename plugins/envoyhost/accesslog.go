@@ -6,11 +6,16 @@ import (
 	"sentinel-envoy/shared/engine"
 )
 
-// BlockedBy is the filter state that names what refused a stream, as "flow:some-rule". An access log prints it with
-// %FILTER_STATE(wasm.sentinel_blocked_by:PLAIN)%.
-const BlockedBy = "sentinel_blocked_by"
+// What refused a stream, as filter state: the kind and id of the rule, as "flow:some-rule", and the figure that it saw with
+// its threshold, as "50/50". An access log prints them with %FILTER_STATE(wasm.sentinel_blocked_by:PLAIN)% and
+// %FILTER_STATE(wasm.sentinel_blocked_figure:PLAIN)%.
+const (
+	BlockedBy     = "sentinel_blocked_by"
+	BlockedFigure = "sentinel_blocked_figure"
+)
 
 // NameBlock leaves in the stream's filter state what refused it. An error is not worth more than a missing log field.
 func NameBlock(b *engine.Block) {
 	_ = proxywasm.SetProperty([]string{BlockedBy}, []byte(string(b.Reason)+":"+b.Rule))
+	_ = proxywasm.SetProperty([]string{BlockedFigure}, []byte(b.Figure()))
 }

@@ -69,7 +69,7 @@ type circuits struct {
 func (vm *VM) newBreakerRule(r *rule.CircuitBreaker, resource string, mode config.Mode) *breakerRule {
 	return &breakerRule{
 		CircuitBreaker: r, vm: vm, mode: mode,
-		circuit: vm.acquireCircuit(r, resource, mode), count: newRuleCounters(resource, r.ID),
+		circuit: vm.acquireCircuit(r, resource, mode), count: newRuleCounters(resource, r.ID, CircuitBreaker),
 	}
 }
 

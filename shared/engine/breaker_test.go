@@ -442,7 +442,7 @@ func TestBreakerInShadowMode(t *testing.T) {
 	end(t, f, w.Now(), true)
 	end(t, g, w.Now(), true)
 	w.run(second)
-	if got, _ := w.Metric("sentinel_shadow_blocked;resource=r;rule=b"); got != 1 {
+	if got, _ := w.Metric("sentinel_shadow_blocked;resource=r;rule=b;kind=circuitBreaker"); got != 1 {
 		t.Errorf("%d shadow refusals", got)
 	}
 	if got, _ := w.Metric("sentinel_shadow_breaker_state;resource=r;rule=b"); got != uint64(breaker.Open) {

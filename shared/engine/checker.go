@@ -43,8 +43,8 @@ type ruleCounters struct {
 	blocked, shadow counter
 }
 
-func newRuleCounters(resource, id string) ruleCounters {
-	labels := ";resource=" + escape(resource) + ";rule=" + escape(id)
+func newRuleCounters(resource, id string, kind Reason) ruleCounters {
+	labels := ";resource=" + escape(resource) + ";rule=" + escape(id) + ";kind=" + string(kind)
 	return ruleCounters{
 		blocked: counter{name: "sentinel_blocked" + labels},
 		shadow:  counter{name: "sentinel_shadow_blocked" + labels},

@@ -238,6 +238,9 @@ func (f *Filter) Explain(b *Block, now int64) string {
 	return text + "\n"
 }
 
+// Figure is what the rule saw and its threshold, as "50/50".
+func (b *Block) Figure() string { return figure(b.Seen) + "/" + figure(b.Threshold) }
+
 func figure(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
 
 // Fault counts a failure of the plugin's own.

@@ -50,7 +50,7 @@ func (vm *VM) newFlowRule(r *rule.Flow, of string, mode config.Mode) checker {
 	if of != "" {
 		name = of
 	}
-	f := flowRule{Flow: r, vm: vm, mode: mode, of: of, count: newRuleCounters(name, r.ID)}
+	f := flowRule{Flow: r, vm: vm, mode: mode, of: of, count: newRuleCounters(name, r.ID, FlowControl)}
 	f.measure = "in " + strconv.FormatUint(uint64(r.StatIntervalInMs), 10) + " ms"
 	switch r.TokenCalculateStrategy {
 	case rule.WarmUp:

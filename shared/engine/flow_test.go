@@ -171,7 +171,7 @@ func TestShadowThrottlingDoesNotWait(t *testing.T) {
 		e.Exit(w.Now(), false)
 	}
 	w.run(second)
-	if got, _ := w.Metric("sentinel_shadow_blocked;resource=r;rule=r"); got != 3 {
+	if got, _ := w.Metric("sentinel_shadow_blocked;resource=r;rule=r;kind=flow"); got != 3 {
 		t.Errorf("%d would have been refused, want 3", got)
 	}
 }

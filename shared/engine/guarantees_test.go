@@ -98,7 +98,7 @@ func TestGuarantee3ShadowSpendsItsOwn(t *testing.T) {
 	}
 	w.run(second)
 	for name, want := range map[string]uint64{
-		"sentinel_shadow_blocked;resource=r;rule=r": 90, "sentinel_blocked;resource=r;rule=r": 40, "sentinel_passed;resource=r": 110,
+		"sentinel_shadow_blocked;resource=r;rule=r;kind=flow": 90, "sentinel_blocked;resource=r;rule=r;kind=flow": 40, "sentinel_passed;resource=r": 110,
 	} {
 		if got, _ := w.Metric(name); got != want {
 			t.Errorf("%s is %d, want %d", name, got, want)
@@ -380,7 +380,7 @@ func TestEveryRuleOfALargeConfigurationHasItsMetric(t *testing.T) {
 	}
 	w.run(second)
 	for i := range rules {
-		name := fmt.Sprintf("sentinel_blocked;resource=/path/%d;rule=rule-%d", i, i)
+		name := fmt.Sprintf("sentinel_blocked;resource=/path/%d;rule=rule-%d;kind=flow", i, i)
 		if got, _ := w.Metric(name); got != 1 {
 			t.Errorf("%s is %d, want 1", name, got)
 		}

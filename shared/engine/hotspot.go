@@ -151,7 +151,7 @@ func (f *Filter) newHotspotRule(r *rule.Hotspot, of string) checker {
 	if of != "" {
 		name = of
 	}
-	h := hotspotRule{Hotspot: r, vm: f.vm, param: f.parameter(r), mode: f.cfg.Mode, count: newRuleCounters(name, r.ID)}
+	h := hotspotRule{Hotspot: r, vm: f.vm, param: f.parameter(r), mode: f.cfg.Mode, count: newRuleCounters(name, r.ID, Hotspot)}
 	labels := ";resource=" + escape(name) + ";rule=" + escape(r.ID)
 	parts := []string{
 		"hotspot", r.ID, f.cfg.Mode.String(), of, r.MetricType.String(), h.param.Source.String(), h.param.Name,

@@ -104,7 +104,7 @@ func TestHotspotSaysWhy(t *testing.T) {
 		t.Errorf("%q, want %q", text, want)
 	}
 	w.run(second)
-	if n, _ := w.Metric("sentinel_blocked;resource=r;rule=per-user"); n != 1 {
+	if n, _ := w.Metric("sentinel_blocked;resource=r;rule=per-user;kind=hotspot"); n != 1 {
 		t.Errorf("%d blocked", n)
 	}
 }

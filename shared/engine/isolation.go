@@ -62,7 +62,7 @@ func (r *isolationRules) forResource(name string) checker {
 func (vm *VM) newConcurrencyRule(reason Reason, name, resource string, threshold int64, id ledger.ID) *concurrencyRule {
 	return &concurrencyRule{
 		vm: vm, gate: vm.acquireGate(id), reason: reason, name: name, threshold: threshold,
-		count: newRuleCounters(resource, name),
+		count: newRuleCounters(resource, name, Isolation),
 	}
 }
 

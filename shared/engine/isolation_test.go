@@ -124,7 +124,7 @@ func TestIsolationShadowHasItsOwnCount(t *testing.T) {
 		t.Errorf("after shadow decisions %d of 2 entered", len(got))
 	}
 	w.run(second)
-	if got, _ := w.Metric("sentinel_shadow_blocked;resource=r;rule=i"); got != 3 {
+	if got, _ := w.Metric("sentinel_shadow_blocked;resource=r;rule=i;kind=isolation"); got != 3 {
 		t.Errorf("shadow would have refused %d, want 3", got)
 	}
 }

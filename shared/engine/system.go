@@ -62,7 +62,7 @@ func (vm *VM) newSystemRule(r *rule.System, mode config.Mode) checker {
 }
 
 func (vm *VM) systemRule(r *rule.System) *systemRule {
-	return &systemRule{System: r, vm: vm, count: newRuleCounters(inboundLabel, r.ID)}
+	return &systemRule{System: r, vm: vm, count: newRuleCounters(inboundLabel, r.ID, System)}
 }
 
 // systemRule is one that compares a published figure with its trigger.

@@ -2,6 +2,7 @@ package hotspot_test
 
 import (
 	"errors"
+	"flag"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -228,8 +229,11 @@ func TestPacedPerValue(t *testing.T) {
 	})
 }
 
-// A million different values change neither what the rule takes of memory nor what hot values get.
-func TestMillionValues(t *testing.T) {
+// Half a million values for each of two rules by default; -hotspot.values=5000000 makes it ten million in all.
+var manyValues = flag.Int("hotspot.values", 500_000, "how many different values flood each rule")
+
+// Many different values change neither what the rule takes of memory nor what hot values get.
+func TestManyValues(t *testing.T) {
 	const hot = 20
 	p := memhost.NewProcess(start)
 	seed := hotspot.Seed{rand.Uint64(), rand.Uint64()}
@@ -256,7 +260,7 @@ func TestMillionValues(t *testing.T) {
 				got[h].add(v.At, p.Now())
 			}
 		}
-		const values = 500_000
+		values := *manyValues
 		full, _ := p.Keys()
 		for i := range values {
 			take(fmt.Sprint("cold ", i))
