@@ -29,11 +29,8 @@ func (r Rates) AvgRT() float64 {
 
 // idle is whether there is nothing to say of a resource.
 func (r Rates) idle() bool {
-	return r.Pass+r.Block+r.Complete+r.InFlight64() == 0
+	return r.Pass+r.Block+r.Complete+uint64(r.InFlight) == 0
 }
-
-// InFlight64 is InFlight as a 64-bit integer.
-func (r Rates) InFlight64() uint64 { return uint64(r.InFlight) }
 
 // Pages is the number of pages that a snapshot is cut into: a reader of one resource reads one page.
 const Pages = 64
