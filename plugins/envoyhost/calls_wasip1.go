@@ -1,6 +1,13 @@
 package envoyhost
 
-import "sentinel-envoy/shared/host"
+import (
+	"unsafe"
+
+	"sentinel-envoy/shared/host"
+)
+
+// These are the calls that requests are made of, without the SDK between: it takes a copy of each argument and two
+// allocations for each result, which for some calls is more than the host's own part.
 
 //go:wasmimport wasi_snapshot_preview1 clock_time_get
 //go:noescape
@@ -10,10 +17,92 @@ func clockTimeGet(id uint32, precision uint64, time *int64) uint32
 //go:noescape
 func proxyGetLogLevel(level *uint32) uint32
 
+//go:wasmimport env proxy_get_header_map_value
+//go:noescape
+func proxyGetHeaderMapValue(kind uint32, name *byte, size uint32, value, valueSize *uint32) uint32
+
+//go:wasmimport env proxy_get_property
+//go:noescape
+func proxyGetProperty(path *byte, size uint32, value, valueSize *uint32) uint32
+
+//go:wasmimport env proxy_get_shared_data
+//go:noescape
+func proxyGetSharedData(key *byte, size uint32, value, valueSize, cas *uint32) uint32
+
+//go:wasmimport env proxy_set_shared_data
+//go:noescape
+func proxySetSharedData(key *byte, size uint32, value *byte, valueSize, cas uint32) uint32
+
 // The SDK says that the module speaks ABI 0.2.0; proxy_get_log_level came with 0.2.1, and is all that this adds.
 //
 //go:wasmexport proxy_abi_version_0_2_1
 func proxyABIVersion() {}
+
+// lent is memory for what the host returns to the callback that is running, as far as lending says so. Used bytes of it are
+// taken; Begin makes it free again.
+var (
+	lent    [4096]byte
+	used    uint32
+	lending bool
+)
+
+// Begin is called at the beginning of each callback about a stream: what Header and Text returned before is void.
+func Begin() { used = 0 }
+
+// The host asks for memory whenever it returns bytes.
+//
+//go:wasmexport override_proxy_on_memory_allocate
+func allocate(size uint32) *byte {
+	if lending && size <= uint32(len(lent))-used {
+		p := unsafe.SliceData(lent[used:])
+		used += (size + 7) &^ 7
+		return p
+	}
+	return unsafe.SliceData(make([]byte, max(size, 1)))
+}
+
+// result is where the host puts the address and size of what it returns.
+var result struct{ data, size, cas uint32 }
+
+// bytes are what the host has returned, in memory of allocate.
+func bytes() []byte {
+	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), result.data)), result.size)
+}
+
+// header is a header's value, in lent memory.
+func header(kind headers, name string) ([]byte, status) {
+	lending = true
+	st := proxyGetHeaderMapValue(uint32(kind), unsafe.StringData(name), uint32(len(name)), &result.data, &result.size)
+	lending = false
+	if st != 0 {
+		return nil, status(st)
+	}
+	return bytes(), ok
+}
+
+// property is that of a path whose parts are apart by zero bytes, in lent memory.
+func property(path []byte) ([]byte, status) {
+	lending = true
+	st := proxyGetProperty(unsafe.SliceData(path), uint32(len(path)), &result.data, &result.size)
+	lending = false
+	if st != 0 {
+		return nil, status(st)
+	}
+	return bytes(), ok
+}
+
+// sharedData is a copy of a shared value, the caller's to keep.
+func sharedData(key string) (value []byte, cas uint32, st status) {
+	st = status(proxyGetSharedData(unsafe.StringData(key), uint32(len(key)), &result.data, &result.size, &result.cas))
+	if st != ok {
+		return nil, 0, st
+	}
+	return bytes(), result.cas, ok
+}
+
+func setSharedData(key string, value []byte, cas uint32) status {
+	return status(proxySetSharedData(unsafe.StringData(key), uint32(len(key)), unsafe.SliceData(value), uint32(len(value)), cas))
+}
 
 // monotonic is one call to the host; time.Now would be two.
 func monotonic() int64 {

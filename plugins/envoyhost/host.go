@@ -20,13 +20,13 @@ var _ host.Host = (*Host)(nil)
 
 // Get implements host.SharedData.
 func (*Host) Get(key string) ([]byte, uint32, error) {
-	value, cas, err := proxywasm.GetSharedData(key)
-	return value, cas, translate(err)
+	value, cas, st := sharedData(key)
+	return value, cas, st.err()
 }
 
 // Set implements host.SharedData.
 func (*Host) Set(key string, value []byte, cas uint32) error {
-	return translate(proxywasm.SetSharedData(key, value, cas))
+	return setSharedData(key, value, cas).err()
 }
 
 // Open implements host.Queue.

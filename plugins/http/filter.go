@@ -3,9 +3,6 @@
 package http
 
 import (
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
-
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
 	"sentinel-envoy/shared/config"
@@ -37,8 +34,8 @@ func newFilter(e *vm.Engine) (vm.Filter, error) {
 	return &filter{Engine: e, resolver: resolver}, nil
 }
 
-// NewHttpContext implements vm.Filter.
-func (f *filter) NewHttpContext(id uint32) types.HttpContext {
+// NewStream implements vm.Filter.
+func (f *filter) NewStream(id uint32) vm.Stream {
 	if n := len(f.free); n > 0 {
 		s := f.free[n-1]
 		f.free = f.free[:n-1]
@@ -47,9 +44,6 @@ func (f *filter) NewHttpContext(id uint32) types.HttpContext {
 	}
 	return &stream{filter: f, id: id}
 }
-
-// NewTcpContext implements vm.Filter.
-func (f *filter) NewTcpContext(uint32) types.TcpContext { return nil }
 
 // OnTick implements vm.Filter: it lets requests go on whose turn it is.
 func (f *filter) OnTick(now int64) {
@@ -61,10 +55,7 @@ func (f *filter) OnTick(now int64) {
 type request struct{}
 
 // Header implements resource.Request.
-func (request) Header(name string) (string, bool) {
-	value, err := proxywasm.GetHttpRequestHeader(name)
-	return value, err == nil
-}
+func (request) Header(name string) (string, bool) { return envoyhost.RequestHeader(name) }
 
 // Property implements engine.Params.
 func (request) Property(path []string) (string, bool) { return envoyhost.Text(path) }

@@ -3,8 +3,6 @@ package http
 import (
 	"strconv"
 
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
-
 	"sentinel-envoy/plugins/envoyhost"
 )
 
@@ -15,7 +13,7 @@ func (f *filter) failed() bool {
 	failures := &f.Config().Failures
 	var code int64
 	if failures.Resets || !failures.Status.Empty() {
-		code, _ = envoyhost.Int(responseCode)
+		code = httpStatus()
 	}
 	if failures.Status.Has(code) {
 		return true
@@ -33,17 +31,25 @@ func (f *filter) failed() bool {
 	return ok && failures.HasGRPC(status)
 }
 
-var responseCode = []string{"response", "code"}
+// httpStatus is the response's, 0 if there was none. Envoy's property response.code has it too, for twice the time.
+func httpStatus() int64 {
+	text, _ := envoyhost.ResponseHeader(":status")
+	code, err := strconv.ParseUint(text, 10, 16)
+	if err != nil {
+		return 0
+	}
+	return int64(code)
+}
 
 // grpcStatus is the response's gRPC status, in its trailers or, where it has nothing else, its headers. Envoy's property
 // response.grpc_status is of no use: for a plain HTTP response it makes a gRPC status of the HTTP status.
 func grpcStatus() (uint64, bool) {
 	const name = "grpc-status"
-	value, err := proxywasm.GetHttpResponseTrailer(name)
-	if err != nil {
-		value, err = proxywasm.GetHttpResponseHeader(name)
+	value, there := envoyhost.ResponseTrailer(name)
+	if !there {
+		value, there = envoyhost.ResponseHeader(name)
 	}
-	if err != nil {
+	if !there {
 		return 0, false
 	}
 	status, err := strconv.ParseUint(value, 10, 8)

@@ -12,15 +12,15 @@ import (
 
 // stream is one request.
 type stream struct {
-	types.DefaultHttpContext
+	vm.NoStream
 	filter *filter
 	id     uint32
 	entry  engine.Entry
 	place  vm.Place
 }
 
-// OnHttpRequestHeaders implements types.HttpContext: the request enters its resource, or is answered here.
-func (s *stream) OnHttpRequestHeaders(int, bool) (action types.Action) {
+// OnRequestHeaders implements vm.Stream: the request enters its resource, or is answered here.
+func (s *stream) OnRequestHeaders() (action types.Action) {
 	defer func() {
 		if r := recover(); r != nil {
 			action = s.refuse(s.filter.Unavailable(fmt.Errorf("panic: %v", r)), 0)
@@ -75,8 +75,8 @@ func (s *stream) refuse(b *engine.Block, now int64) types.Action {
 	return types.ActionPause
 }
 
-// OnHttpStreamDone implements types.HttpContext: the request leaves its resource.
-func (s *stream) OnHttpStreamDone() {
+// OnEnd implements vm.Stream: the request leaves its resource.
+func (s *stream) OnEnd() {
 	defer func() {
 		if r := recover(); r != nil {
 			s.filter.Fault("ending a request", fmt.Errorf("panic: %v", r))
@@ -84,7 +84,7 @@ func (s *stream) OnHttpStreamDone() {
 	}()
 	s.filter.queue.Remove(&s.place) // it must not be there when it is used for another request
 	if s.entry.InFlight() {
-		s.entry.Exit(s.filter.Now(), s.filter.failed())
+		s.entry.Exit(s.filter.Now(), s.entry.FailureCounts() && s.filter.failed())
 	}
 	if len(s.filter.free) < maxFree {
 		s.filter.free = append(s.filter.free, s)

@@ -21,7 +21,7 @@ const (
 
 // connection is one client's connection.
 type connection struct {
-	types.DefaultTcpContext
+	vm.NoStream
 	filter *filter
 	id     uint32
 	entry  engine.Entry
@@ -37,7 +37,7 @@ type connection struct {
 	deadline int64
 }
 
-// OnNewConnection implements types.TcpContext: the connection enters its resource, or is closed.
+// OnNewConnection implements vm.Stream: the connection enters its resource, or is closed.
 func (c *connection) OnNewConnection() (action types.Action) {
 	defer func() {
 		if r := recover(); r != nil {
@@ -101,9 +101,9 @@ func (c *connection) refuse(b *engine.Block, now int64) types.Action {
 	return types.ActionContinue
 }
 
-// OnDownstreamData implements types.TcpContext: nothing of a blocked client's is forwarded. A client that speaks first
+// OnDownstreamData implements vm.Stream: nothing of a blocked client's is forwarded. A client that speaks first
 // waits for an answer that will not come.
-func (c *connection) OnDownstreamData(int, bool) types.Action {
+func (c *connection) OnDownstreamData(int) types.Action {
 	if c.place.Waits() {
 		c.spoken = true
 		return types.ActionPause
@@ -117,8 +117,8 @@ func (c *connection) OnDownstreamData(int, bool) types.Action {
 	return types.ActionPause
 }
 
-// OnUpstreamData implements types.TcpContext: a blocked client gets the message in place of the first data.
-func (c *connection) OnUpstreamData(size int, _ bool) types.Action {
+// OnUpstreamData implements vm.Stream: a blocked client gets the message in place of the first data.
+func (c *connection) OnUpstreamData(size int) types.Action {
 	if !c.blocked {
 		c.hear(size)
 		return types.ActionContinue
@@ -166,8 +166,8 @@ func (f *filter) failed() bool {
 	return failures.Connect && flags.Unreached() || failures.Resets && flags.BrokeOff()
 }
 
-// OnStreamDone implements types.TcpContext: the connection leaves its resource.
-func (c *connection) OnStreamDone() {
+// OnEnd implements vm.Stream: the connection leaves its resource.
+func (c *connection) OnEnd() {
 	defer func() {
 		if r := recover(); r != nil {
 			c.filter.Fault("ending a connection", fmt.Errorf("panic: %v", r))

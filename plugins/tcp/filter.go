@@ -6,7 +6,6 @@ import (
 	"net/netip"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
 
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
@@ -36,14 +35,11 @@ func newFilter(e *vm.Engine) (vm.Filter, error) {
 	return &filter{Engine: e, resolver: resolver, waiting: map[uint32]*connection{}}, nil
 }
 
-// NewHttpContext implements vm.Filter.
-func (f *filter) NewHttpContext(uint32) types.HttpContext { return nil }
+// NewStream implements vm.Filter.
+func (f *filter) NewStream(id uint32) vm.Stream { return &connection{filter: f, id: id} }
 
-// NewTcpContext implements vm.Filter.
-func (f *filter) NewTcpContext(id uint32) types.TcpContext { return &connection{filter: f, id: id} }
-
-// OnTick implements vm.Filter: it lets connections go on whose turn it is, and closes blocked connections whose client has its message, or whose upstream has not
-// spoken in time.
+// OnTick implements vm.Filter: it lets connections go on whose turn it is, and closes blocked connections whose client has
+// its message, or whose upstream has not spoken in time.
 func (f *filter) OnTick(now int64) {
 	f.queue.Tick(f.Engine, now)
 	for id, c := range f.waiting {
@@ -57,25 +53,25 @@ func (f *filter) OnTick(now int64) {
 	}
 }
 
+var (
+	requestedServerName = []string{"connection", "requested_server_name"}
+	sourceAddress       = []string{"source", "address"}
+	destinationPort     = []string{"destination", "port"}
+)
+
 // peer is the connection whose callback is running.
 type peer struct{}
 
 // SNI implements resource.Connection.
 func (peer) SNI() string {
-	value, err := proxywasm.GetProperty([]string{"connection", "requested_server_name"})
-	if err != nil {
-		return ""
-	}
-	return string(value)
+	value, _ := envoyhost.Text(requestedServerName)
+	return value
 }
 
 // SourceIP implements resource.Connection.
 func (peer) SourceIP() netip.Addr {
-	value, err := proxywasm.GetProperty([]string{"source", "address"})
-	if err != nil {
-		return netip.Addr{}
-	}
-	addr, err := netip.ParseAddrPort(string(value))
+	value, _ := envoyhost.Text(sourceAddress)
+	addr, err := netip.ParseAddrPort(value)
 	if err != nil {
 		return netip.Addr{}
 	}
@@ -84,7 +80,7 @@ func (peer) SourceIP() netip.Addr {
 
 // DestinationPort implements resource.Connection.
 func (peer) DestinationPort() int {
-	port, _ := envoyhost.Int([]string{"destination", "port"})
+	port, _ := envoyhost.Int(destinationPort)
 	return int(port)
 }
 

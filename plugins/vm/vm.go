@@ -14,10 +14,10 @@ import (
 	"sentinel-envoy/shared/version"
 )
 
-// Filter makes the contexts of one filter's streams. One of the two returns nil.
+// Filter makes the streams of one filter.
 type Filter interface {
-	NewHttpContext(contextID uint32) types.HttpContext
-	NewTcpContext(contextID uint32) types.TcpContext
+	// NewStream returns what Envoy knows by a context's id from now on.
+	NewStream(context uint32) Stream
 	// OnTick is called in each tick, at the time now in nanoseconds.
 	OnTick(now int64)
 }
@@ -44,14 +44,28 @@ type vmContext struct {
 	host    *envoyhost.Host
 	engine  *engine.VM
 	shared  *config.Config
+
+	// plugins are those that live, by their contexts' ids; last is the one that had a stream last.
+	plugins map[uint32]*plugin
+	last    *plugin
+	streams streams
+	// ended is the stream that ended last.
+	ended uint32
 }
+
+// current is the one VM there is: Envoy's callbacks have only numbers.
+var current *vmContext
 
 // New returns the VM's context. filters are the filters it has, by root_id.
 func New(filters map[string]NewFilter) types.VMContext {
 	// The only error is of a nil logger.
 	_ = logging.ResetGlobalLogger(envoyhost.SentinelLogger{})
 	h := &envoyhost.Host{}
-	return &vmContext{filters: filters, host: h, engine: engine.New(h, version.Version+" ("+version.Commit+")")}
+	current = &vmContext{
+		filters: filters, host: h, engine: engine.New(h, version.Version+" ("+version.Commit+")"),
+		plugins: map[uint32]*plugin{},
+	}
+	return current
 }
 
 // OnVMStart reads the VM's configuration. Envoy calls it once for each plugin, each time with the same one.
@@ -71,12 +85,48 @@ func (v *vmContext) OnVMStart(size int) types.OnVMStartStatus {
 }
 
 // NewPluginContext is called for each plugin configuration. Which filter it is, its root_id tells when it starts.
-func (v *vmContext) NewPluginContext(uint32) types.PluginContext { return &plugin{vm: v} }
+func (v *vmContext) NewPluginContext(id uint32) types.PluginContext {
+	p := &plugin{vm: v, id: id}
+	v.plugins[id] = p
+	return p
+}
+
+// create makes the stream of a new context of a plugin. One that has not started has no streams.
+func (v *vmContext) create(context, root uint32) {
+	if v.last == nil || v.last.id != root {
+		p := v.plugins[root]
+		if p == nil || p.filter == nil {
+			return
+		}
+		v.last = p
+	}
+	v.streams.put(context, v.last.filter.NewStream(context))
+}
+
+// end ends the stream of a context, and reports whether there was one, or the last that ended was it.
+func (v *vmContext) end(context uint32) bool {
+	s := v.streams.take(context)
+	if s == nil {
+		return context == v.ended
+	}
+	v.ended = context
+	s.OnEnd()
+	return true
+}
+
+func (v *vmContext) isPlugin(context uint32) bool { return v.plugins[context] != nil }
+
+// forget drops a plugin that is done.
+func (v *vmContext) forget(context uint32) {
+	delete(v.plugins, context)
+	v.last = nil
+}
 
 // plugin is one filter with one configuration. An update of the configuration makes a new one; this then drains.
 type plugin struct {
 	types.DefaultPluginContext
 	vm     *vmContext
+	id     uint32
 	engine *Engine
 	filter Filter
 }
@@ -134,6 +184,7 @@ func (p *plugin) OnTick() {
 			p.vm.engine.Fault("tick", fmt.Errorf("panic: %v", r))
 		}
 	}()
+	envoyhost.Begin()
 	now := p.vm.host.Now()
 	p.vm.engine.Tick(now)
 	p.askSource(now)
@@ -149,22 +200,6 @@ func (p *plugin) OnPluginDone() bool {
 		p.engine.Drain()
 	}
 	return true
-}
-
-// NewHttpContext implements types.PluginContext.
-func (p *plugin) NewHttpContext(id uint32) types.HttpContext {
-	if p.filter == nil {
-		return nil
-	}
-	return p.filter.NewHttpContext(id)
-}
-
-// NewTcpContext implements types.PluginContext.
-func (p *plugin) NewTcpContext(id uint32) types.TcpContext {
-	if p.filter == nil {
-		return &types.DefaultTcpContext{} // neither: the SDK would panic
-	}
-	return p.filter.NewTcpContext(id)
 }
 
 // configuration is what get returns, as JSON, or nothing where the host has nothing: it then says that it was not found.

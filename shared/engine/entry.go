@@ -38,9 +38,12 @@ type hold struct {
 // configuration names is not counted and always entered.
 func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 	*e = Entry{holds: e.holds[:0]}
-	res := f.resources[name]
-	if res == nil {
-		return nil
+	res := f.last
+	if res == nil || res.name != name {
+		if res = f.resources[name]; res == nil {
+			return nil
+		}
+		f.last = res
 	}
 	e.filter, e.resource, e.start = f, res, now
 	f.streams++
@@ -159,6 +162,10 @@ func (e *Entry) abandon(now int64) {
 
 // InFlight is whether Exit has something to do.
 func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
+
+// FailureCounts is whether anything looks at whether the entry failed: a circuit breaker of the resource, or whoever has
+// configured what a failure is. To find out costs a plugin several calls to its host.
+func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.failures }
 
 // Exit counts the end of an entry at the time now, in nanoseconds, and whether it failed. One that still waits leaves
 // without having entered. Calling it again does nothing.

@@ -38,9 +38,12 @@ func (vm *VM) acquireBudget(id ledger.ID, name string, w flow.Window) *budget {
 }
 
 func (r *rejectRule) enter(now int64) (decision, error) {
-	threshold, err := r.limit(now)
-	if err != nil {
-		return decision{}, err
+	threshold := r.Threshold
+	var err error
+	if r.memory != nil {
+		if threshold, err = r.limit(now); err != nil {
+			return decision{}, err
+		}
 	}
 	var v ledger.Verdict
 	if r.warm == nil {

@@ -124,8 +124,11 @@ const MaxCapacity = 1 << 56
 // Capacity is how many permits a threshold admits in a window. Sentinel admits the nth while n ≤ threshold, so a
 // fraction admits no one.
 func Capacity(threshold float64) int64 {
-	if threshold >= MaxCapacity {
+	switch {
+	case threshold >= MaxCapacity:
 		return MaxCapacity
+	case threshold > 0:
+		return int64(threshold)
 	}
-	return int64(max(threshold, 0))
+	return 0
 }

@@ -44,6 +44,8 @@ type Budget struct {
 
 	// left permits are reserved in bucket, under a threshold that admits capacity, once it is warm.
 	bucket, left, capacity int64
+	// begins and ends are those of bucket in nanoseconds: a permit costs no division.
+	begins, ends int64
 	// warms is whether the threshold warms up.
 	warms bool
 	// size and since tell how fast the last reservation was spent.
@@ -86,12 +88,11 @@ func (b *Budget) TakeWarm(warm *flow.WarmUp, now int64) (Verdict, error) {
 
 // take asks for one permit of capacity, or of as much of it as warm allows at the time.
 func (b *Budget) take(capacity int64, warm *flow.WarmUp, now int64) (Verdict, error) {
-	bucket := b.window.Bucket(now)
-	if b.left > 0 && bucket == b.bucket && capacity >= b.capacity {
+	if b.left > 0 && now >= b.begins && now < b.ends && capacity >= b.capacity {
 		b.left--
 		return Verdict{OK: true, At: now, Used: b.usedNow}, nil
 	}
-	if bucket == b.refusedIn && now < b.refusedUntil && capacity <= b.refusedCapacity {
+	if bucket := b.window.Bucket(now); bucket == b.refusedIn && now < b.refusedUntil && capacity <= b.refusedCapacity {
 		v := b.refused
 		v.At = now
 		return v, nil
@@ -121,6 +122,7 @@ func (b *Budget) reserve(capacity int64, warm *flow.WarmUp, now int64) (Verdict,
 		return b.refused, nil
 	}
 	b.bucket, b.left, b.capacity = bucket, op.granted-1, capacity
+	b.begins, b.ends = b.startOf(bucket), b.startOf(bucket+1)
 	b.size, b.since = op.granted, op.now
 	return Verdict{OK: true, At: op.now, Used: op.used}, nil
 }

@@ -51,8 +51,10 @@ type Node struct {
 	Shadow uint64
 
 	current, previous Bucket
-	dirty             bool
-	nodes             *Nodes
+	// end is that of the current bucket, in nanoseconds.
+	end   int64
+	dirty bool
+	nodes *Nodes
 }
 
 // HashOf is 64-bit FNV-1a of a resource's name.
@@ -70,9 +72,13 @@ func (n *Node) at(now int64) *Bucket {
 		n.dirty = true
 		n.nodes.dirty = append(n.nodes.dirty, n)
 	}
+	if now < n.end {
+		return &n.current
+	}
 	if number := BucketOf(now); number > n.current.Number {
 		n.previous = n.current
 		n.current = Bucket{Number: number, MinRT: NoRT, MaxInFlight: n.InFlight}
+		n.end = (number + 1) * BucketMs * 1e6
 	}
 	return &n.current
 }

@@ -8,6 +8,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"strings"
 )
 
 // SectionID says what a section holds. Its values are the binary format's.
@@ -134,29 +135,61 @@ func (m *Module) Exports() ([]Export, error) {
 // KeepExports drops the exports for which keep is false and returns their names. What they named stays in the module,
 // so no index changes.
 func (m *Module) KeepExports(keep func(Export) bool) (dropped []string, err error) {
-	var body []byte
-	var count uint64
-	err = m.entries(exportID, func(r *reader) {
-		start := r.off
-		e := r.export()
-		switch {
-		case r.err != nil:
-		case keep(e):
-			body = append(body, r.b[start:r.off]...)
-			count++
-		default:
+	list, err := m.Exports()
+	if err != nil {
+		return nil, err
+	}
+	kept := list[:0]
+	for _, e := range list {
+		if keep(e) {
+			kept = append(kept, e)
+		} else {
 			dropped = append(dropped, e.Name)
 		}
-	})
+	}
+	m.setExports(kept)
+	return dropped, nil
+}
+
+// OverrideExports lets each export whose name begins with prefix take the place of the export that has the rest of its
+// name. It fails where there is none to replace.
+func (m *Module) OverrideExports(prefix string) error {
+	list, err := m.Exports()
 	if err != nil {
-		return nil, fmt.Errorf("export section: %w", err)
+		return err
+	}
+	index := map[string]int{}
+	for i, e := range list {
+		index[e.Name] = i
+	}
+	kept := list[:0:0]
+	for _, e := range list {
+		if name, found := strings.CutPrefix(e.Name, prefix); found {
+			old, there := index[name]
+			if !there || list[old].Kind != e.Kind {
+				return fmt.Errorf("export %s has nothing to replace", e.Name)
+			}
+			e.Name = name
+		} else if _, replaced := index[prefix+e.Name]; replaced {
+			continue
+		}
+		kept = append(kept, e)
+	}
+	m.setExports(kept)
+	return nil
+}
+
+func (m *Module) setExports(list []Export) {
+	body := binary.AppendUvarint(nil, uint64(len(list)))
+	for _, e := range list {
+		body = append(binary.AppendUvarint(body, uint64(len(e.Name))), e.Name...)
+		body = binary.AppendUvarint(append(body, byte(e.Kind)), uint64(e.Index))
 	}
 	for i, s := range m.sections {
 		if s.id == exportID {
-			m.sections[i].body = append(binary.AppendUvarint(nil, count), body...)
+			m.sections[i].body = body
 		}
 	}
-	return dropped, nil
 }
 
 // entries calls read once for each entry of a section that is a vector, and checks that they fill it exactly.

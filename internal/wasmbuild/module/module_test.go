@@ -94,6 +94,30 @@ func TestDrop(t *testing.T) {
 	}
 }
 
+func TestOverrideExports(t *testing.T) {
+	of := func(entries ...any) []byte { return cat(head, sec(7, entries...)) }
+	m := parse(t, of(4, 1, "a", 0, 1, 3, "o_a", 0, 5, 1, "m", 2, 0, 1, "b", 0, 2))
+	if err := m.OverrideExports("o_"); err != nil {
+		t.Fatal(err)
+	}
+	if got, want := m.Bytes(), of(3, 1, "a", 0, 5, 1, "m", 2, 0, 1, "b", 0, 2); !bytes.Equal(got, want) {
+		t.Errorf("Bytes() = %x, want %x", got, want)
+	}
+	for name, b := range map[string][]byte{
+		"nothing of that name":     of(2, 1, "a", 0, 1, 3, "o_b", 0, 5),
+		"a memory for a function":  of(2, 1, "a", 0, 1, 3, "o_a", 2, 5),
+		"a section that is cut":    of(2, 1, "a", 0, 1),
+		"an override of its equal": of(2, 3, "o_a", 0, 1, 3, "o_a", 0, 2),
+	} {
+		if err := parse(t, b).OverrideExports("o_"); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+	}
+	if m := parse(t, []byte(head)); m.OverrideExports("o_") != nil || !bytes.Equal(m.Bytes(), []byte(head)) {
+		t.Error("a module without exports is not left as it is")
+	}
+}
+
 func TestLongSection(t *testing.T) {
 	name := strings.Repeat("x", 300)
 	b := cat(head, 7, 0xb2, 2, 1, 0xac, 2, name, 0, 0, 0)
@@ -184,6 +208,7 @@ func use(b []byte) {
 	}
 	m.Imports()
 	m.Exports()
+	m.OverrideExports("o_")
 	m.KeepExports(func(e module.Export) bool { return len(e.Name)%2 == 0 })
 	m.DropCustom()
 	m.Bytes()

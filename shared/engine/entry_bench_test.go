@@ -1,0 +1,89 @@
+package engine_test
+
+import (
+	"testing"
+
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/rule"
+)
+
+// guarded are configurations with a rule of each kind, far from its threshold, on the resource "r".
+var guarded = []struct {
+	name string
+	cfg  config.Config
+}{
+	{"flow", config.Config{Flow: []rule.Flow{limit("f", 1e9, 1000)}}},
+	{"isolation", config.Config{Isolation: []rule.Isolation{{ID: "i", Resource: "r", Threshold: 1e6}}}},
+	{"breaker", config.Config{CircuitBreaker: []rule.CircuitBreaker{errorRatio}}},
+	{"hotspot", config.Config{Hotspot: []rule.Hotspot{perHost}}},
+	{"all", config.Config{
+		Flow:           []rule.Flow{limit("f", 1e9, 1000)},
+		Isolation:      []rule.Isolation{{ID: "i", Resource: "r", Threshold: 1e6}},
+		CircuitBreaker: []rule.CircuitBreaker{errorRatio},
+		Hotspot:        []rule.Hotspot{perHost},
+		System:         []rule.System{{ID: "s", MetricType: rule.SystemInboundQPS, TriggerCount: 1e9}},
+	}},
+}
+
+var (
+	errorRatio = rule.CircuitBreaker{
+		ID: "b", Resource: "r", Strategy: rule.ErrorRatio, Threshold: 0.5, MinRequestAmount: 10, RetryTimeoutMs: 1000,
+		StatIntervalMs: 1000, StatSlidingWindowBucketCount: 1,
+	}
+	perHost = rule.Hotspot{ID: "h", Resource: "r", MetricType: rule.HotspotQPS, ParamSource: rule.Host, Threshold: 1e8, DurationInSec: 1}
+)
+
+// oneHost is a client that always asks for the same host.
+type oneHost struct{}
+
+func (oneHost) Header(string) (string, bool)     { return "example.org", true }
+func (oneHost) Property([]string) (string, bool) { return "", false }
+
+// visits returns a function that lets one entry into a worker's resource and out of it again, 100 µs after the last, with
+// the ticks that are due.
+func visits(tb testing.TB, c config.Config) func() {
+	w := newWorld(1, &c)
+	f, now := w.workers[0].http, start
+	f.Params = oneHost{}
+	var e engine.Entry
+	return func() {
+		if now += 100_000; now%tick < 100_000 {
+			w.Advance(now - w.Now())
+			w.workers[0].Tick(now)
+		}
+		if b := f.Enter("r", now, &e); b != nil {
+			tb.Fatal("refused by ", b.Rule)
+		}
+		e.Exit(now+10_000, false)
+	}
+}
+
+// TestEntriesAllocateNothing: what a request allocates, the garbage collector has to find again.
+func TestEntriesAllocateNothing(t *testing.T) {
+	for _, c := range guarded {
+		t.Run(c.name, func(t *testing.T) {
+			visit := visits(t, c.cfg)
+			for range 10_000 {
+				visit() // what grows, grows
+			}
+			// Ticks and reservations allocate; there is one for many entries.
+			if n := testing.AllocsPerRun(20_000, visit); n > 0 {
+				t.Errorf("an entry allocates %v times", n)
+			}
+		})
+	}
+}
+
+// BenchmarkEntry is also what plugins/default.pgo was measured with; see `make pgo`.
+func BenchmarkEntry(b *testing.B) {
+	for _, c := range guarded {
+		b.Run(c.name, func(b *testing.B) {
+			visit := visits(b, c.cfg)
+			b.ReportAllocs()
+			for b.Loop() {
+				visit()
+			}
+		})
+	}
+}
