@@ -312,3 +312,16 @@ func FuzzDecode(f *testing.F) {
 		add(&s, &p, 1, 2, now, now)
 	})
 }
+
+// A generation that a probe could not carry would leave the breaker half open for ever.
+func TestGenerationsThatNobodyReaches(t *testing.T) {
+	p := counting(2, 3, 4)
+	s := breaker.State{Phase: breaker.HalfOpen, At: second, Since: second, Generation: 1 << 48}
+	var got breaker.State
+	if !got.Decode(s.Encode(nil, p.Window), p.Window) || got != s {
+		t.Errorf("%+v became %+v", s, got)
+	}
+	if s.Generation++; got.Decode(s.Encode(nil, p.Window), p.Window) {
+		t.Errorf("%+v was read", s)
+	}
+}

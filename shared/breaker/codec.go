@@ -32,6 +32,8 @@ const (
 	headerSize = 1 + 5*8
 	// maxCount bounds a bucket's counts in a record: sums of a window's don't overflow.
 	maxCount = 1 << 56
+	// maxGeneration is more than there will be, and so few that a probe's place can be told beside it in 64 bits.
+	maxGeneration = 1 << 48
 	// maxProbeNs is the longest time that any rule gives a probe.
 	maxProbeNs = (1<<32 - 1) * 1e6
 )
@@ -46,7 +48,8 @@ func (s *State) Decode(src []byte, w Window) bool {
 	s.Phase = Phase(src[0])
 	s.At, s.Since, s.Seen = int64(r.next()), int64(r.next()), math.Float64frombits(r.next())
 	s.Generation, s.Successes = r.next(), r.next()
-	if s.Since < 0 || s.At < s.Since || !(s.Seen >= 0 && s.Seen <= maxCount) || s.Phase != HalfOpen && s.Successes != 0 {
+	if s.Since < 0 || s.At < s.Since || s.Generation > maxGeneration || !(s.Seen >= 0 && s.Seen <= maxCount) ||
+		s.Phase != HalfOpen && s.Successes != 0 {
 		return false
 	}
 	switch s.Phase {

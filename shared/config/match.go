@@ -3,6 +3,7 @@ package config
 import (
 	"net/netip"
 	"regexp"
+	re2 "regexp/syntax"
 	"strconv"
 	"strings"
 
@@ -11,6 +12,7 @@ import (
 
 const (
 	maxExpression = 1024 // bytes
+	maxProgram    = 2048 // instructions: what has no counted repetition fits
 	maxPath       = 4096 // bytes
 	maxHost       = 255  // bytes
 	maxList       = 256  // methods, headers or CIDRs of one match
@@ -203,8 +205,13 @@ func (p *parser) regex(at *place, v value, dst *Text) {
 // expression compiles an RE2 expression for whole strings.
 func (p *parser) expression(at *place, s string) *regexp.Regexp {
 	// By itself first: "a)|(b" is no expression, but would be one inside the anchors.
-	if _, err := regexp.Compile(s); err != nil {
+	tree, err := re2.Parse(s, re2.Perl)
+	if err != nil {
 		p.add(at, "not a regular expression (RE2): ", printable(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
+		return nil
+	}
+	if program(tree) > maxProgram {
+		p.add(at, "too large a regular expression: each byte of a text would cost thousands of steps; repeat less")
 		return nil
 	}
 	re, err := regexp.Compile(`\A(?:` + s + `)\z`)
@@ -213,6 +220,21 @@ func (p *parser) expression(at *place, s string) *regexp.Regexp {
 		return nil
 	}
 	return re
+}
+
+// program is how many instructions an expression takes, or more than maxProgram.
+func program(re *re2.Regexp) int {
+	n := 1
+	if re.Op == re2.OpLiteral {
+		n = len(re.Rune)
+	}
+	for _, sub := range re.Sub {
+		n += program(sub)
+	}
+	if re.Op == re2.OpRepeat {
+		n *= max(re.Min, re.Max, 1)
+	}
+	return min(n, maxProgram+1)
 }
 
 // sources reads a CIDR or an address, or a list of them.

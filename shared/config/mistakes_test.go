@@ -88,6 +88,10 @@ var mistakeCases = []struct {
 			`flowRules[1].resource: nothing here is the resource "/p": a connection has no path; name it in resource_name or in an entry of resources`}},
 	{"regex of a rule", KindVM, `{"flowRules": [{"resource": "a(", "regex": true, "threshold": 1}]}`,
 		[]string{"flowRules[0].resource: not a regular expression (RE2): missing closing ): `a(`"}},
+	{"regex that is too large", KindVM, `{"flowRules": [{"resource": "(?:abc){683}", "regex": true, "threshold": 1},
+			{"resource": "(?:a|b|xyz){600}", "regex": true, "threshold": 1}, {"resource": "a{1000}", "regex": true, "threshold": 1}]}`,
+		[]string{"flowRules[0].resource: too large a regular expression: each byte of a text would cost thousands of steps; repeat less",
+			"flowRules[1].resource: too large a regular expression: each byte of a text would cost thousands of steps; repeat less"}},
 
 	// Families.
 	{"flow with a relation", KindVM, `{"flowRules": [{"resource": "r", "threshold": 1, "relationStrategy": 1}]}`,

@@ -318,36 +318,6 @@ func TestMistakesAreBounded(t *testing.T) {
 	}
 }
 
-// FuzzParse: no panic, the same answer twice, and errors that stay short whatever they are about.
-func FuzzParse(f *testing.F) {
-	for _, c := range mistakeCases {
-		f.Add([]byte(c.doc), uint8(c.kind))
-	}
-	f.Fuzz(func(t *testing.T, data []byte, k uint8) {
-		kind := Kind(k % 3)
-		cfg, err := Parse(data, kind)
-		again, errAgain := Parse(data, kind)
-		if fmt.Sprint(err) != fmt.Sprint(errAgain) || cfg != nil && cfg.RuleHash != again.RuleHash {
-			t.Fatalf("%v, then %v", err, errAgain)
-		}
-		if (cfg == nil) == (err == nil) {
-			t.Fatalf("configuration %v with error %v", cfg, err)
-		}
-		if err == nil {
-			return
-		}
-		list := err.(Errors)
-		if len(list) == 0 || len(list) > maxErrors+1 {
-			t.Fatalf("%d errors", len(list))
-		}
-		for _, e := range list {
-			if len(e.Error()) > 1000 || strings.ContainsAny(e.Error(), "\n\r\x00\x1b") {
-				t.Fatalf("%q", e.Error())
-			}
-		}
-	})
-}
-
 // The strict check must accept what it should: documents made at random, and none of them cut short.
 func TestSyntaxOfRandomDocuments(t *testing.T) {
 	seed := rand.Uint64()

@@ -53,13 +53,3 @@ func TestFromStructLeavesTextAlone(t *testing.T) {
 		}
 	}
 }
-
-func FuzzFromStruct(f *testing.F) {
-	f.Add([]byte("\n\x06\n\x01a\x12\x01\x00"))
-	f.Add([]byte("\n\x0a\n\x01a\x12\x05\x32\x03\x0a\x01\x00"))
-	f.Fuzz(func(t *testing.T, data []byte) {
-		if j, ok := FromStruct(data); ok && !json.Valid(j) {
-			t.Errorf("%q became %q", data, j)
-		}
-	})
-}

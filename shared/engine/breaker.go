@@ -27,6 +27,7 @@ type breakerRule struct {
 // circuit is a breaker in this worker, shared by all filters that have a rule with its id. All workers share its record;
 // this one reads it at most once a tick, and only while it is in use, so that most decisions cost no call to the host.
 type circuit struct {
+	table    *ledger.Table
 	cell     ledger.Cell
 	id       string
 	resource string
@@ -45,10 +46,8 @@ type circuit struct {
 	pending       breaker.Counts
 	bucket, since int64
 
-	// active is whether the next tick looks at it, again whether the one after shall, too; touched is when the record was
-	// last marked as in use.
+	// active is whether the next tick looks at it, again whether the one after shall, too.
 	active, again bool
-	touched       int64
 	// told is the phase that the gauge was set to, where toldAny.
 	told    breaker.Phase
 	toldAny bool
@@ -64,6 +63,9 @@ type circuits struct {
 	// update is the one update under way, kept because it is large.
 	update circuitUpdate
 }
+
+// Touch implements toucher.
+func (c *circuit) Touch(now int64) error { return c.table.Touch(&c.cell, now) }
 
 // newBreakerRule returns the checker of a rule for one resource.
 func (vm *VM) newBreakerRule(r *rule.CircuitBreaker, resource string, mode config.Mode) *breakerRule {
@@ -90,7 +92,7 @@ func (vm *VM) acquireCircuit(r *rule.CircuitBreaker, resource string, mode confi
 			gauge = "sentinel_shadow_breaker_state"
 		}
 		c = &circuit{
-			cell: ledger.Cell{ID: id}, id: r.ID, resource: resource,
+			table: vm.table, cell: ledger.Cell{ID: id}, id: r.ID, resource: resource,
 			gauge: gauge + ";resource=" + escape(resource) + ";rule=" + escape(r.ID),
 		}
 		vm.circuits.byID[id] = c
@@ -266,7 +268,7 @@ func (vm *VM) syncCircuits(now int64) {
 	kept := vm.circuits.active[:0]
 	for _, c := range vm.circuits.active {
 		c.again = false
-		if err := vm.tickCircuit(c, now); err != nil {
+		if err := vm.syncCircuit(c, now); err != nil {
 			vm.Fault("bringing a circuit breaker up to date", err)
 		}
 		if c.active = c.again || c.pending.Total > 0; c.active {
@@ -275,16 +277,6 @@ func (vm *VM) syncCircuits(now int64) {
 	}
 	clear(vm.circuits.active[len(kept):])
 	vm.circuits.active = kept
-}
-
-func (vm *VM) tickCircuit(c *circuit, now int64) error {
-	if now-c.touched >= touchEvery {
-		c.touched = now
-		if err := vm.table.Touch(&c.cell, now); err != nil {
-			return err
-		}
-	}
-	return vm.syncCircuit(c, now)
 }
 
 // syncCircuit adds what is pending to the record, and reads it. What cannot be added for contention stays pending.

@@ -21,9 +21,11 @@ type Filter struct {
 	source    *config.SystemSource
 	rules     []checker
 	resources map[string]*resource
-	hash      uint64
-	draining  bool
-	streams   int
+	// last is the resource that was entered last: mostly it is the next one, too.
+	last     *resource
+	hash     uint64
+	draining bool
+	streams  int
 
 	// Params is what parameters are read from that rules are about. Without it there are none.
 	Params Params
@@ -40,6 +42,16 @@ type resource struct {
 	rules []checker
 	// meters count what is let in, for rules that measure this resource instead of their own.
 	meters []*ledger.Meter
+	// failures is whether anything looks at whether an entry failed.
+	failures bool
+}
+
+// add gives the resource a rule.
+func (r *resource) add(c checker) {
+	r.rules = append(r.rules, c)
+	if b, ok := c.(*breakerRule); ok && b.Strategy != rule.SlowRequestRatio {
+		r.failures = true
+	}
 }
 
 // family is a kind of rules. Sentinel asks them in this order.
@@ -152,7 +164,7 @@ func (f *Filter) declare(all []bound) {
 func (f *Filter) attach(b bound) {
 	f.rules = append(f.rules, b.checker)
 	if res := f.resources[b.resource]; res != nil {
-		res.rules = append(res.rules, b.checker)
+		res.add(b.checker)
 		return
 	}
 	for name, res := range f.resources {
@@ -164,7 +176,7 @@ func (f *Filter) attach(b bound) {
 			c = p.forResource(name)
 			f.rules = append(f.rules, c)
 		}
-		res.rules = append(res.rules, c)
+		res.add(c)
 	}
 }
 
@@ -176,7 +188,7 @@ func (f *Filter) resource(name string) {
 	if name == "" || f.resources[name] != nil {
 		return
 	}
-	res := &resource{name: name, node: f.vm.nodes.Acquire(name)}
+	res := &resource{name: name, node: f.vm.nodes.Acquire(name), failures: f.cfg.Failures.Told}
 	f.resources[name] = res
 	f.vm.metrics.know(res.node)
 }
@@ -204,9 +216,12 @@ func (f *Filter) Drain() {
 
 // retire gives up what the filter holds, once it is draining and its last stream is gone.
 func (f *Filter) retire() {
-	if !f.draining || f.streams > 0 || f.resources == nil {
-		return
+	if f.draining && f.streams == 0 && f.resources != nil {
+		f.release()
 	}
+}
+
+func (f *Filter) release() {
 	f.vm.flush(f.vm.lastTick) // what was counted must not be lost with the counters
 	for _, r := range f.rules {
 		r.release()
@@ -216,9 +231,19 @@ func (f *Filter) retire() {
 			f.vm.forget(res.node)
 		}
 	}
-	f.resources, f.rules = nil, nil
+	f.resources, f.rules, f.last = nil, nil, nil
 	f.vm.filters = slices.DeleteFunc(f.vm.filters, func(other *Filter) bool { return other == f })
+	if len(f.vm.filters) == 0 {
+		f.vm.leave()
+	}
 	f.vm.findSource()
+}
+
+// leave gives up the VM's place among the workers: without filters it has no ticks, and must not seem to have died.
+func (vm *VM) leave() {
+	if err := vm.member.Leave(); err != nil {
+		vm.Fault("leaving", err)
+	}
 }
 
 // describe says in a few words what the filter does.

@@ -24,9 +24,8 @@ type gate struct {
 	*isolation.Gate
 	id   ledger.ID
 	refs int
-	// held is whether the gate is among those that a tick looks after, touched when its record was last marked as in use.
-	held    bool
-	touched int64
+	// held is whether the gate is among those that a tick looks after.
+	held bool
 }
 
 // gates are those of a VM.
@@ -82,7 +81,7 @@ func (r *concurrencyRule) enter(now int64) (decision, error) {
 		return decision{}, err
 	}
 	v, err := r.gate.Enter(holder, r.threshold, now)
-	r.vm.gates.hold(r.gate, now)
+	r.vm.gates.hold(r.gate)
 	if err != nil {
 		return decision{}, err
 	}
@@ -124,9 +123,9 @@ func (vm *VM) holder(now int64) (isolation.Holder, error) {
 }
 
 // hold lets the ticks look after a gate for as long as it holds anything.
-func (gs *gates) hold(g *gate, now int64) {
+func (gs *gates) hold(g *gate) {
 	if !g.held && g.Holding() {
-		g.held, g.touched = true, now
+		g.held = true
 		gs.held = append(gs.held, g)
 	}
 }
@@ -159,12 +158,6 @@ func (vm *VM) tickGate(g *gate, now int64) error {
 	holder, err := vm.holder(now)
 	if err != nil {
 		return err
-	}
-	if now-g.touched >= touchEvery {
-		g.touched = now
-		if err := g.Touch(now); err != nil {
-			return err
-		}
 	}
 	return g.Tick(holder, now)
 }

@@ -23,6 +23,9 @@ type metrics struct {
 	resources map[uint64]string
 
 	faults, retries, contended, corrupt counter
+	// ticks of all VMs go on for as long as any lives; lost are VMs that were silent for long, returned those of them that
+	// were only held up.
+	ticks, lost, returned counter
 }
 
 const otherLabels = ";resource=(other)"
@@ -35,6 +38,9 @@ func newMetrics(h host.Host) *metrics {
 		retries:   counter{name: "sentinel_cas_retries"},
 		contended: counter{name: "sentinel_cas_contended"},
 		corrupt:   counter{name: "sentinel_records_replaced"},
+		ticks:     counter{name: "sentinel_ticks"},
+		lost:      counter{name: "sentinel_workers_lost"},
+		returned:  counter{name: "sentinel_workers_returned"},
 	}
 }
 
@@ -148,7 +154,7 @@ func (m *metrics) forget(n *stat.Node) {
 func (m *metrics) process(seen ledger.Counts, faults uint64, now int64) error {
 	m.faults.n, m.retries.n, m.contended.n, m.corrupt.n = faults, seen.Retries, seen.Contended, seen.Corrupt
 	var errs []error
-	for _, c := range []*counter{&m.faults, &m.retries, &m.contended, &m.corrupt} {
+	for _, c := range []*counter{&m.faults, &m.retries, &m.contended, &m.corrupt, &m.ticks, &m.lost, &m.returned} {
 		// Defined though there is nothing to tell: an operator wants to see that there were no faults.
 		_, err := m.id(host.Counter, c.name, now)
 		errs = append(errs, err, m.tell(c, now))

@@ -33,7 +33,7 @@ func (vm *VM) rates(hash uint64, now int64) (r stat.Rates, ok bool) {
 			r, ok = found, true
 		}
 	})
-	if err != nil || h.At+ratesTTL < now {
+	if err != nil || h.At+ratesTTL < now || h.At > now+ratesTTL {
 		return stat.Rates{}, false
 	}
 	return r, ok

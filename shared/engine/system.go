@@ -213,13 +213,15 @@ func (vm *VM) publishFigures(source *config.SystemSource, answer []byte, failed 
 		return failed
 	}
 	record, cas, err := vm.host.Get(figuresKey)
-	if errors.Is(err, host.ErrNotFound) {
-		cas, err = host.CreateOnly, nil
-	}
-	if err != nil {
+	before, intact := system.Decode(record)
+	switch {
+	case errors.Is(err, host.ErrNotFound):
+		cas = host.CreateOnly
+	case err != nil:
 		return err
+	case !intact:
+		vm.corrupt++
 	}
-	before, _ := system.Decode(record)
 	figures, err := system.Read(answer, before, now, int64(source.IntervalMs)*1e6)
 	if err != nil {
 		return fmt.Errorf("%s%s: %w", source.Authority, source.Path, err)

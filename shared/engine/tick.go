@@ -92,6 +92,12 @@ func (vm *VM) collectRecords() {
 	vm.flows.pacers.all(func(p *ledger.Pacer) { vm.touch = append(vm.touch, p) })
 	vm.flows.meters.all(func(m *meter) { vm.touch = append(vm.touch, m) })
 	vm.flows.warmers.all(func(w *ledger.Warmer) { vm.touch = append(vm.touch, w) })
+	for _, g := range vm.gates.byID {
+		vm.touch = append(vm.touch, g)
+	}
+	for _, c := range vm.circuits.byID {
+		vm.touch = append(vm.touch, c)
+	}
 	vm.hotspots.all(func(t toucher) { vm.touch = append(vm.touch, t) })
 	vm.touches = 1 + len(vm.touch)/ticksAMin
 }
@@ -122,6 +128,20 @@ func (vm *VM) sync(now int64) {
 		vm.aggregate(now)
 		vm.announce(now)
 	}
+}
+
+// countWorkers tells how many VMs live. The slots are counted, and not whoever reports: a worker without traffic does not.
+func (vm *VM) countWorkers(now int64) {
+	if now-vm.counted < flushEvery {
+		return
+	}
+	vm.counted = now
+	live, err := vm.member.Census(now)
+	if err != nil {
+		vm.Fault("counting workers", err)
+		return
+	}
+	vm.gauge("sentinel_workers", uint64(live), now)
 }
 
 // findQueue makes sure that the queue's id is known. The aggregator opens it, the others wait until it has.
@@ -180,6 +200,7 @@ func (vm *VM) aggregate(now int64) {
 	for _, slot := range vm.agg.Expire(now) {
 		vm.gauge("sentinel_rules_hash;worker="+strconv.Itoa(int(slot)), 0, now)
 	}
+	vm.countWorkers(now)
 	vm.agg.Publish(stat.PageHeader{Term: vm.role.Term, At: now}, vm.showRates, vm.putPage)
 	vm.gauge("sentinel_aggregator_term", vm.role.Term, now)
 }
@@ -202,19 +223,30 @@ func (vm *VM) adopt(now int64) {
 func (vm *VM) putPage(number int, content []byte) bool {
 	key := pageKey(number)
 	old, cas, err := vm.host.Get(key)
-	if errors.Is(err, host.ErrNotFound) {
+	switch {
+	case errors.Is(err, host.ErrNotFound):
 		cas, err = host.CreateOnly, nil
+	case err == nil && vm.isSucceeded(old):
+		return false
 	}
 	if err == nil {
-		if h, bad := stat.DecodePageHeader(old); bad == nil && h.Term > vm.role.Term && h.At+ratesTTL >= vm.lastTick {
-			return false // of a later term, and not left over from before the role's record was lost
-		}
 		err = vm.host.Set(key, content, cas)
 	}
 	if err != nil && !errors.Is(err, host.ErrCASMismatch) {
 		vm.Fault("publishing", err)
 	}
 	return err == nil
+}
+
+// isSucceeded is whether a page is of a later term than this worker's, and neither left over from before the role's record
+// was lost nor of a time to come.
+func (vm *VM) isSucceeded(page []byte) bool {
+	h, err := stat.DecodePageHeader(page)
+	if err != nil {
+		vm.corrupt++
+		return false
+	}
+	return h.Term > vm.role.Term && h.At+ratesTTL >= vm.lastTick && (h.At <= vm.lastTick || h.At <= vm.host.Now())
 }
 
 // showRates sets the gauges of one resource.
@@ -261,7 +293,11 @@ func (vm *VM) flush(now int64) {
 	}
 	vm.check(vm.metrics.tell(&vm.flows.queueFull, now))
 	vm.hotspots.flush(vm, now)
-	vm.check(vm.metrics.process(vm.table.Counts(), vm.faults, now))
+	seen := vm.table.Counts()
+	seen.Corrupt += vm.member.Corrupt() + vm.metrics.names.Corrupt() + vm.corrupt
+	vm.metrics.ticks.n = vm.ticks
+	vm.metrics.lost.n, vm.metrics.returned.n = vm.member.Lost()
+	vm.check(vm.metrics.process(seen, vm.faults, now))
 	vm.tellSource(now)
 	if lease, held := vm.member.Lease(); held {
 		vm.gauge("sentinel_rules_hash;worker="+strconv.Itoa(int(lease.Slot)), vm.RuleHash()&0xffffffff, now)

@@ -48,9 +48,12 @@ type VM struct {
 	touch     []toucher
 	touches   int
 	touched   int64
+	counted   int64
 	agg       *stat.Aggregator
 	pages     [stat.Pages]page
 	faults    uint64
+	// corrupt counts pages of the snapshot, and figures of the machine, that nobody of us can have written.
+	corrupt uint64
 }
 
 // New returns a VM on a host. about says what is running, for the log: a version and a commit.

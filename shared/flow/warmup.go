@@ -77,7 +77,7 @@ func (w *WarmUp) Threshold(s Warmth) float64 {
 		return w.threshold
 	}
 	perSecond := math.Nextafter(1/(float64(s.Stored-w.warning)*w.slope+1/w.perSecond), math.MaxFloat64)
-	return max(perSecond*w.interval, min(w.threshold, 1))
+	return max(min(perSecond*w.interval, w.threshold), min(w.threshold, 1)) // rounding must not bring it above its own
 }
 
 // WarmState is the state of a window whose threshold may warm up: the window, and what a warmth is computed from.

@@ -178,34 +178,3 @@ func TestPaceCountsEqualBruteForce(t *testing.T) {
 		}
 	}
 }
-
-func FuzzDecodeWarmStates(f *testing.F) {
-	w := flow.WindowOf(1000)
-	warm := flow.WarmState{Left: 3, Warmth: flow.Warmth{Stored: 4, Filled: 5}}
-	warm.Advance(w, 9)
-	f.Add(warm.Encode(nil, w))
-	pace := flow.PaceState{Last: 8, Warmth: warm.Warmth}
-	pace.Count(w, 1e9, 1e9, 3)
-	f.Add(pace.Encode(nil))
-	f.Add([]byte{})
-	rule := flow.NewWarmUp(10, 1000, 10, 3)
-	f.Fuzz(func(t *testing.T, code []byte) {
-		// Whatever is accepted can be worked with.
-		var s flow.WarmState
-		if s.Decode(code, w) {
-			s.Advance(w, s.Newest+1)
-			rule.Advance(&s.Warmth, s.Filled+1, s.Previous(w))
-			if got := rule.Threshold(s.Warmth); !(got >= 1 && got <= 10) {
-				t.Errorf("threshold %v", got)
-			}
-		}
-		var p flow.PaceState
-		if p.Decode(code) {
-			p.Count(w, 3e9, 1e9, 1)
-			rule.Advance(&p.Warmth, p.Filled+1, p.Previous(w, 2e9))
-			if at, ok := p.Next(1e8, 1e9, 1e9); ok && at < 1e9 {
-				t.Errorf("a turn at %d, before it was asked for", at)
-			}
-		}
-	})
-}

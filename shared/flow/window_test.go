@@ -1,7 +1,6 @@
 package flow_test
 
 import (
-	"bytes"
 	"math"
 	"math/rand/v2"
 	"testing"
@@ -160,32 +159,4 @@ func TestCapacity(t *testing.T) {
 			t.Errorf("Capacity(%g) = %d, want %d", threshold, got, want)
 		}
 	}
-}
-
-func FuzzDecodeState(f *testing.F) {
-	var s flow.State
-	s.Advance(flow.WindowOf(1000), 99)
-	s.Take(flow.WindowOf(1000), 10, 4)
-	f.Add(s.Encode(nil, flow.WindowOf(1000)), uint32(1000))
-	f.Add([]byte{}, uint32(0))
-	f.Add(bytes.Repeat([]byte{0xff}, 24), uint32(1000))
-	f.Add(make([]byte, 168), uint32(10000))
-	f.Fuzz(func(t *testing.T, code []byte, interval uint32) {
-		w := flow.WindowOf(interval)
-		var s flow.State
-		if !s.Decode(code, w) {
-			return
-		}
-		if again := s.Encode(nil, w); !bytes.Equal(again, code) {
-			t.Errorf("%x was encoded as %x", code, again)
-		}
-		// Whatever was accepted can be worked with, and never gives more than there is.
-		used := s.Used(w)
-		if got := s.Take(w, 10, 20); used < 0 || got > 10 || used+got > max(used, 10) {
-			t.Errorf("%d of 10 used, and %d granted", used, got)
-		}
-		s.Advance(w, s.Newest+1)
-		s.GiveBack(w, s.Newest, 1)
-		s.FreeAt(w, 10)
-	})
 }

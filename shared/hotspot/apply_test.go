@@ -33,6 +33,9 @@ func FuzzApply(f *testing.F) {
 			if !page(next).intact(values.room) {
 				t.Fatalf("%x makes %x of it", payload, next)
 			}
+			if i := page(next).find(hash); !paced && i >= 0 && page(next).bucket(i).left > limit.most() {
+				t.Fatalf("%x leaves a value %d of %d permits", payload, page(next).bucket(i).left, limit.most())
+			}
 		}
 		crowd := NewCrowd(ledger.NewTable(w), 20, w.Now, "r")
 		op := &counting{crowd: crowd, page: &crowd.pages[0], holder: isolation.Holder{Slot: 1, Epoch: 1}, hash: hash, threshold: 3, enters: true, now: now}
@@ -62,5 +65,30 @@ func TestBucketsOfTheFuture(t *testing.T) {
 		if _, _, ok := op.Apply(nil, payload, false); !ok {
 			t.Errorf("paced %t: not taken for one of ours", paced)
 		}
+	}
+}
+
+// A bucket of a time that has not come makes room before any other, and counts down from no less than we write.
+func TestRubbishInAPageOfValues(t *testing.T) {
+	const now = 1000e9
+	w := memhost.NewProcess(now).Worker(nil)
+	values := NewValues(ledger.NewTable(w), 20, w.Now, "r")
+	payload := page(make([]byte, pageHeader+values.room*valueSize))
+	for i := range values.room {
+		payload.put(i, uint64(100+i), bucket{at: now})
+	}
+	payload.put(9, 109, bucket{at: now + 1, left: coolest})
+	limit := Limit{Threshold: 5, DurationMs: 1000}
+	op := &taking{values: values, hash: 7, limits: &Limits{Limit: limit}, limit: limit, now: now}
+	next, _, ok := op.Apply(nil, payload, false)
+	if !ok || page(next).find(7) != 9 {
+		t.Errorf("the value of a time to come keeps its place: %t", ok)
+	}
+	payload.put(3, 7, bucket{at: now, left: -1 << 63})
+	if op.Apply(nil, payload, false); op.verdict.OK {
+		t.Error("refusals without number became permits")
+	}
+	if next, _, _ = op.Apply(nil, payload, false); page(next).bucket(3).left != coolest {
+		t.Errorf("%d are left", page(next).bucket(3).left)
 	}
 }

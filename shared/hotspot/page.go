@@ -27,7 +27,8 @@ func (p page) hash(i int) uint64 { return binary.LittleEndian.Uint64(p.value(i))
 
 func (p page) bucket(i int) bucket {
 	v := p.value(i)
-	return bucket{at: int64(binary.LittleEndian.Uint64(v[8:])), left: int64(binary.LittleEndian.Uint64(v[16:]))}
+	// Nobody of us writes less than coolest, from which it is counted down.
+	return bucket{at: int64(binary.LittleEndian.Uint64(v[8:])), left: max(int64(binary.LittleEndian.Uint64(v[16:])), coolest)}
 }
 
 func (p page) put(i int, hash uint64, b bucket) {

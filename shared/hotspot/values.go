@@ -225,6 +225,11 @@ func (o *taking) coolest(p page) (place int, regains int64) {
 	var least, oldest int64
 	for i := range p.values() {
 		b, limit := p.bucket(i), o.limits.Of(p.hash(i))
+		if o.ahead(b) {
+			if o.now = max(o.now, o.values.clock()); o.ahead(b) {
+				return i, 0 // nobody of us has written it, and it would stay for ever
+			}
+		}
 		if heat := limit.heat(b, o.now); i == 0 || heat < least || heat == least && b.at < oldest {
 			place, least, oldest = i, heat, b.at
 			regains = limit.regains(b, o.now)

@@ -7,45 +7,62 @@ import (
 	"testing"
 )
 
-func FuzzDecodePage(f *testing.F) {
-	one := encodePage(nil, nil, 0, entry{id: IDOf("a"), touched: 7})
-	f.Add(one)
-	f.Add(one[:len(one)-1])
-	f.Add([]byte{})
-	f.Add(bytes.Repeat([]byte{1}, pageHeader+slotsPerPage*entrySize+entrySize))
-	f.Fuzz(func(t *testing.T, value []byte) {
-		entries, intact := decodePage(value)
-		if len(entries) > slotsPerPage {
-			t.Errorf("%d entries in a page", len(entries))
-		}
-		if !intact || len(entries) == 0 {
-			return
-		}
-		last := len(entries) - 1
-		if again := encodePage(nil, entries, last, entries[last]); !bytes.Equal(again, value) {
-			t.Errorf("%x was encoded as %x", value, again)
-		}
-	})
-}
-
-func FuzzDecodeRecord(f *testing.F) {
+// What is changed anywhere, or cut, is neither a page nor a record any more.
+func TestRubbishIsNoticed(t *testing.T) {
+	page := encodePage(nil, []entry{{id: IDOf("a"), touched: 7}}, 1, entry{id: IDOf("b"), touched: 9})
 	record := append(appendHeader(nil, IDOf("a")), "payload"...)
 	seal(record)
-	f.Add(record)
-	f.Add(record[:recordHeader])
-	f.Add([]byte{})
-	f.Add([]byte{1, 2, 3})
-	f.Fuzz(func(t *testing.T, value []byte) {
-		payload, owner, intact := decodeRecord(value)
-		if !intact || value == nil {
-			return
+	isPage := func(value []byte) bool { _, intact := decodePage(value); return intact }
+	isRecord := func(value []byte) bool { _, _, intact := decodeRecord(value); return intact }
+	for name, c := range map[string]struct {
+		value []byte
+		is    func([]byte) bool
+	}{"page": {page, isPage}, "record": {record, isRecord}} {
+		if !c.is(c.value) {
+			t.Errorf("%s: not read", name)
 		}
-		again := append(appendHeader(nil, owner), payload...)
-		seal(again)
-		if !bytes.Equal(again, value) {
-			t.Errorf("%x was encoded as %x", value, again)
+		for i := range c.value {
+			if c.is(c.value[:i]) {
+				t.Errorf("%s: %d bytes of it were read", name, i)
+			}
+			for bit := range 8 {
+				flipped := bytes.Clone(c.value)
+				if flipped[i] ^= 1 << bit; c.is(flipped) {
+					t.Errorf("%s: bit %d of byte %d changed, and it was read", name, bit, i)
+				}
+			}
 		}
-	})
+	}
+	if isPage(bytes.Repeat([]byte{1}, pageHeader+slotsPerPage*entrySize+entrySize)) {
+		t.Error("a page of too many slots was read")
+	}
+}
+
+// A slot that is said to be used in a time to come would never be free: nobody of us has written it.
+func TestSlotsOfATimeToComeAreFree(t *testing.T) {
+	const now = uint32(1000)
+	for touched, want := range map[uint32]int64{
+		now: 0, now - 5: 5, now + touchSeconds: 0, now + touchSeconds + 1: idleSeconds, 1<<32 - 1: idleSeconds,
+	} {
+		if got := (entry{touched: touched}).idle(now); got != want {
+			t.Errorf("touched at %d: idle for %d s at %d, want %d", touched, got, now, want)
+		}
+	}
+	d := NewDirectory(nil, "", true)
+	entries := make([]entry, slotsPerPage)
+	for i := range entries {
+		entries[i] = entry{id: IDOf("somebody's", string(rune('a'+i))), touched: now}
+	}
+	if _, _, ok := d.place(entries, IDOf("ours"), now); ok {
+		t.Error("a slot in use was given away")
+	}
+	entries[7].touched = 1<<32 - 1
+	if at, changed, ok := d.place(entries, IDOf("ours"), now); at != 7 || !changed || !ok {
+		t.Errorf("place %d, %t, %t; want 7", at, changed, ok)
+	}
+	if _, changed, _ := d.place(entries, entries[7].id, now); !changed {
+		t.Error("the slot's own id leaves it as it is")
+	}
 }
 
 func TestPageRoundTrip(t *testing.T) {

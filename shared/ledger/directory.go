@@ -48,6 +48,9 @@ func NewDirectory(data host.SharedData, prefix string, reuse bool) *Directory {
 	return &Directory{data: data, prefix: prefix, reuse: reuse}
 }
 
+// Corrupt is how many pages were found that nobody of us can have written; they are replaced.
+func (d *Directory) Corrupt() uint64 { return d.corrupt }
+
 // Slot returns the number of id's slot, below Slots, and takes one if it has none. now is the monotonic time in
 // nanoseconds. It fails with ErrFull, ErrContended, or the host's error.
 func (d *Directory) Slot(id ID, now int64) (int, error) {
@@ -87,16 +90,16 @@ func (d *Directory) place(entries []entry, id ID, seconds uint32) (at int, chang
 	oldest := -1
 	for i, e := range entries {
 		if e.id == id {
-			return i, d.reuse && e.touched+touchSeconds <= seconds, true
+			return i, d.reuse && e.idle(seconds) >= touchSeconds, true
 		}
-		if oldest < 0 || e.touched < entries[oldest].touched {
+		if oldest < 0 || e.idle(seconds) > entries[oldest].idle(seconds) {
 			oldest = i
 		}
 	}
 	if len(entries) < slotsPerPage {
 		return len(entries), true, true
 	}
-	if d.reuse && entries[oldest].touched+idleSeconds <= seconds {
+	if d.reuse && entries[oldest].idle(seconds) >= idleSeconds {
 		return oldest, true, true
 	}
 	return 0, false, false
@@ -106,6 +109,16 @@ func (d *Directory) place(entries []entry, id ID, seconds uint32) (at int, chang
 type entry struct {
 	id      ID
 	touched uint32 // seconds
+}
+
+// idle is for how long a slot has gone unused, in seconds. One that is used in a time to come was written by nobody of us,
+// but for a little that our reading of the clock may be behind: it would never be free.
+func (e entry) idle(seconds uint32) int64 {
+	idle := int64(seconds) - int64(e.touched)
+	if idle < -touchSeconds {
+		return idleSeconds
+	}
+	return max(idle, 0)
 }
 
 const (

@@ -23,6 +23,10 @@ const (
 	// beatEvery is how often a slot is renewed, roleEvery how often the role is.
 	beatEvery = 400e6
 	roleEvery = 100e6
+	// maxAhead is how far a reading of the clock may be behind another worker's, in nanoseconds.
+	maxAhead = 10 * TTL
+	// maxTerm is more changes of the aggregator than there will be.
+	maxTerm = 1 << 62
 
 	keys    = "sentinel/1/"
 	slotKey = keys + "worker/"
@@ -52,22 +56,26 @@ func (l Lease) encode() []byte {
 	return b
 }
 
-// decode reads a lease. What is none is the zero lease, which has run out.
-func decode(b []byte) Lease {
+// decode reads a lease, and reports whether it is one. What is none is the zero lease, which has run out.
+func decode(b []byte) (Lease, bool) {
 	if len(b) != leaseSize || binary.LittleEndian.Uint32(b) != checksum.Sum(b[4:]) {
-		return Lease{}
+		return Lease{}, false
 	}
-	return Lease{
+	l := Lease{
 		Slot:  binary.LittleEndian.Uint16(b[4:]),
 		Epoch: binary.LittleEndian.Uint64(b[6:]),
 		Term:  binary.LittleEndian.Uint64(b[14:]),
 		Beat:  int64(binary.LittleEndian.Uint64(b[22:])),
 	}
+	if l.Slot >= Slots || l.Term > maxTerm || l.Beat < 0 {
+		return Lease{}, false
+	}
+	return l, true
 }
 
-// runOut is whether a lease is free for others. One that was renewed after now is not: it is our reading of the clock
-// that is old.
-func (l Lease) runOut(now, ttl int64) bool { return l.Beat < now-ttl }
+// runOut is whether a lease is free for others. One that was renewed after now is not, for it is our reading of the clock
+// that is old; unless it is so far ahead that nobody of us can have renewed it.
+func (l Lease) runOut(now, ttl int64) bool { return l.Beat < now-ttl || l.Beat > now+maxAhead }
 
 // ErrFull means that all slots are taken.
 var ErrFull = errors.New("member: no free slot")
@@ -78,8 +86,14 @@ type Member struct {
 	lease Lease
 	held  bool
 	// term is the latest known: where the role's record was lost, terms go on from here.
-	term uint64
+	term    uint64
+	corrupt uint64
+	// lost and returned: see Lost.
+	lost, returned uint64
 }
+
+// Corrupt is how many leases were found that nobody of us can have written; they are replaced.
+func (m *Member) Corrupt() uint64 { return m.corrupt }
 
 // New returns a member that has no slot yet.
 func New(data host.SharedData) *Member { return &Member{data: data} }
@@ -99,6 +113,9 @@ func (m *Member) Beat(now int64) (claimed bool, err error) {
 			return false, err
 		}
 		m.held = false
+		if now-m.lease.Beat > TTL {
+			m.returned++
+		}
 	}
 	for slot := range uint16(Slots) {
 		ok, err := m.claim(slot, now)
@@ -111,8 +128,8 @@ func (m *Member) Beat(now int64) (claimed bool, err error) {
 
 func (m *Member) renew(now int64) (bool, error) {
 	key := slotKey + strconv.Itoa(int(m.lease.Slot))
-	l, cas, err := get(m.data, key)
-	if err != nil || l.Epoch != m.lease.Epoch {
+	l, cas, err := m.get(key)
+	if err != nil || l.Epoch != m.lease.Epoch || l.Slot != m.lease.Slot {
 		return false, err
 	}
 	l.Beat = now
@@ -121,11 +138,15 @@ func (m *Member) renew(now int64) (bool, error) {
 
 func (m *Member) claim(slot uint16, now int64) (bool, error) {
 	key := slotKey + strconv.Itoa(int(slot))
-	l, cas, err := get(m.data, key)
+	l, cas, err := m.get(key)
 	if err != nil || !l.runOut(now, TTL) {
 		return false, err
 	}
-	return m.put(key, Lease{Slot: slot, Epoch: uint64(now), Beat: now}, cas)
+	ok, err := m.put(key, Lease{Slot: slot, Epoch: uint64(now), Beat: now}, cas)
+	if ok && !l.vacant() {
+		m.lost++
+	}
+	return ok, err
 }
 
 // put writes the lease of this worker's slot, and reports false if another worker was faster.
@@ -150,7 +171,7 @@ type Role struct {
 // Role returns who aggregates, having renewed the role if this worker has it, or taken it if it was free. A worker
 // without a slot takes nothing.
 func (m *Member) Role(now int64) (Role, error) {
-	l, cas, err := get(m.data, roleKey)
+	l, cas, err := m.get(roleKey)
 	if err != nil {
 		return Role{}, err
 	}
@@ -172,10 +193,17 @@ func (m *Member) Role(now int64) (Role, error) {
 	return Role{Lease: l, Mine: err == nil, Fresh: err == nil}, err
 }
 
-func get(data host.SharedData, key string) (Lease, uint32, error) {
-	value, cas, err := data.Get(key)
+func (m *Member) get(key string) (Lease, uint32, error) {
+	value, cas, err := m.data.Get(key)
 	if errors.Is(err, host.ErrNotFound) {
 		return Lease{}, host.CreateOnly, nil
 	}
-	return decode(value), cas, err
+	if err != nil {
+		return Lease{}, 0, err
+	}
+	l, intact := decode(value)
+	if !intact {
+		m.corrupt++
+	}
+	return l, cas, nil
 }

@@ -101,15 +101,21 @@ func TestCookie(t *testing.T) {
 	}
 }
 
-// Whatever a client sends, reading it ends and does not fail.
+// Whatever a client sends, reading it ends and does not fail, and its value is hardly longer than what was sent.
 func FuzzParam(f *testing.F) {
 	f.Add("/a/b?c=d&e", "s=1; t", "1.2.3.4, 5.6.7.8", 0)
 	f.Fuzz(func(t *testing.T, path, cookies, forwarded string, index int) {
 		r := &request{headers: map[string]string{":path": path, "cookie": cookies, "x-forwarded-for": forwarded, ":authority": path}, asked: map[string]int{}}
 		for source := rule.NoParam; source <= rule.Property; source++ {
 			p := ParamOf(&rule.Hotspot{ParamSource: source, ParamKey: "s", ParamIndex: index % 1000, TrustedHops: uint32(index) % 64})
-			if value, ok := p.Read(context{request: r}); !ok && value != "" {
+			value, ok := p.Read(context{request: r})
+			if !ok && value != "" {
 				t.Errorf("%s: %q and absent", p, value)
+			}
+			const longestAddress = len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")
+			const lower = 3 // bytes that a byte which is no UTF-8 becomes in lower case
+			if len(value) > max(lower*len(path), len(cookies), len(forwarded), longestAddress) {
+				t.Errorf("%s: %d bytes, of a request with less", p, len(value))
 			}
 			p.Name = ""
 			p.Read(context{request: r})

@@ -10,6 +10,7 @@ const (
 	ReportEvery = 500e6
 	// maxWindows bounds what messages can make an aggregator keep; it is more than a configuration can name.
 	maxWindows = 1 << 16
+	// maxWorkers is more than there are slots for workers.
 	maxWorkers = 1 << 10
 	// windowsPerTick bounds the work of one publication: reading a window costs some microseconds. Where more resources
 	// are active their pages take turns.
@@ -57,8 +58,12 @@ func (a *Aggregator) Receive(message []byte, now int64) error {
 		a.Malformed++
 		return err
 	}
-	slot, epoch, n := uint16(r.uvarint()), r.uint64(), r.uvarint()
-	w := a.worker(slot, epoch, now)
+	slot, epoch, n := r.uvarint(), r.uint64(), r.uvarint()
+	if r.bad || slot >= maxWorkers {
+		a.Malformed++
+		return ErrMalformed
+	}
+	w := a.worker(uint16(slot), epoch, now)
 	for range min(n, maxPerReport) {
 		hash, inFlight := r.uint64(), r.uvarint()
 		current, previous := r.bucket(), r.bucket()
@@ -78,9 +83,6 @@ func (a *Aggregator) worker(slot uint16, epoch uint64, now int64) *worker {
 	w := a.workers[slot]
 	switch {
 	case w != nil && epoch < w.epoch:
-		return nil
-	case w == nil && len(a.workers) >= maxWorkers:
-		a.Dropped++
 		return nil
 	case w == nil || epoch > w.epoch:
 		a.forget(w)

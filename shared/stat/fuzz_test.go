@@ -16,7 +16,8 @@ func sealed(rest []byte) []byte {
 	return message
 }
 
-func FuzzReceive(f *testing.F) {
+// FuzzMessage reads rubbish as a report and as a page of the snapshot, with a wrong checksum and with a right one.
+func FuzzMessage(f *testing.F) {
 	ns := NewNodes()
 	n := ns.Acquire("r")
 	n.Pass(start)
@@ -28,16 +29,28 @@ func FuzzReceive(f *testing.F) {
 	f.Add([]byte{reportVersion, 0xff})
 	f.Add(bytes.Repeat([]byte{0xff}, 60))
 	f.Add(hostile())
+	page := appendRates(appendPageHeader(nil, PageHeader{Term: 4, At: start}), 77, Rates{Pass: 3, RT: 900, MinRT: 5})
+	f.Add(page[4:])
+	f.Add(page[4 : len(page)-2])
+	f.Add([]byte{pageVersion})
 	f.Fuzz(func(t *testing.T, rest []byte) {
+		readPage(t, rest)
 		a := NewAggregator()
-		_ = a.Receive(rest, start)
+		if err := a.Receive(rest, start); err == nil && !bytes.Equal(rest[:min(4, len(rest))], sealed(rest[min(4, len(rest)):])[:4]) {
+			t.Error("a wrong checksum was read")
+		}
 		_ = a.Receive(sealed(rest), start)
+		a.Adopt(rest, start)
+		a.Adopt(sealed(rest), start)
+		if n := len(a.windows); n > len(rest)/8 {
+			t.Errorf("%d bytes make %d windows", len(rest), n)
+		}
 		snapshot(t, a, start)
 		// Whatever it said, the aggregator goes on counting.
 		ns := NewNodes()
 		n := ns.Acquire("other")
 		n.Pass(start)
-		m, _ := ns.Report(nil, Origin{Slot: math.MaxUint16, Epoch: math.MaxUint64})
+		m, _ := ns.Report(nil, Origin{Slot: maxWorkers - 1, Epoch: math.MaxUint64})
 		if err := a.Receive(m, start); err != nil {
 			t.Error(err)
 		}
@@ -76,22 +89,11 @@ func TestHostileReportDoesNotPoisonAWindow(t *testing.T) {
 	}
 }
 
-func FuzzDecodePage(f *testing.F) {
-	page := appendRates(appendPageHeader(nil, PageHeader{Term: 4, At: start}), 77, Rates{Pass: 3, RT: 900, MinRT: 5})
-	f.Add(page[4:])
-	f.Add(page[4 : len(page)-2])
-	f.Add([]byte{})
-	f.Add([]byte{pageVersion})
-	f.Fuzz(func(t *testing.T, rest []byte) {
-		_, _ = DecodePage(rest, func(uint64, Rates) {})
-		header, err := DecodePage(sealed(rest), func(uint64, Rates) {})
-		alone, aloneErr := DecodePageHeader(sealed(rest))
-		if err == nil && (aloneErr != nil || alone != header) {
-			t.Errorf("a page read as %+v has the header %+v, %v", header, alone, aloneErr)
-		}
-		a := NewAggregator()
-		a.Adopt(rest, start)
-		a.Adopt(sealed(rest), start)
-		snapshot(t, a, start)
-	})
+func readPage(t *testing.T, rest []byte) {
+	_, _ = DecodePage(rest, func(uint64, Rates) {})
+	header, err := DecodePage(sealed(rest), func(uint64, Rates) {})
+	alone, aloneErr := DecodePageHeader(sealed(rest))
+	if err == nil && (aloneErr != nil || alone != header) {
+		t.Errorf("a page read as %+v has the header %+v, %v", header, alone, aloneErr)
+	}
 }

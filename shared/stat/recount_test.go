@@ -3,6 +3,7 @@ package stat
 import (
 	"bytes"
 	"fmt"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
@@ -379,17 +380,25 @@ func TestGuarantee6WindowsAndWorkersAreBounded(t *testing.T) {
 
 func TestGuarantee6MessagesCannotGrowAnAggregator(t *testing.T) {
 	a := NewAggregator()
-	for slot := range uint64(2 * maxWorkers) {
+	report := func(i int, from Origin) error {
 		ns := NewNodes()
-		for i := range nodesPerReport {
-			if len(a.windows) == maxWindows && i > 1 {
+		for n := range nodesPerReport {
+			if len(a.windows) == maxWindows && n > 1 {
 				break
 			}
-			ns.Acquire(fmt.Sprint(slot, " ", i)).Block(start)
+			ns.Acquire(fmt.Sprint(i, " ", n)).Block(start)
 		}
-		m, _ := ns.Report(nil, Origin{Slot: uint16(slot), Epoch: 1})
-		if err := a.Receive(m, start); err != nil {
+		m, _ := ns.Report(nil, from)
+		return a.Receive(m, start)
+	}
+	for i := range 2 * maxWorkers {
+		if err := report(i, Origin{Slot: uint16(i % maxWorkers), Epoch: uint64(i)}); err != nil {
 			t.Fatal(err)
+		}
+	}
+	for _, slot := range []uint16{maxWorkers, math.MaxUint16} { // a metric is named after each slot
+		if err := report(0, Origin{Slot: slot, Epoch: 1}); err != ErrMalformed {
+			t.Errorf("a report of slot %d: %v", slot, err)
 		}
 	}
 	if len(a.windows) > maxWindows || len(a.workers) > maxWorkers || a.Dropped == 0 {

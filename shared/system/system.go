@@ -26,8 +26,12 @@ type Figures struct {
 	idle, total float64
 }
 
-// Stale is whether the figures are older at the time now than a source may be silent: three intervals.
-func (f Figures) Stale(now int64) bool { return f.At == 0 || now-f.At > 3*f.Interval }
+// Stale is whether the figures are older at the time now than a source may be silent: three intervals. Those of a time to
+// come, but for a little that our reading of the clock may be behind, were written by nobody of us.
+func (f Figures) Stale(now int64) bool {
+	age := now - f.At
+	return f.At == 0 || age > 3*f.Interval || age < -3*f.Interval
+}
 
 // Congested is Sentinel's estimate, after BBR, of whether more is in flight than the process can carry: more than what
 // completes in a second at best, times the shortest duration. maxComplete is the most that completed in one bucket of
@@ -69,7 +73,7 @@ func Read(answer []byte, before Figures, now, interval int64) (Figures, error) {
 	if memory >= 0 && available >= 0 && available <= memory {
 		f.Memory = memory - available
 	}
-	if elapsed := f.total - before.total; before.total > 0 && elapsed > 0 && f.idle >= before.idle {
+	if elapsed := f.total - before.total; before.total > 0 && elapsed > 0 && elapsed < math.Inf(1) && f.idle >= before.idle {
 		f.CPU = max(0, 1-(f.idle-before.idle)/elapsed)
 	}
 	if f.Load == Unknown && f.total == 0 && f.Memory == Unknown {
@@ -103,6 +107,9 @@ func sample(line []byte) (name, labels []byte, value float64, ok bool) {
 	return name, labels, value, err == nil && value >= 0 && !math.IsInf(value, 0)
 }
 
+// maxInterval is longer than any source's, in nanoseconds, and so short that it can be taken three times.
+const maxInterval = 1 << 60
+
 // figuresSize is the length of a record: checksum (4 bytes) and seven numbers.
 const figuresSize = 4 + 7*8
 
@@ -126,8 +133,13 @@ func Decode(record []byte) (f Figures, ok bool) {
 	}
 	at := func(i int) uint64 { return binary.LittleEndian.Uint64(record[4+8*i:]) }
 	f.At, f.Interval = int64(at(0)), int64(at(1))
+	ok = f.At > 0 && f.Interval > 0 && f.Interval <= maxInterval
 	for i, v := range [...]*float64{&f.Load, &f.CPU, &f.Memory, &f.idle, &f.total} {
 		*v = math.Float64frombits(at(2 + i))
+		ok = ok && (*v >= 0 || *v == Unknown)
+	}
+	if !ok {
+		return Figures{}, false
 	}
 	return f, true
 }

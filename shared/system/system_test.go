@@ -49,6 +49,8 @@ func TestReadOthers(t *testing.T) {
 	}
 }
 
+// FuzzRead reads whatever a source answers, first and after another answer. Figures make sense or are unknown, and are a
+// record that can be read.
 func FuzzRead(f *testing.F) {
 	f.Add(answer(1, 2))
 	f.Add([]byte(`node_cpu_seconds_total{mode="idle"} 1e308` + "\n" + `node_cpu_seconds_total{mode="user"} 1e308`))
@@ -58,10 +60,15 @@ func FuzzRead(f *testing.F) {
 			return
 		}
 		second, _ := Read(text, first, 2, 1)
-		for _, v := range []float64{first.Load, first.Memory, second.CPU} {
+		before := Figures{At: 1, Interval: 1, idle: 1, total: 2}
+		other, _ := Read(text, before, 2, 1)
+		for _, v := range []float64{first.Load, first.Memory, second.CPU, other.CPU} {
 			if v != Unknown && !(v >= 0) {
-				t.Errorf("%q gives %+v, %+v", text, first, second)
+				t.Errorf("%q gives %+v, %+v, %+v", text, first, second, other)
 			}
+		}
+		if got, ok := Decode(other.Encode(nil)); !ok || got != other {
+			t.Errorf("%+v became %+v, %t", other, got, ok)
 		}
 	})
 }
@@ -90,7 +97,7 @@ func TestRecord(t *testing.T) {
 
 func TestStale(t *testing.T) {
 	f := Figures{At: 100, Interval: 10}
-	if f.Stale(130) || !f.Stale(131) || !(Figures{}).Stale(0) {
+	if f.Stale(130) || !f.Stale(131) || f.Stale(70) || !f.Stale(69) || !(Figures{}).Stale(0) {
 		t.Error("three intervals")
 	}
 }

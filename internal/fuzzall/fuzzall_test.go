@@ -1,0 +1,105 @@
+package main
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"os"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// module makes a module with one package whose test file is given, and goes there.
+func module(t *testing.T, testFile string) {
+	t.Helper()
+	dir := t.TempDir()
+	for name, text := range map[string]string{"go.mod": "module toy\n\ngo 1.26\n", "toy.go": "package toy\n", "toy_test.go": testFile} {
+		if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	t.Chdir(dir)
+}
+
+const toy = `package toy
+
+import "testing"
+
+func FuzzFine(f *testing.F) {
+	f.Fuzz(func(t *testing.T, n int) {})
+}
+
+func FuzzBad(f *testing.F) {
+	f.Fuzz(func(t *testing.T, n int) {
+		if n > 20 {
+			t.Error("too large")
+		}
+	})
+}
+
+func TestNone(t *testing.T) {}
+`
+
+func TestTellsWhichTargetFailedAndWhereTheInputIs(t *testing.T) {
+	module(t, toy)
+	var out bytes.Buffer
+	if err := run(t.Context(), &out, []string{"./..."}, 5*time.Second, 1); !errors.Is(err, errFailed) {
+		t.Fatalf("%v\n%s", err, &out)
+	}
+	var fine, bad string
+	for line := range strings.Lines(out.String()) {
+		switch {
+		case strings.Contains(line, "|") && strings.Contains(line, "FuzzFine"):
+			fine = line
+		case strings.Contains(line, "|") && strings.Contains(line, "FuzzBad"):
+			bad = line
+		}
+	}
+	if !strings.Contains(fine, "passed") {
+		t.Errorf("FuzzFine: %q", fine)
+	}
+	_, path, found := strings.Cut(bad, "FAILED: ")
+	if !found {
+		t.Fatalf("FuzzBad: %q in\n%s", bad, &out)
+	}
+	path, _, _ = strings.Cut(path, "|")
+	if input, err := os.ReadFile(strings.TrimSpace(path)); err != nil || !strings.HasPrefix(string(input), "go test fuzz v1\n") {
+		t.Errorf("the failing input: %q, %v", input, err)
+	}
+}
+
+func TestNoTargetIsAMistake(t *testing.T) {
+	module(t, "package toy\n")
+	if err := run(t.Context(), &bytes.Buffer{}, []string{"./..."}, time.Second, 1); err == nil || errors.Is(err, errFailed) {
+		t.Errorf("got %v", err)
+	}
+}
+
+func TestEndsWithItsContext(t *testing.T) {
+	module(t, toy)
+	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+	defer cancel()
+	done := make(chan error, 1)
+	go func() { done <- run(ctx, &bytes.Buffer{}, []string{"./..."}, time.Hour, 1) }()
+	select {
+	case err := <-done:
+		if err == nil {
+			t.Error("no error")
+		}
+	case <-time.After(time.Minute):
+		t.Error("it goes on")
+	}
+}
+
+func TestProgress(t *testing.T) {
+	out := []byte("fuzz: elapsed: 3s, execs: 5 (1/sec), new interesting: 1 (total: 4)\n" +
+		"fuzz: elapsed: 6s, execs: 128052 (9/sec), new interesting: 7 (total: 12)\nPASS\n")
+	if execs, interesting, corpus := progress(out); execs != 128052 || interesting != 7 || corpus != 12 {
+		t.Errorf("%d execs, %d interesting, %d in the corpus", execs, interesting, corpus)
+	}
+	if execs, _, _ := progress([]byte("PASS\n")); execs != 0 {
+		t.Errorf("%d execs of nothing", execs)
+	}
+}

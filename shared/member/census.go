@@ -1,0 +1,63 @@
+package member
+
+import (
+	"errors"
+	"strconv"
+
+	"sentinel-envoy/shared/host"
+)
+
+// Lost is how many leases this member has found whose holders had stopped renewing them without leaving: workers that died,
+// or were held up for so long. Each is found by one member of the process. A worker that was only held up notices, and
+// counts itself as returned: over all members, those lost and not returned have died.
+func (m *Member) Lost() (lost, returned uint64) { return m.lost, m.returned }
+
+// Census returns how many members live at the time now, in nanoseconds, and ends the leases that have run out. It reads one
+// record for each slot that was ever taken. It fails with the host's error.
+func (m *Member) Census(now int64) (live int, err error) {
+	for slot := range uint16(Slots) {
+		key, corrupt := slotKey+strconv.Itoa(int(slot)), m.corrupt
+		l, cas, err := m.get(key)
+		if err != nil {
+			return live, err
+		}
+		switch {
+		case cas == host.CreateOnly: // slots are taken in their order: nobody has ever had this one, or one after it
+			return live, nil
+		case !l.runOut(now, TTL):
+			live++
+		case !l.vacant() || m.corrupt > corrupt: // what is no lease is counted once, and then replaced
+			if err := m.vacate(key, slot, cas); err != nil && !errors.Is(err, host.ErrCASMismatch) {
+				return live, err
+			} else if err == nil && !l.vacant() {
+				m.lost++
+			}
+		}
+	}
+	return live, nil
+}
+
+// Leave gives this worker's slot up, if it has one: it ends in order. The next Beat claims one again.
+func (m *Member) Leave() error {
+	if !m.held {
+		return nil
+	}
+	m.held = false
+	key := slotKey + strconv.Itoa(int(m.lease.Slot))
+	l, cas, err := m.get(key)
+	if err != nil || l.Epoch != m.lease.Epoch || l.Slot != m.lease.Slot {
+		return err
+	}
+	err = m.vacate(key, l.Slot, cas)
+	if errors.Is(err, host.ErrCASMismatch) {
+		return nil // another has just ended it
+	}
+	return err
+}
+
+// vacant is whether nobody has the slot of a lease, and nobody is missed.
+func (l Lease) vacant() bool { return l.Epoch == 0 }
+
+func (m *Member) vacate(key string, slot uint16, cas uint32) error {
+	return m.data.Set(key, Lease{Slot: slot}.encode(), cas)
+}
