@@ -22,6 +22,7 @@ func main() {
 	flag.StringVar(&o.Version, "version", "", "the release's `name`, such as v0.1.0 (default dev)")
 	flag.StringVar(&exports, "exports", strings.Join(build.DefaultCallbacks, ","),
 		"the callbacks to keep, separated by commas; other proxy_on_* `names` are dropped")
+	flag.BoolVar(&o.Names, "names", false, "keep symbol names and custom sections, for profiles and stack traces")
 	flag.BoolVar(&o.KeepAll, "keep-all", false, "keep every callback, symbol name and custom section")
 	flag.StringVar(&o.WasmOpt, "wasm-opt", "", "`path` of Binaryen's wasm-opt, to run with -O3")
 	flag.Usage = func() {

@@ -30,14 +30,19 @@ type Options struct {
 
 	// Callbacks are the proxy_on_* exports to keep; nil means DefaultCallbacks.
 	Callbacks []string
-	// KeepAll keeps every callback, the symbol names and the custom sections, for looking into a module or at its stack
-	// traces.
+	// Names keeps the symbol names and the custom sections, for profiles and stack traces. No code differs by it.
+	Names bool
+	// KeepAll keeps every callback besides what Names keeps, for looking into a module.
 	KeepAll bool
 	// WasmOpt is the path of Binaryen's wasm-opt, to run with -O3; "" means do without.
 	WasmOpt string
+	// HostPoll leaves poll_oneoff to the host, as a plain Go build does: to show what becomes of a plugin then.
+	HostPoll bool
 	// Log gets the go command's and wasm-opt's messages; nil means os.Stderr.
 	Log io.Writer
 }
+
+func (o Options) keepsNames() bool { return o.Names || o.KeepAll }
 
 // Result says what was built.
 type Result struct {
@@ -73,7 +78,7 @@ func Build(ctx context.Context, o Options) (Result, error) {
 			return Result{}, err
 		}
 	}
-	if err := check(b); err != nil {
+	if err := check(b, o.HostPoll); err != nil {
 		return Result{}, err
 	}
 	sum := sha256.Sum256(b)
@@ -88,35 +93,31 @@ func compile(ctx context.Context, o Options, tmp, out string) (replaced []string
 	if err != nil {
 		return nil, err
 	}
-	// Of the standard library only: the go command refuses to replace a file of a module. check finds what those import.
-	const files = `{{if .Standard}}{{$dir := .Dir}}{{range .GoFiles}}{{$dir}}{{"/"}}{{.}}{{"\n"}}{{end}}{{end}}`
-	list, err := g.output(ctx, "list", "-deps", "-tags", o.Tags, "-f", files, o.Package)
+	packages, err := dependencies(ctx, g, o)
 	if err != nil {
 		return nil, err
 	}
-	ov, err := makeOverlay(cleanPaths(list), filepath.Clean(strings.TrimSpace(goroot)), tmp)
+	ov, err := makeOverlay(packages, filepath.Clean(strings.TrimSpace(goroot)), tmp, o.HostPoll)
 	if err != nil {
 		return nil, err
 	}
-	_, err = g.output(ctx, "build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-overlay", ov.path,
-		"-tags", o.Tags, "-ldflags", ldflags(ctx, o), "-o", out, o.Package)
+	modFile, err := slimSentinel(ctx, g, packages, ov)
+	if err != nil {
+		return nil, err
+	}
+	list, err := ov.list()
+	if err != nil {
+		return nil, err
+	}
+	args := append([]string{"build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-overlay", list,
+		"-modfile", modFile, "-tags", o.Tags, "-ldflags", ldflags(ctx, o), "-o", out}, coldFlags()...)
+	_, err = g.output(ctx, append(args, o.Package)...)
 	return ov.replaced, err
-}
-
-// cleanPaths splits a list of files, one to a line.
-func cleanPaths(list string) []string {
-	var files []string
-	for line := range strings.Lines(list) {
-		if f := strings.TrimSpace(line); f != "" {
-			files = append(files, filepath.Clean(f))
-		}
-	}
-	return files
 }
 
 func ldflags(ctx context.Context, o Options) string {
 	flags := []string{"-buildid="}
-	if !o.KeepAll {
+	if !o.keepsNames() {
 		flags = append(flags, "-s", "-w")
 	}
 	if o.Version != "" {
@@ -146,6 +147,9 @@ func trim(b []byte, o Options) (out []byte, dropped []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
+	if err := m.OverrideExports(overridePrefix); err != nil {
+		return nil, nil, err
+	}
 	newer, err := speaksNewerABI(m)
 	if err != nil {
 		return nil, nil, err
@@ -164,13 +168,13 @@ func trim(b []byte, o Options) (out []byte, dropped []string, err error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	if !o.KeepAll {
+	if !o.keepsNames() {
 		m.DropCustom()
 	}
 	return m.Bytes(), dropped, nil
 }
 
-func check(b []byte) error {
+func check(b []byte, hostPoll bool) error {
 	m, err := module.Parse(b)
 	if err != nil {
 		return err
@@ -178,7 +182,7 @@ func check(b []byte) error {
 	if err := checkExports(m); err != nil {
 		return err
 	}
-	return checkImports(m)
+	return checkImports(m, hostPoll)
 }
 
 // optimize runs wasm-opt. It may use the features that Go's compiler uses, and no others.

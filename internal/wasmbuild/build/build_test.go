@@ -103,23 +103,23 @@ func TestCheck(t *testing.T) {
 		return []string{"wasi_snapshot_preview1.fd_write", "env.proxy_log"},
 			[]string{"_initialize", "proxy_on_memory_allocate", "proxy_abi_version_0_2_0"}
 	}
-	if imports, exports := sound(); check(binary(imports, exports)) != nil {
-		t.Fatalf("sound module: %v", check(binary(imports, exports)))
+	if imports, exports := sound(); check(binary(imports, exports), false) != nil {
+		t.Fatalf("sound module: %v", check(binary(imports, exports), false))
 	}
 	for _, bad := range []string{"wasi_snapshot_preview1.poll_oneoff", "wasi_snapshot_preview1.fd_filestat_get",
 		"env.proxy_get_log_level", "env.abort", "gojs.runtime.wasmExit"} {
 		imports, exports := sound()
-		if err := check(binary(append(imports, bad), exports)); err == nil || !strings.Contains(err.Error(), bad) {
+		if err := check(binary(append(imports, bad), exports), false); err == nil || !strings.Contains(err.Error(), bad) {
 			t.Errorf("import %s: error %v, want one that names it", bad, err)
 		}
 	}
 	imports, exports := sound()
-	if err := check(binary(append(imports, "env.proxy_get_log_level"), append(exports, newerABI))); err != nil {
+	if err := check(binary(append(imports, "env.proxy_get_log_level"), append(exports, newerABI)), false); err != nil {
 		t.Errorf("proxy_get_log_level with ABI 0.2.1: %v", err)
 	}
 	for i, name := range exports {
 		imports, exports := sound()
-		if check(binary(imports, slices.Delete(exports, i, i+1))) == nil {
+		if check(binary(imports, slices.Delete(exports, i, i+1)), false) == nil {
 			t.Errorf("nothing seen wrong without %s", name)
 		}
 	}
@@ -137,16 +137,29 @@ func TestTrim(t *testing.T) {
 		{"own list", Options{Callbacks: []string{"proxy_on_request_body"}}, []string{"proxy_on_tick"}},
 		{"none", Options{Callbacks: []string{}}, []string{"proxy_on_tick", "proxy_on_request_body"}},
 		{"all", Options{KeepAll: true}, nil},
+		{"names", Options{Names: true}, []string{"proxy_on_request_body"}},
 	} {
 		b, dropped, err := trim(whole, c.o)
 		if err != nil || !slices.Equal(dropped, c.want) {
 			t.Errorf("%s: dropped %v, %v, want %v", c.name, dropped, err, c.want)
 		}
-		if named := bytes.Contains(b, []byte("producers")); named != c.o.KeepAll {
+		if named := bytes.Contains(b, []byte("producers")); named != (c.o.KeepAll || c.o.Names) {
 			t.Errorf("%s: custom section there: %v", c.name, named)
 		}
-		if err := check(b); err != nil {
+		if err := check(b, false); err != nil {
 			t.Errorf("%s: %v", c.name, err)
+		}
+	}
+}
+
+func TestNamesAreKeptWhereAsked(t *testing.T) {
+	for _, c := range []struct {
+		o     Options
+		named bool
+	}{{Options{}, false}, {Options{Names: true}, true}, {Options{KeepAll: true}, true}} {
+		flags := strings.Fields(ldflags(t.Context(), c.o))
+		if stripped := slices.Contains(flags, "-s") && slices.Contains(flags, "-w"); stripped == c.named {
+			t.Errorf("%+v: linked with %v", c.o, flags)
 		}
 	}
 }

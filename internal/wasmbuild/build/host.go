@@ -41,13 +41,16 @@ const newerFunction = "get_log_level"
 // the SDK's other exports are dropped: bodies, trailers, responses, queues, upstream closes.
 var DefaultCallbacks = []string{
 	"proxy_on_vm_start", "proxy_on_configure", "proxy_on_tick",
-	"proxy_on_context_create", "proxy_on_done", "proxy_on_log", "proxy_on_delete",
+	"proxy_on_context_create", "proxy_on_done", "proxy_on_log",
 	"proxy_on_request_headers", "proxy_on_http_call_response",
 	"proxy_on_new_connection", "proxy_on_downstream_data", "proxy_on_upstream_data",
 }
 
 const (
 	callbackPrefix = "proxy_on_"
+	// overridePrefix marks exports of a plugin that take the place of the SDK's with the rest of their name: Go refuses
+	// two exports of one name.
+	overridePrefix = "override_"
 	abiPrefix      = "proxy_abi_version_"
 	allocate       = "proxy_on_memory_allocate" // not a callback: without it, or malloc, the host refuses the module
 )
@@ -67,8 +70,8 @@ func provides(i module.Import, newer bool) bool {
 	return false
 }
 
-// checkImports returns an error that names every import which OldestEnvoy lacks.
-func checkImports(m *module.Module) error {
+// checkImports returns an error that names every import which OldestEnvoy lacks; hostPoll admits poll_oneoff.
+func checkImports(m *module.Module, hostPoll bool) error {
 	imports, err := m.Imports()
 	if err != nil {
 		return err
@@ -79,7 +82,7 @@ func checkImports(m *module.Module) error {
 	}
 	var missing []string
 	for _, i := range imports {
-		if !provides(i, newer) {
+		if !provides(i, newer) && !(hostPoll && i.Name == pollOneoff) {
 			missing = append(missing, i.Module+"."+i.Name)
 		}
 	}

@@ -8,6 +8,7 @@ import (
 	"go/ast"
 	"go/parser"
 	"go/token"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -83,6 +84,35 @@ func replaceImports(file string, src []byte) (out []byte, replaced []string, err
 	return append(out, src[at:]...), replaced, nil
 }
 
+// replaceBodies returns the Go source with other bodies for some functions. It fails where the source has no such function.
+func replaceBodies(file string, src []byte, bodies map[string]string) ([]byte, error) {
+	fset := token.NewFileSet()
+	tree, err := parser.ParseFile(fset, file, src, parser.SkipObjectResolution)
+	if err != nil {
+		return nil, err
+	}
+	offset := func(p token.Pos) int { return fset.PositionFor(p, false).Offset }
+	var out []byte
+	at, done := 0, 0
+	for _, d := range tree.Decls {
+		decl, ok := d.(*ast.FuncDecl)
+		if !ok || decl.Body == nil || decl.Recv != nil {
+			continue
+		}
+		body, found := bodies[decl.Name.Name]
+		if !found {
+			continue
+		}
+		out = append(append(out, src[at:offset(decl.Body.Pos())]...), body...)
+		at = offset(decl.Body.End())
+		done++
+	}
+	if done != len(bodies) {
+		return nil, fmt.Errorf("%s: not all of these functions found: %v", file, slices.Sorted(maps.Keys(bodies)))
+	}
+	return append(out, src[at:]...), nil
+}
+
 // wasiImport returns the name of the WASI function that a declaration with this comment imports, or "".
 func wasiImport(doc *ast.CommentGroup) string {
 	for _, c := range doc.List {
@@ -93,52 +123,90 @@ func wasiImport(doc *ast.CommentGroup) string {
 	return ""
 }
 
-// overlay is a set of source files that the go command reads instead of the installed ones.
+// overlay is a set of source files that the go command reads instead of others.
 type overlay struct {
-	path     string   // of the file for -overlay
-	replaced []string // the WASI functions that are no imports any more, sorted
+	dir      string            // where changed copies are
+	replace  map[string]string // path of a file, there or not, to that of what is read in its place
+	replaced []string          // the WASI functions that are no imports any more, sorted
 }
 
-// makeOverlay looks through the source files given for imports to replace, and writes changed copies and the list of
-// them into tmp. It fails where the runtime does not declare poll_oneoff in the file where it is known to.
-func makeOverlay(files []string, goroot, tmp string) (overlay, error) {
-	var list struct{ Replace map[string]string }
-	list.Replace = make(map[string]string)
-	ov := overlay{path: filepath.Join(tmp, "overlay.json")}
-	pollFile := filepath.Join(goroot, "src", "runtime", "os_wasip1.go")
-	polls := false
-	for _, file := range files {
-		src, err := os.ReadFile(file)
-		if err != nil {
-			return overlay{}, err
-		}
-		if !bytes.Contains(src, []byte("//go:wasmimport")) {
+// makeOverlay looks through the standard library's part of the packages for imports to replace and idle functions to
+// empty, and writes changed copies into dir. It fails where the runtime does not declare poll_oneoff, or an idle function,
+// in the file where it is known to; where hostPoll, it leaves poll_oneoff as it is.
+func makeOverlay(packages []goPackage, goroot, dir string, hostPoll bool) (*overlay, error) {
+	ov := &overlay{dir: dir, replace: make(map[string]string)}
+	src := filepath.Join(goroot, "src")
+	pollFile := filepath.Join(src, "runtime", "os_wasip1.go")
+	idle := idleFunctions(packages)
+	polls := hostPoll
+	for _, p := range packages {
+		if !p.Standard { // The go command refuses to replace a file of a module. check finds what those import.
 			continue
 		}
-		out, replaced, err := replaceImports(file, src)
-		if err != nil {
-			return overlay{}, err
+		for _, name := range p.GoFiles {
+			file := filepath.Join(p.Dir, name)
+			rel, err := filepath.Rel(src, file)
+			if err != nil {
+				return nil, err
+			}
+			rel = filepath.ToSlash(rel)
+			replaced, err := ov.change(file, idle[rel], hostPoll && file == pollFile)
+			if err != nil {
+				return nil, err
+			}
+			delete(idle, rel)
+			polls = polls || file == pollFile && slices.Contains(replaced, pollOneoff)
+			ov.replaced = append(ov.replaced, replaced...)
 		}
-		if len(replaced) == 0 {
-			continue
-		}
-		polls = polls || file == pollFile && slices.Contains(replaced, pollOneoff)
-		changed := filepath.Join(tmp, fmt.Sprintf("%d_%s", len(list.Replace), filepath.Base(file)))
-		if err := os.WriteFile(changed, out, 0o666); err != nil {
-			return overlay{}, err
-		}
-		list.Replace[file] = changed
-		ov.replaced = append(ov.replaced, replaced...)
 	}
 	if !polls {
-		return overlay{}, fmt.Errorf("%s: no //go:wasmimport declaration of %s found: this Go release declares it elsewhere",
+		return nil, fmt.Errorf("%s: no //go:wasmimport declaration of %s found: this Go release declares it elsewhere",
 			pollFile, pollOneoff)
+	}
+	for rel := range idle {
+		return nil, fmt.Errorf("%s/%s: no such file: this Go release has its functions elsewhere", src, rel)
 	}
 	slices.Sort(ov.replaced)
 	ov.replaced = slices.Compact(ov.replaced)
-	text, err := json.Marshal(list)
+	return ov, nil
+}
+
+// change puts a changed copy of a file in its place where there is anything to change, and returns the WASI functions that
+// are imports no more. Imports are left as they are if keepImports.
+func (ov *overlay) change(file string, idle map[string]string, keepImports bool) (replaced []string, err error) {
+	src, err := os.ReadFile(file)
 	if err != nil {
-		return overlay{}, err
+		return nil, err
 	}
-	return ov, os.WriteFile(ov.path, text, 0o666)
+	out := src
+	if !keepImports && bytes.Contains(src, []byte("//go:wasmimport")) {
+		if out, replaced, err = replaceImports(file, src); err != nil {
+			return nil, err
+		}
+	}
+	if idle != nil {
+		if out, err = replaceBodies(file, out, idle); err != nil {
+			return nil, err
+		}
+	}
+	if replaced != nil || idle != nil {
+		ov.replace[file], err = ov.write(filepath.Base(file), out)
+	}
+	return replaced, err
+}
+
+// write writes a file into the overlay's directory and returns its path.
+func (ov *overlay) write(name string, text []byte) (string, error) {
+	path := filepath.Join(ov.dir, fmt.Sprintf("%d_%s", len(ov.replace), name))
+	return path, os.WriteFile(path, text, 0o666)
+}
+
+// list writes what the go command's -overlay takes and returns its path.
+func (ov *overlay) list() (string, error) {
+	text, err := json.Marshal(struct{ Replace map[string]string }{ov.replace})
+	if err != nil {
+		return "", err
+	}
+	path := filepath.Join(ov.dir, "overlay.json")
+	return path, os.WriteFile(path, text, 0o666)
 }

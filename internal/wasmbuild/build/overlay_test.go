@@ -79,42 +79,106 @@ func TestReplaceImportsSaysWhereADeclarationIsStrange(t *testing.T) {
 	}
 }
 
+func TestReplaceBodies(t *testing.T) {
+	src := []byte("package p\n\n// f\n//\n//go:nosplit\nfunc f() bool {\n\treturn x\n}\n\nfunc (t) g() { f() }\n\nfunc g() {\n}\n")
+	out, err := replaceBodies("x.go", src, map[string]string{"f": "{ return false }", "g": "{ h() }"})
+	want := "package p\n\n// f\n//\n//go:nosplit\nfunc f() bool { return false }\n\nfunc (t) g() { f() }\n\nfunc g() { h() }\n"
+	if err != nil || string(out) != want {
+		t.Errorf("got\n%s, %v, want\n%s", out, err, want)
+	}
+	_, err = replaceBodies("dir/x.go", src, map[string]string{"f": "{}", "gone": "{}"})
+	if err == nil || !strings.Contains(err.Error(), "dir/x.go") || !strings.Contains(err.Error(), "gone") {
+		t.Errorf("error %v, want one that names dir/x.go and the function", err)
+	}
+}
+
 func TestOverlayOfTheInstalledGo(t *testing.T) {
+	goroot := installedGo(t)
+	packages := []goPackage{{ImportPath: "runtime", Dir: filepath.Join(goroot, "src", "runtime"), Standard: true,
+		GoFiles: []string{"os_wasip1.go", "traceruntime.go", "metrics.go", "proc.go"}}}
+	changed := func(packages []goPackage, hostPoll bool) []string {
+		ov, err := makeOverlay(packages, goroot, t.TempDir(), hostPoll)
+		if err != nil {
+			t.Fatal(err)
+		}
+		var files []string
+		for file := range ov.replace {
+			files = append(files, filepath.Base(file))
+		}
+		slices.Sort(files)
+		return append(files, ov.replaced...)
+	}
+	all := []string{"metrics.go", "os_wasip1.go", "traceruntime.go", pollOneoff}
+	if got := changed(packages, false); !slices.Equal(got, all) {
+		t.Errorf("changed %v, want %v", got, all)
+	}
+	if got, want := changed(packages, true), []string{"metrics.go", "traceruntime.go"}; !slices.Equal(got, want) {
+		t.Errorf("with the host's poll_oneoff: changed %v, want %v", got, want)
+	}
+	for _, reader := range []string{"runtime/trace", "runtime/metrics"} {
+		got := changed(append(packages, goPackage{ImportPath: reader, Standard: true}), false)
+		if want := []string{"os_wasip1.go", pollOneoff}; !slices.Equal(got, want) {
+			t.Errorf("with %s: changed %v, want %v", reader, got, want)
+		}
+	}
+}
+
+// installedGo returns GOROOT, and skips the test where that has no source.
+func installedGo(t *testing.T) string {
 	goroot, err := goCommand{log: io.Discard}.output(t.Context(), "env", "GOROOT")
 	if err != nil {
 		t.Fatal(err)
 	}
 	goroot = filepath.Clean(strings.TrimSpace(goroot))
-	file := filepath.Join(goroot, "src", "runtime", "os_wasip1.go")
-	if _, err := os.Stat(file); err != nil {
+	if _, err := os.Stat(filepath.Join(goroot, "src", "runtime", "os_wasip1.go")); err != nil {
 		t.Skip("no Go source installed: ", err)
 	}
-	ov, err := makeOverlay([]string{file}, goroot, t.TempDir())
-	if err != nil {
-		t.Fatal(err)
-	}
-	if want := []string{pollOneoff}; !slices.Equal(ov.replaced, want) {
-		t.Errorf("replaced %v, want %v", ov.replaced, want)
-	}
+	return goroot
 }
 
-func TestOverlayNamesTheFileWithoutPollOneoff(t *testing.T) {
+func TestOverlayNamesWhatItDoesNotFind(t *testing.T) {
 	goroot := t.TempDir()
-	file := filepath.Join(goroot, "src", "runtime", "os_wasip1.go")
-	elsewhere := filepath.Join(goroot, "src", "runtime", "poll_wasip1.go")
-	moved := strings.ReplaceAll(declarations, "poll_oneoff", "poll")
-	if err := os.MkdirAll(filepath.Dir(file), 0o777); err != nil {
-		t.Fatal(err)
-	}
-	for path, src := range map[string]string{file: moved, elsewhere: declarations} {
-		if err := os.WriteFile(path, []byte(src), 0o666); err != nil {
+	dir := filepath.Join(goroot, "src", "runtime")
+	moved := strings.ReplaceAll(declarations, pollOneoff, "poll")
+	const tracer = `package runtime
+
+func traceEnabled() bool { return x }
+func traceAllocFreeEnabled() bool { return x }
+func traceShuttingDown() bool { return x }
+`
+	const metrics = "package runtime\n\nfunc godebug_registerMetric(name string) { x() }\n"
+	type sources map[string]string // by name
+	for name, c := range map[string]struct {
+		sources
+		missing string // "" where all is there
+	}{
+		"sound":             {sources{"os_wasip1.go": declarations, "traceruntime.go": tracer, "metrics.go": metrics}, ""},
+		"no poll_oneoff":    {sources{"os_wasip1.go": moved, "traceruntime.go": tracer, "metrics.go": metrics}, "os_wasip1.go"},
+		"poll elsewhere":    {sources{"poll_wasip1.go": declarations, "traceruntime.go": tracer, "metrics.go": metrics}, "os_wasip1.go"},
+		"no tracer":         {sources{"os_wasip1.go": declarations, "metrics.go": metrics}, "traceruntime.go"},
+		"function renamed":  {sources{"os_wasip1.go": declarations, "traceruntime.go": tracer, "metrics.go": tracer}, "metrics.go"},
+		"nothing":           {nil, "os_wasip1.go"},
+		"tracer of another": {sources{"os_wasip1.go": declarations, "traceruntime.go": metrics, "metrics.go": metrics}, "traceruntime.go"},
+	} {
+		if err := os.RemoveAll(dir); err != nil {
 			t.Fatal(err)
 		}
-	}
-	for _, files := range [][]string{{file}, {elsewhere}, {file, elsewhere}, nil} {
-		_, err := makeOverlay(files, goroot, t.TempDir())
-		if err == nil || !strings.Contains(err.Error(), file) {
-			t.Errorf("makeOverlay(%v): error %v, want one that names %s", files, err, file)
+		if err := os.MkdirAll(dir, 0o777); err != nil {
+			t.Fatal(err)
+		}
+		p := goPackage{ImportPath: "runtime", Dir: dir, Standard: true}
+		for file, text := range c.sources {
+			p.GoFiles = append(p.GoFiles, file)
+			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o666); err != nil {
+				t.Fatal(err)
+			}
+		}
+		_, err := makeOverlay([]goPackage{p}, goroot, t.TempDir(), false)
+		switch {
+		case c.missing == "" && err != nil:
+			t.Errorf("%s: %v", name, err)
+		case c.missing != "" && (err == nil || !strings.Contains(err.Error(), c.missing)):
+			t.Errorf("%s: error %v, want one that names %s", name, err, c.missing)
 		}
 	}
 }

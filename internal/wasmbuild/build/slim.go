@@ -1,0 +1,165 @@
+package build
+
+import (
+	"context"
+	"crypto/sha256"
+	_ "embed"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+)
+
+// What is linked is compiled by every Envoy at every start, so it is worth leaving out what no plugin can use. Nothing here
+// changes what the remaining code does, and each thing left out is named with its file, so that a change upstream fails
+// the build and not the plugin.
+
+// coldPackages run when a configuration is read and never for a request. Inlined calls make them half as large again.
+var coldPackages = []string{"sentinel-envoy/shared/config", "sentinel-envoy/shared/rule"}
+
+// sentinelModule is imported for its statistics. Its utilities import a maker of UUIDs, and with it the network and
+// cryptography; its logger imports encoding/json.
+const sentinelModule = "github.com/alibaba/sentinel-golang"
+
+//go:embed slim/logging/logging.go
+var slimLogging []byte
+
+// slimmed are the files of sentinelModule that are left out, or replaced, with the SHA-256 of what has been looked at.
+var slimmed = map[string]struct {
+	sum  string
+	with []byte // nil: nothing
+}{
+	"logging/logging.go": {"19668048f78295e613f6cdffaa81463b8343edc8954c9fd385d96fbc3a7ec649", slimLogging},
+	"util/uuid.go":       {"ab37a76c0201f8fbb0f2bb7ace028ed6715e8d7b40d531a787e285b8c6cfb474", nil},
+}
+
+// goPackage is what `go list` says of a package.
+type goPackage struct {
+	ImportPath, Dir string
+	GoFiles         []string
+	Standard        bool
+	Module          *struct{ Path, Version, Dir string }
+}
+
+// dependencies lists a main package and everything it imports.
+func dependencies(ctx context.Context, g goCommand, o Options) ([]goPackage, error) {
+	text, err := g.output(ctx, "list", "-deps", "-tags", o.Tags, "-json=ImportPath,Dir,GoFiles,Standard,Module", o.Package)
+	if err != nil {
+		return nil, err
+	}
+	var list []goPackage
+	for d := json.NewDecoder(strings.NewReader(text)); ; {
+		var p goPackage
+		if err := d.Decode(&p); errors.Is(err, io.EOF) {
+			return list, nil
+		} else if err != nil {
+			return nil, fmt.Errorf("go list: %w", err)
+		}
+		list = append(list, p)
+	}
+}
+
+// slimSentinel adds to the overlay a copy of sentinelModule in a directory that does not exist, made of the module's own
+// files but for those that are slimmed, and returns the path of a go.mod that has the copy in the module's place. It
+// returns "" where nothing of the module is imported.
+func slimSentinel(ctx context.Context, g goCommand, packages []goPackage, ov *overlay) (modFile string, err error) {
+	const here = "internal/wasmbuild/slim" // of the copy, in the main module: the same wherever that lies
+	mainMod, err := g.output(ctx, "env", "GOMOD")
+	if err != nil {
+		return "", err
+	}
+	mainMod = strings.TrimSpace(mainMod)
+	place := filepath.Join(filepath.Dir(mainMod), here)
+	for _, p := range packages {
+		if p.Module == nil || p.Module.Path != sentinelModule {
+			continue
+		}
+		for _, name := range append(p.GoFiles, "go.mod") {
+			file := filepath.Join(p.Dir, name)
+			if name == "go.mod" {
+				file = filepath.Join(p.Module.Dir, name)
+			}
+			rel, err := filepath.Rel(p.Module.Dir, file)
+			if err != nil {
+				return "", err
+			}
+			if file, err = ov.slim(file, filepath.ToSlash(rel)); err != nil {
+				return "", err
+			}
+			if file != "" {
+				ov.replace[filepath.Join(place, rel)] = file
+			}
+		}
+		modFile = filepath.Join(ov.dir, "go.mod")
+	}
+	if modFile == "" {
+		return "", nil
+	}
+	return modFile, redirect(mainMod, modFile, sentinelModule, "./"+here)
+}
+
+// slim returns the file to take for a file of sentinelModule, or "" for none.
+func (ov *overlay) slim(file, rel string) (string, error) {
+	s, found := slimmed[rel]
+	if !found {
+		return file, nil
+	}
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return "", err
+	}
+	if sum := sha256.Sum256(b); hex.EncodeToString(sum[:]) != s.sum {
+		return "", fmt.Errorf("%s is not the file that the build replaces: see to it that what takes its place still does, "+
+			"then correct its SHA-256 to %x", file, sum)
+	}
+	if s.with == nil {
+		return "", nil
+	}
+	return ov.write(filepath.Base(file), s.with)
+}
+
+// redirect writes a copy of a main module's go.mod, and of the go.sum beside it, that has a module replaced by a directory.
+func redirect(from, to, mod, dir string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	sum, err := os.ReadFile(strings.TrimSuffix(from, ".mod") + ".sum")
+	if err != nil {
+		return err
+	}
+	text = fmt.Appendf(text, "\nreplace %s => %s\n", mod, dir)
+	return errors.Join(os.WriteFile(to, text, 0o666), os.WriteFile(strings.TrimSuffix(to, ".mod")+".sum", sum, 0o666))
+}
+
+// coldFlags are the flags of `go build` that keep coldPackages small.
+func coldFlags() []string {
+	var flags []string
+	for _, p := range coldPackages {
+		flags = append(flags, "-gcflags="+p+"=-l")
+	}
+	return flags
+}
+
+// idleFunctions returns other bodies for functions of the standard library, by file and name: those by which the runtime
+// would learn that its execution is traced, which only runtime/trace can begin, and that which keeps counters of GODEBUG
+// settings, which only runtime/metrics can read. A program that imports either keeps them all.
+func idleFunctions(packages []goPackage) map[string]map[string]string {
+	reader := func(p goPackage) bool { return p.ImportPath == "runtime/trace" || p.ImportPath == "runtime/metrics" }
+	if slices.ContainsFunc(packages, reader) {
+		return nil
+	}
+	return map[string]map[string]string{
+		"runtime/traceruntime.go": {
+			"traceEnabled":          "{ return false }",
+			"traceAllocFreeEnabled": "{ return false }",
+			"traceShuttingDown":     "{ return false }",
+		},
+		"runtime/metrics.go": {"godebug_registerMetric": "{}"},
+	}
+}
