@@ -3,6 +3,7 @@ package envoytest
 import (
 	"encoding/json"
 	"fmt"
+	"maps"
 	"net"
 	"path/filepath"
 	"sort"
@@ -40,6 +41,7 @@ type HTTP struct {
 	MaxHeadersKB int    // 0 keeps Envoy's 60
 	ExactBalance bool   // spread connections evenly over the workers, instead of as the kernel likes
 	AccessLog    string // format of a line of the access log; empty for none; see Process.AccessLog
+	Manager      object // further fields of the connection manager in Envoy's JSON, such as time limits
 }
 
 // Route sends requests whose path begins with Prefix to Upstream, or answers them itself.
@@ -68,6 +70,7 @@ type TCP struct {
 
 	ExactBalance bool   // spread connections evenly over the workers, instead of as the kernel likes
 	AccessLog    string // format of a line of the access log; empty for none; see Process.AccessLog
+	Proxy        object // further fields of the TCP proxy in Envoy's JSON, such as time limits
 }
 
 // Wasm is one Wasm filter, network or HTTP according to where it is put.
@@ -94,10 +97,11 @@ var StatsTags = []object{
 	{"tag_name": "worker", "regex": `^wasmcustom\.sentinel_[a-z_]+.*?(;worker=([^;]*))`},
 }
 
-// bootstrap gives the JSON bootstrap for the listeners, and a cluster for each upstream they or extraUpstreams name.
-// With ldsFile the listeners are left out, and Envoy reads them from that file instead (see listenerUpdate).
-func bootstrap(listeners []Listener, extraUpstreams []string, dir, ldsFile string) ([]byte, error) {
-	static := object{"clusters": clusters(listeners, extraUpstreams)}
+// bootstrap gives the JSON bootstrap for the listeners, and a cluster for each upstream they or extraUpstreams name,
+// besides extraClusters in Envoy's JSON. With ldsFile the listeners are left out, and Envoy reads them from that file
+// instead (see listenerUpdate).
+func bootstrap(listeners []Listener, extraUpstreams []string, extraClusters []object, dir, ldsFile string) ([]byte, error) {
+	static := object{"clusters": append(clusters(listeners, extraUpstreams), extraClusters...)}
 	b := object{
 		"node":             object{"id": "envoytest", "cluster": "envoytest"},
 		"admin":            object{"address": address(0)},
@@ -233,6 +237,7 @@ func (h HTTP) render(dir string) (object, error) {
 	if h.AccessLog != "" {
 		manager["access_log"] = []object{fileAccessLog(dir, h.name(), h.AccessLog)}
 	}
+	maps.Copy(manager, h.Manager)
 	hcm := typed("envoy.filters.network.http_connection_manager",
 		"filters.network.http_connection_manager.v3.HttpConnectionManager", manager)
 	return listener(h.name(), h.Port, h.ExactBalance, []object{hcm}), nil
@@ -280,6 +285,7 @@ func (t TCP) render(dir string) (object, error) {
 	if t.AccessLog != "" {
 		proxy["access_log"] = []object{fileAccessLog(dir, t.name(), t.AccessLog)}
 	}
+	maps.Copy(proxy, t.Proxy)
 	filters = append(filters, typed("envoy.filters.network.tcp_proxy", "filters.network.tcp_proxy.v3.TcpProxy", proxy))
 
 	l := listener(t.name(), t.Port, t.ExactBalance, filters)

@@ -25,6 +25,9 @@ type Log struct {
 	ended <-chan struct{}
 }
 
+// Path gives the file's path.
+func (l *Log) Path() string { return l.path }
+
 // Mark makes later calls of All and WaitFor start at the log's present end.
 func (l *Log) Mark() {
 	if info, err := os.Stat(l.path); err == nil {

@@ -22,8 +22,8 @@ import (
 )
 
 const (
-	defaultReadyTimeout = 2 * time.Minute // Envoy compiles a Wasm module for seconds before it is ready
-	updateTimeout       = time.Minute
+	defaultReadyTimeout = 5 * time.Minute // Envoy compiles a Wasm module for seconds before it is ready
+	updateTimeout       = 3 * time.Minute
 	stopTimeout         = 5 * time.Second
 	tailLines           = 40
 )
@@ -33,6 +33,8 @@ type Config struct {
 	Listeners []Listener
 	// Upstreams lists further host:port addresses that later listeners (see UpdateListeners) may forward to.
 	Upstreams []string
+	// Clusters are further clusters in Envoy's JSON, for what filters call.
+	Clusters []object
 	// Dynamic has Envoy read the listeners from a file that UpdateListeners replaces. A listener that Envoy rejects
 	// then does not keep it from starting.
 	Dynamic bool
@@ -47,9 +49,16 @@ type Config struct {
 	LogLevel   string            // Envoy's log level; default "info"
 	Components map[string]string // log levels of single components, such as {"wasm": "debug"}
 	Args       []string          // further arguments of the command line
+	Env        []string          // further environment variables, as "NAME=value"
+
+	// HotRestart lets another Envoy take over from this one.
+	HotRestart bool
+	// TakesOver is a running Envoy with HotRestart that this one takes over from: it accepts in its place, on listeners
+	// with the same ports. The other then ends by itself; see Process.Ended.
+	TakesOver *Process
 
 	Dir          string        // where the log, the bootstrap and the access logs go; default: a temporary directory
-	ReadyTimeout time.Duration // default 2 min
+	ReadyTimeout time.Duration // default 5 min
 }
 
 // ExitError says that Envoy ended by itself.
@@ -76,6 +85,7 @@ type Process struct {
 	ownDir  bool // dir is ours to remove
 	ldsFile string
 	version int // of the listeners in ldsFile
+	epoch   int // how many Envoys have taken over from each other before this one
 
 	proc    *os.Process
 	ended   chan struct{}
@@ -151,7 +161,7 @@ func (p *Process) writeConfig() error {
 			return err
 		}
 	}
-	text, err := bootstrap(p.cfg.Listeners, p.cfg.Upstreams, p.dir, p.ldsFile)
+	text, err := bootstrap(p.cfg.Listeners, p.cfg.Upstreams, p.cfg.Clusters, p.dir, p.ldsFile)
 	if err != nil {
 		return err
 	}
@@ -165,8 +175,15 @@ func (p *Process) start(path string) error {
 		return err
 	}
 	defer logFile.Close() // Envoy has its own descriptor
-	cmd := exec.Command(path, p.args()...)
+	args, err := p.args()
+	if err != nil {
+		return err
+	}
+	cmd := exec.Command(path, args...)
 	cmd.Stdout, cmd.Stderr = logFile, logFile
+	if len(p.cfg.Env) > 0 {
+		cmd.Env = append(os.Environ(), p.cfg.Env...)
+	}
 	cmd.SysProcAttr = dieWithParent()
 
 	started := make(chan error)
@@ -190,15 +207,19 @@ func (p *Process) start(path string) error {
 	return nil
 }
 
-func (p *Process) args() []string {
+func (p *Process) args() ([]string, error) {
 	args := []string{
 		"--config-path", p.bootstrapFile(),
 		"--admin-address-path", p.adminAddressFile(),
 		"--concurrency", strconv.Itoa(or(p.cfg.Concurrency, 2)),
 		"--log-level", or(p.cfg.LogLevel, "info"),
-		"--disable-hot-restart", // several Envoys then need no base ids
 		"--file-flush-interval-msec", "50",
 	}
+	restart, err := p.restartArgs()
+	if err != nil {
+		return nil, err
+	}
+	args = append(args, restart...)
 	if len(p.cfg.Components) > 0 {
 		levels := make([]string, 0, len(p.cfg.Components))
 		for component, level := range p.cfg.Components {
@@ -207,7 +228,7 @@ func (p *Process) args() []string {
 		slices.Sort(levels)
 		args = append(args, "--component-log-level", strings.Join(levels, ","))
 	}
-	return append(args, p.cfg.Args...)
+	return append(args, p.cfg.Args...), nil
 }
 
 // waitReady waits until Envoy is live and its workers run.
@@ -355,6 +376,7 @@ func (p *Process) Stop() error {
 		if p.proc == nil {
 			return
 		}
+		defer func() { err = errors.Join(err, p.removeShared()) }()
 		if closed(p.ended) {
 			err = &ExitError{State: p.state.String(), Log: p.Log.String()}
 			return

@@ -1,0 +1,294 @@
+package soak
+
+import (
+	"bufio"
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/wasmbuild/build"
+)
+
+const (
+	root = "../.."
+	// soon is how long things may take that take milliseconds on an idle machine.
+	soon = 20 * time.Second
+	// workers is the usual --concurrency.
+	workers = 4
+	// vmDied matches what Envoy logs when a call into a VM fails.
+	vmDied = `(Function: \w+ failed|Uncaught RuntimeError|Uncaught RangeError|panic:|fatal error:).*`
+)
+
+var (
+	run   = flag.Bool("soak", false, "run the tests of this package, which take minutes")
+	built = flag.String("soak.wasm", "", "test these plugins, as they are released, instead of building them")
+)
+
+// scratch is a directory that all tests share.
+var scratch string
+
+// summary has a line for each scenario, printed at the end.
+var summary struct {
+	sync.Mutex
+	rows []string
+}
+
+// report puts a line into the summary and the test's log: the figures of a scenario.
+func report(t testing.TB, format string, figures ...any) {
+	t.Helper()
+	text := fmt.Sprintf(format, figures...)
+	t.Log(text)
+	_, name, _ := strings.Cut(t.Name(), "Test")
+	summary.Lock()
+	defer summary.Unlock()
+	summary.rows = append(summary.rows, "| "+strings.ReplaceAll(name, "_", " ")+" | "+text+" |")
+}
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if !*run {
+		fmt.Println("skipped: these tests take minutes; run make soak")
+		return
+	}
+	os.Exit(func() int {
+		var err error
+		if scratch, err = os.MkdirTemp("", "sentinel-soak"); err != nil {
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
+		defer os.RemoveAll(scratch)
+		code := m.Run()
+		if len(summary.rows) > 0 {
+			fmt.Printf("\n| scenario | figures |\n|---|---|\n%s\n\n", strings.Join(summary.rows, "\n"))
+		}
+		return code
+	}())
+}
+
+// release is the plugins as they are released.
+var release = sync.OnceValues(func() (string, error) {
+	if *built != "" {
+		return filepath.Abs(*built)
+	}
+	return plugins("release.wasm", "")
+})
+
+// faulty is a build that does what a request's header x-sentinel-fault says: "panic", "trap" or "trap-idle".
+var faulty = sync.OnceValues(func() (string, error) { return plugins("faulty.wasm", "faultinjection") })
+
+// plugins builds the Wasm binary, into a file of our own that nobody else replaces while tests run.
+func plugins(file, tags string) (string, error) {
+	path := filepath.Join(scratch, file)
+	_, err := build.Build(context.Background(), build.Options{Dir: root, Package: "./plugins", Tags: tags, Out: path})
+	return path, err
+}
+
+// wasm is the file that one of the two above gives.
+func wasm(t testing.TB, file func() (string, error)) string {
+	t.Helper()
+	path, err := file()
+	if err != nil {
+		t.Fatal(err)
+	}
+	return path
+}
+
+// start runs an Envoy until the test's end that tells of every decision (see audit), with 4 workers where cfg does not
+// say how many.
+func start(t *testing.T, cfg envoytest.Config) *envoytest.Envoy {
+	t.Helper()
+	if cfg.Concurrency == 0 {
+		cfg.Concurrency = workers
+	}
+	if cfg.LogLevel == "" {
+		cfg.LogLevel = "warning"
+	}
+	if cfg.Components == nil {
+		cfg.Components = map[string]string{"wasm": "debug"}
+	}
+	return envoytest.Start(t, cfg)
+}
+
+// metric adds up the samples of one of our metrics that have these labels, names and values in turn; 0 if there is none.
+func metric(e *envoytest.Envoy, name string, labels ...string) float64 {
+	return sum(e.Prometheus(), name, labels...)
+}
+
+// sum is metric for samples that were taken before.
+func sum(samples []envoytest.Sample, name string, labels ...string) (sum float64) {
+next:
+	for _, s := range samples {
+		if s.Name != name {
+			continue
+		}
+		for i := 0; i+1 < len(labels); i += 2 {
+			if v, ok := s.Labels[labels[i]]; !ok || v != labels[i+1] {
+				continue next
+			}
+		}
+		sum += s.Value
+	}
+	return sum
+}
+
+// waitMetric waits until the sum of a metric is want.
+func waitMetric(t *testing.T, e *envoytest.Envoy, want float64, name string, labels ...string) {
+	t.Helper()
+	got, deadline := metric(e, name, labels...), time.Now().Add(soon)
+	for ; got != want; got = metric(e, name, labels...) {
+		if time.Now().After(deadline) {
+			t.Fatalf("%s%v is %v after %v, want %v", name, labels, got, soon, want)
+		}
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// noVMDied fails the test where a VM has.
+func noVMDied(t *testing.T, e *envoytest.Envoy) {
+	t.Helper()
+	if lines := e.Log.All(vmDied); len(lines) > 0 {
+		t.Errorf("%d lines tell of a VM that died, the first: %s", len(lines), lines[0][0])
+	}
+}
+
+// decided counts decisions.
+type decided struct{ admitted, refused int }
+
+// audit follows the log and adds up what all workers decided about each flow rule whose window has buckets of 500 ms, by
+// the number of the bucket that holds the time of the decision.
+type audit struct {
+	log   *os.File
+	rest  *bufio.Reader
+	part  string // of a line that Envoy has not ended yet
+	rules map[string]map[int64]decided
+}
+
+func newAudit(t *testing.T, e *envoytest.Envoy) *audit {
+	t.Helper()
+	f, err := os.Open(e.Log.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { f.Close() })
+	return &audit{log: f, rest: bufio.NewReader(f), rules: map[string]map[int64]decided{}}
+}
+
+// read takes in what the log has got since the last call.
+func (a *audit) read(t *testing.T) {
+	t.Helper()
+	for {
+		line, err := a.rest.ReadString('\n')
+		a.part += line
+		if err == io.EOF {
+			return
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+		line, a.part = a.part, ""
+		_, text, ok := strings.Cut(line, "audit rule=")
+		if !ok {
+			continue
+		}
+		rule, text, _ := strings.Cut(text, " ")
+		var width, bucket int64
+		var d decided
+		_, err = fmt.Sscanf(text, "bucket_ms=%d bucket=%d admitted=%d refused=%d", &width, &bucket, &d.admitted, &d.refused)
+		if err != nil {
+			t.Fatalf("%v in %q", err, line)
+		}
+		if width != 500 {
+			continue
+		}
+		if a.rules[rule] == nil {
+			a.rules[rule] = map[int64]decided{}
+		}
+		b := a.rules[rule][bucket]
+		a.rules[rule][bucket] = decided{b.admitted + d.admitted, b.refused + d.refused}
+	}
+}
+
+// span is from the first to the last bucket in which something was decided about a rule.
+func (a *audit) span(rule string) (first, last int64) {
+	for b := range a.rules[rule] {
+		if first == 0 || b < first {
+			first = b
+		}
+		last = max(last, b)
+	}
+	return first, last
+}
+
+// total is what was decided about a rule in all.
+func (a *audit) total(rule string) (d decided) {
+	for _, b := range a.rules[rule] {
+		d.admitted += b.admitted
+		d.refused += b.refused
+	}
+	return d
+}
+
+// verdict says how exact a rule was over a span of buckets. A window is two adjacent buckets.
+type verdict struct {
+	windows int     // with a decision
+	over    int     // of them, those that admitted more than the threshold
+	most    int     // admitted in a window
+	full    int     // windows whose demand was at least twice the threshold, half of it in each bucket
+	used    float64 // of the threshold, in the full windows together; 0 to 1
+}
+
+// judge looks at the windows of a rule whose first bucket is in [from, to).
+func (a *audit) judge(rule string, threshold int, from, to int64) (v verdict) {
+	admitted := 0
+	buckets := a.rules[rule]
+	for b := from; b < to; b++ {
+		one, two := buckets[b], buckets[b+1]
+		n := one.admitted + two.admitted
+		if one == (decided{}) {
+			continue
+		}
+		v.windows++
+		v.most = max(v.most, n)
+		if n > threshold {
+			v.over++
+		}
+		if one.admitted+one.refused >= threshold && two.admitted+two.refused >= threshold {
+			v.full++
+			admitted += n
+		}
+	}
+	if v.full > 0 {
+		v.used = float64(admitted) / float64(v.full*threshold)
+	}
+	return v
+}
+
+func (v verdict) String() string {
+	return fmt.Sprintf("%d windows, %d over, %.2f %% used in the %d of twice the demand", v.windows, v.over, v.used*100, v.full)
+}
+
+// exact fails the test where a window was over the threshold, or too little of it was used in those with demand enough: 99 %
+// of ten windows or more is the guarantee, fewer are judged by 90 %. So it does where fewer than least had demand enough.
+func (v verdict) exact(t *testing.T, what string, least int) {
+	t.Helper()
+	if v.over > 0 {
+		t.Errorf("%s: %d of %d windows are over, the worst admitted %d", what, v.over, v.windows, v.most)
+	}
+	bound := 0.99
+	if v.full < 10 {
+		bound = 0.9
+	}
+	if v.full < least {
+		t.Errorf("%s: only %d windows of %d had twice the demand, want %d to judge by", what, v.full, v.windows, least)
+	} else if v.used < bound {
+		t.Errorf("%s: %.2f %% of the threshold was used in %d windows of twice the demand", what, v.used*100, v.full)
+	}
+}
