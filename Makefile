@@ -15,7 +15,7 @@ WASM = dist/sentinel.wasm
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm run test check bench scaling clean
+.PHONY: help wasm run test check bench latency curves profile pgo scaling compat soak fuzz clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -46,11 +46,32 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	$(GO) run $(STATICCHECK) ./...
 	$(GO) mod tidy -diff
 
-bench: $(WASM) ## CPU per request against other filters
+bench: $(WASM) ## CPU per request, start and memory against other filters
 	$(GO) run ./internal/bench
+
+latency: $(WASM) ## p50 and p99 at half load against other limiters, with Redis where redis-server is installed
+	$(GO) run ./internal/bench latency
+
+curves: $(WASM) ## how cost grows with rules, resources, values and workers
+	$(GO) run ./internal/bench curves
+
+profile: ## CPU per callback, by perf; RULES=all for every family
+	$(GO) run ./internal/profile -rules $(or $(RULES),flow)
+
+pgo: ## measure plugins/default.pgo anew, by which the compiler inlines
+	$(GO) test ./shared/engine -run '^$$' -bench Entry -benchtime 3s -cpuprofile plugins/default.pgo -o dist/engine.test
 
 scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8
 	$(GO) run ./internal/scaling
+
+compat: ## the whole end-to-end suite on each Envoy release; writes COMPATIBILITY.md
+	$(GO) run ./internal/compat
+
+soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
+	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)
+
+fuzz: ## fuzz every target for FUZZTIME each
+	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),60s)
 
 clean: ## remove what was built here
 	rm -rf dist

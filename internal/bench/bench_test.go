@@ -8,6 +8,8 @@ import (
 	"net/http"
 	"net/http/httptest"
 	"path/filepath"
+	"regexp"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -29,7 +31,7 @@ func TestClientSendsPathsInTurnAndCountsStatuses(t *testing.T) {
 		io.WriteString(w, "some body")
 	}))
 	defer server.Close()
-	c, err := dial(server.Listener.Addr().String(), 7)
+	c, err := dial(server.Listener.Addr().String(), 7, requestsFor(paths))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,16 +123,17 @@ func TestJudge(t *testing.T) {
 	one := func(v float64) summary { return summarize([]float64{v}) }
 	cpu := []cpuRow{
 		{empty, one(10), one(1)},
-		{sentinel, one(12), one(1.2)},
+		{sentinel, one(10), one(1)},
 		{sentinelMany, one(16), one(1.6)},
+		{sentinelAll, one(14), one(1.4)},
 		{sentinelGo, one(40), one(4)},
 	}
-	starts := []startRow{{empty, one(2), one(3)}, {sentinel, one(4), one(4.5)}}
+	starts := []startRow{{empty, one(2), one(3)}, {sentinel, one(4), one(3.75)}}
 	var met []string
 	for _, target := range judge(cpu, starts) {
 		met = append(met, fmt.Sprintf("%.2f %v", target.Got, target.Met))
 	}
-	want := "[1.20 true 1.60 false 0.30 true 2.00 false 1.50 true]"
+	want := "[1.00 true 1.60 false 1.40 true 0.25 true 2.00 false 1.25 true]"
 	if fmt.Sprint(met) != want {
 		t.Errorf("got %v, want %s", met, want)
 	}
@@ -207,16 +210,30 @@ func TestCollectModulesNamesWhatIsMissing(t *testing.T) {
 		t.Skip("builds Wasm")
 	}
 	dir := t.TempDir()
-	modules, err := collectModules(t.Context(), dir, filepath.Join(dir, "none.wasm"), nil)
+	o := options{sentinel: filepath.Join(dir, "none.wasm")}
+	modules, err := collectModules(t.Context(), dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
 	if len(modules) != 2 || modules[0].name != empty || modules[1].name != sentinelGo {
 		t.Errorf("without a Sentinel binary: %v", modules)
 	}
-	_, err = collectModules(t.Context(), dir, filepath.Join(dir, "none.wasm"), []module{{"mine", "absent.wasm"}})
+	o.extra = extraFilters{{"mine", "absent.wasm"}}
+	_, err = collectModules(t.Context(), dir, o)
 	if err == nil || !strings.Contains(err.Error(), "absent.wasm") {
 		t.Errorf("a filter that does not exist: %v", err)
+	}
+}
+
+func TestOnlyKeepsWhatOthersAreComparedWith(t *testing.T) {
+	o := options{only: regexp.MustCompile("1 rule$")}
+	modules := []module{{empty, "e.wasm"}, {sentinel, "s.wasm"}, {sentinelGo, "g.wasm"}}
+	var names []string
+	for _, v := range o.chosen(cpuVariants(modules)) {
+		names = append(names, v.name)
+	}
+	if want := []string{unfiltered, empty, sentinel}; !slices.Equal(names, want) {
+		t.Errorf("got %q, want %q", names, want)
 	}
 }
 

@@ -12,7 +12,7 @@ import (
 )
 
 // requestTimeout bounds one request, so that a stuck Envoy ends the run.
-const requestTimeout = 10 * time.Second
+const requestTimeout = 30 * time.Second
 
 // client is a closed loop over a few keep-alive connections to one listener. One goroutine sends a request on each, then
 // reads an answer from each: so Envoy always finds the same amount of work when it wakes, whatever else the machine does,
@@ -29,12 +29,18 @@ type connection struct {
 	reader *bufio.Reader
 }
 
-// dial opens n connections to address.
-func dial(address string, n int) (*client, error) {
-	c := &client{requests: make([][]byte, paths)}
-	for i := range c.requests {
-		c.requests[i] = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nhost: bench\r\n\r\n", path(i))
+// requestsFor are requests for the first n paths.
+func requestsFor(n int) [][]byte {
+	requests := make([][]byte, n)
+	for i := range requests {
+		requests[i] = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nhost: bench\r\n\r\n", path(i))
 	}
+	return requests
+}
+
+// dial opens n connections to address, on which to make these requests in turn.
+func dial(address string, n int, requests [][]byte) (*client, error) {
+	c := &client{requests: requests}
 	for range n {
 		conn, err := net.DialTimeout("tcp", address, requestTimeout)
 		if err != nil {
@@ -52,7 +58,7 @@ func (c *client) close() {
 	}
 }
 
-// send makes n requests, on all connections and for all paths in turn, and counts the answers by their status.
+// send makes n requests, on all connections in turn, and counts the answers by their status.
 func (c *client) send(ctx context.Context, n int) (map[int]int, error) {
 	statuses := map[int]int{}
 	for left := n; left > 0; left -= len(c.connections) {
@@ -128,3 +134,6 @@ func readResponse(r *bufio.Reader) (int, error) {
 		}
 	}
 }
+
+// say replaces the requests to be made.
+func (c *client) say(requests [][]byte) { c.requests, c.next = requests, 0 }

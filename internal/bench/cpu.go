@@ -129,7 +129,7 @@ func prepare(ctx context.Context, envoy *envoytest.Process, v variant, connectio
 			return nil, err
 		}
 	}
-	c, err := dial(envoy.Addr(v.name), connections)
+	c, err := dial(envoy.Addr(v.name), connections, requestsFor(paths))
 	if err != nil {
 		return nil, err
 	}
@@ -143,7 +143,7 @@ func prepare(ctx context.Context, envoy *envoytest.Process, v variant, connectio
 // checkControl fails unless a listener with a threshold of controlThreshold admits some of a hundred requests in a row
 // and blocks most.
 func checkControl(ctx context.Context, address string) error {
-	c, err := dial(address, 1)
+	c, err := dial(address, 1, requestsFor(1))
 	if err != nil {
 		return err
 	}

@@ -5,7 +5,12 @@
 //   - sentinel-golang's own Entry and Exit in the same SDK.
 //
 // It prints CPU time per request above a listener without a filter, all taken interleaved from one Envoy process, then
-// time from start to ready and memory per further worker, each from Envoys of their own. It needs Linux and `make wasm`
+// time from start to ready and memory per further worker, each from Envoys of their own.
+//
+// `bench latency` prints what they add to a request's latency, next to Envoy's rate limit service; `bench curves` how the
+// cost grows with rules, resources, values and workers.
+//
+// It needs Linux and `make wasm`
 // before it; without dist/sentinel.wasm the rows of Sentinel itself are left out.
 package main
 
@@ -17,6 +22,8 @@ import (
 	"log"
 	"os"
 	"os/signal"
+	"regexp"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -32,8 +39,22 @@ type options struct {
 	connections int
 	workers     int
 	starts      int
+	only        *regexp.Regexp
 	json        bool
 	extra       extraFilters
+}
+
+// sentinelOnly matches the rows of Sentinel itself.
+var sentinelOnly = regexp.MustCompile("^sentinel, ")
+
+// wants reports whether the row of that name is to be measured. What others are compared with always is.
+func (o options) wants(name string) bool {
+	return o.only == nil || name == unfiltered || name == empty || o.only.MatchString(name)
+}
+
+// chosen gives those of the variants that are to be measured.
+func (o options) chosen(variants []variant) []variant {
+	return slices.DeleteFunc(variants, func(v variant) bool { return !o.wants(v.name) })
 }
 
 // extraFilters are filters given on the command line as name=file.wasm, measured beside the built-in ones.
@@ -54,27 +75,49 @@ func (e *extraFilters) Set(text string) error {
 func main() {
 	log.SetFlags(0)
 	log.SetPrefix("bench: ")
-	var o options
-	flag.StringVar(&o.envoy, "envoy", "", "Envoy `binary`; empty: $ENVOY_PATH, then the pinned one")
-	flag.StringVar(&o.sentinel, "sentinel", "dist/sentinel.wasm", "the Sentinel binary to measure")
-	flag.IntVar(&o.rounds, "rounds", 9, "how often each filter is measured for CPU; at least 3")
-	flag.IntVar(&o.requests, "requests", 8192, "requests per filter and round, in short turns of which the calmer half counts")
-	flag.IntVar(&o.connections, "connections", 16, "keep-alive connections per filter")
-	flag.IntVar(&o.workers, "workers", 1, "Envoy's worker threads while CPU is measured")
-	flag.IntVar(&o.starts, "starts", 3, "Envoy starts per filter and number of workers, for start time and memory (sentinel-golang: one); 0: none")
-	flag.BoolVar(&o.json, "json", false, "print JSON instead of Markdown")
-	flag.Var(&o.extra, "wasm", "measure one more HTTP filter, as `name=file.wasm`; may be given again")
-	flag.Parse()
-	if flag.NArg() > 0 || o.rounds < 3 || o.requests < 1 || o.connections < 1 || o.workers < 1 || o.starts < 0 {
-		flag.Usage()
-		os.Exit(2)
-	}
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, o); err != nil {
+	command, args := costMain, os.Args[1:]
+	if len(args) > 0 {
+		if other := commands[args[0]]; other != nil {
+			command, args = other, args[1:]
+		}
+	}
+	if err := command(ctx, args); err != nil {
 		stop()
 		log.Fatal(err)
 	}
+}
+
+// commands are what the first argument may ask for, in place of the cost of a request, a start and a worker.
+var commands = map[string]func(ctx context.Context, args []string) error{
+	"latency": latencyMain,
+	"curves":  curvesMain,
+}
+
+// costMain is the command without a name.
+func costMain(ctx context.Context, args []string) error {
+	var o options
+	flags := flag.NewFlagSet("bench", flag.ExitOnError)
+	flags.StringVar(&o.envoy, "envoy", "", "Envoy `binary`; empty: $ENVOY_PATH, then the pinned one")
+	flags.StringVar(&o.sentinel, "sentinel", "dist/sentinel.wasm", "the Sentinel binary to measure")
+	flags.IntVar(&o.rounds, "rounds", 9, "how often each filter is measured for CPU; at least 3")
+	flags.IntVar(&o.requests, "requests", 8192, "requests per filter and round, in short turns of which the calmer half counts")
+	flags.IntVar(&o.connections, "connections", 16, "keep-alive connections per filter")
+	flags.IntVar(&o.workers, "workers", 1, "Envoy's worker threads while CPU is measured")
+	flags.IntVar(&o.starts, "starts", 3, "Envoy starts per filter and number of workers, for start time and memory (sentinel-golang: one); 0: none")
+	flags.Func("only", "measure only rows whose name matches this `regexp`, and what they are compared with", func(text string) (err error) {
+		o.only, err = regexp.Compile(text)
+		return err
+	})
+	flags.BoolVar(&o.json, "json", false, "print JSON instead of Markdown")
+	flags.Var(&o.extra, "wasm", "measure one more HTTP filter, as `name=file.wasm`; may be given again")
+	flags.Parse(args)
+	if flags.NArg() > 0 || o.rounds < 3 || o.requests < 1 || o.connections < 1 || o.workers < 1 || o.starts < 0 {
+		flags.Usage()
+		os.Exit(2)
+	}
+	return run(ctx, o)
 }
 
 // run does the whole benchmark and prints its report on standard output; progress goes to standard error.
@@ -85,22 +128,20 @@ func run(ctx context.Context, o options) error {
 	}
 	defer os.RemoveAll(dir)
 
-	binary := o.envoy
-	if binary == "" {
-		if binary, err = envoybin.Find(ctx, envoybin.Options{Log: os.Stderr}); err != nil {
-			return err
-		}
+	binary, err := findEnvoy(ctx, o.envoy)
+	if err != nil {
+		return err
 	}
-	modules, err := collectModules(ctx, dir, o.sentinel, o.extra)
+	modules, err := collectModules(ctx, dir, o)
 	if err != nil {
 		return err
 	}
 	r := report{Rounds: o.rounds, Requests: o.requests, Workers: o.workers}
-	if r.CPU, err = measureCPU(ctx, binary, cpuVariants(modules), o); err != nil {
+	if r.CPU, err = measureCPU(ctx, binary, o.chosen(cpuVariants(modules)), o); err != nil {
 		return err
 	}
 	if o.starts > 0 {
-		if r.Starts, err = measureStarts(ctx, binary, startVariants(modules), o.starts); err != nil {
+		if r.Starts, err = measureStarts(ctx, binary, o.chosen(startVariants(modules)), o.starts); err != nil {
 			return err
 		}
 	}
@@ -109,4 +150,12 @@ func run(ctx context.Context, o options) error {
 		return r.writeJSON(os.Stdout)
 	}
 	return r.writeMarkdown(os.Stdout)
+}
+
+// findEnvoy gives the Envoy binary to run: the given one, or the pinned release.
+func findEnvoy(ctx context.Context, given string) (string, error) {
+	if given != "" {
+		return given, nil
+	}
+	return envoybin.Find(ctx, envoybin.Options{Log: os.Stderr})
 }

@@ -84,7 +84,7 @@ func startOnce(ctx context.Context, binary string, l envoytest.HTTP, workers int
 // serveOnAll sends requests over one connection per worker, which Envoy's exact balance puts on one worker each, and
 // fails if Envoy's own counters say otherwise.
 func serveOnAll(ctx context.Context, envoy *envoytest.Process, listener string, workers int) error {
-	c, err := dial(envoy.Addr(listener), workers)
+	c, err := dial(envoy.Addr(listener), workers, requestsFor(paths))
 	if err != nil {
 		return err
 	}

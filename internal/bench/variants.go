@@ -22,6 +22,7 @@ const (
 	empty        = "empty Go filter"
 	sentinel     = "sentinel, 1 rule"
 	sentinelMany = "sentinel, 1,000 rules"
+	sentinelAll  = "sentinel, all five families"
 	sentinelGo   = "sentinel-golang Entry/Exit"
 )
 
@@ -46,31 +47,41 @@ type variant struct {
 	control *envoytest.HTTP
 }
 
-// collectModules builds the filters to compare with into dir and adds the Sentinel binary, if there is one, and extra.
-func collectModules(ctx context.Context, dir, sentinelFile string, extra []module) ([]module, error) {
+// collectModules brings into dir the filters to compare with, the Sentinel binary, if there is one, and the extra ones.
+// What was there before is copied, so that a build meanwhile does not change what is measured.
+func collectModules(ctx context.Context, dir string, o options) ([]module, error) {
 	var modules []module
 	for _, f := range []struct{ name, source string }{{empty, "empty"}, {sentinelGo, "sentinelgo"}} {
+		if !o.wants(f.name) {
+			continue
+		}
 		file := filepath.Join(dir, f.source+".wasm")
 		if err := build(ctx, file, "sentinel-envoy/internal/bench/filters/"+f.source); err != nil {
 			return nil, err
 		}
 		modules = append(modules, module{f.name, file})
 	}
-	_, err := os.Stat(sentinelFile)
-	switch {
-	case err == nil:
-		modules = append(modules, module{sentinel, sentinelFile})
-	case errors.Is(err, fs.ErrNotExist):
-		log.Printf("%s does not exist: run `make wasm` first; its rows are left out", sentinelFile)
-	default:
-		return nil, err
-	}
-	for _, m := range extra {
-		if _, err := os.Stat(m.file); err != nil {
-			return nil, err
+	given := append([]module{{sentinel, o.sentinel}}, o.extra...)
+	for i, m := range given {
+		file := filepath.Join(dir, fmt.Sprintf("given-%d.wasm", i))
+		if err := copyFile(file, m.file); i == 0 && errors.Is(err, fs.ErrNotExist) {
+			log.Printf("%s does not exist: run `make wasm` first; its rows are left out", m.file)
+			continue
+		} else if err != nil {
+			return nil, fmt.Errorf("%s: %w", m.name, err)
 		}
+		modules = append(modules, module{m.name, file})
 	}
-	return append(modules, extra...), nil
+	return modules, nil
+}
+
+// copyFile copies a file to one that does not exist.
+func copyFile(to, from string) error {
+	text, err := os.ReadFile(from)
+	if err != nil {
+		return err
+	}
+	return os.WriteFile(to, text, 0o600)
 }
 
 // build compiles a plugin the stock way.
@@ -106,7 +117,7 @@ func cpuVariants(modules []module) []variant {
 		}
 		variants = append(variants, v)
 		if m.name == sentinel {
-			many := variant{name: sentinelMany, listener: guarded(module{sentinelMany, m.file}, manyRules())}
+			many := variant{name: sentinelMany, listener: guarded(module{sentinelMany, m.file}, rulesFor(paths))}
 			many.listener.Wasm[0].VMID = v.listener.Wasm[0].VMID + "-many"
 			variants = append(append(variants, many), familyVariants(m.file)...)
 		}
@@ -114,26 +125,39 @@ func cpuVariants(modules []module) []variant {
 	return variants
 }
 
-// families are rows for one rule of each kind, far from its threshold, and for what failures cost to tell.
-var families = []struct{ name, rules string }{
-	{"failures not counted", `"flowRules": [{"id": "f", "resource": "R", "threshold": 1e9}], "failures": {"status": [], "grpc": [], "resets": false}`},
-	{"warm-up", `"flowRules": [{"id": "w", "resource": "R", "threshold": 1e7, "tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 10, "warmUpColdFactor": 3}]`},
-	{"throttling", `"flowRules": [{"id": "t", "resource": "R", "threshold": 1e9, "controlBehavior": "Throttling", "maxQueueingTimeMs": 100}]`},
-	{"isolation", `"isolationRules": [{"id": "i", "resource": "R", "threshold": 1000000}]`},
-	{"circuit breaker", `"circuitBreakerRules": [{"id": "b", "resource": "R", "strategy": "ErrorRatio", "threshold": 0.5, "minRequestAmount": 10, "retryTimeoutMs": 1000, "statIntervalMs": 1000}]`},
-	{"hotspot", `"hotspotRules": [{"id": "h", "resource": "R", "metricType": "QPS", "paramSource": "Host", "threshold": 100000000, "durationInSec": 1}]`},
-	{"system", `"systemRules": [{"id": "s", "metricType": "InboundQPS", "triggerCount": 1e9}]`},
+// families are rows for one rule of each kind, far from its threshold; for what failures cost to tell; and for a rule of
+// every kind on one resource.
+var families = []struct{ name, configuration string }{
+	{"sentinel, 1 rule: failures not counted", rules(flow) + `, "failures": {"status": [], "grpc": [], "resets": false}`},
+	{"sentinel, 1 rule: warm-up", rules(`"flowRules": [{"id": "w", "resource": "R", "threshold": 1e7, "tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 10, "warmUpColdFactor": 3}]`)},
+	{"sentinel, 1 rule: throttling", rules(`"flowRules": [{"id": "t", "resource": "R", "threshold": 1e9, "controlBehavior": "Throttling", "maxQueueingTimeMs": 100}]`)},
+	{"sentinel, 1 rule: isolation", rules(isolation)},
+	{"sentinel, 1 rule: circuit breaker", rules(breaker)},
+	{"sentinel, 1 rule: hotspot", rules(hotspot)},
+	{"sentinel, 1 rule: system", rules(system)},
+	{sentinelAll, rules(flow, isolation, breaker, hotspot, system)},
 }
+
+// One rule of each family, for a resource called R.
+const (
+	flow      = `"flowRules": [{"id": "f", "resource": "R", "threshold": 1e9}]`
+	isolation = `"isolationRules": [{"id": "i", "resource": "R", "threshold": 1000000}]`
+	breaker   = `"circuitBreakerRules": [{"id": "b", "resource": "R", "strategy": "ErrorRatio", "threshold": 0.5, "minRequestAmount": 10, "retryTimeoutMs": 1000, "statIntervalMs": 1000}]`
+	hotspot   = `"hotspotRules": [{"id": "h", "resource": "R", "metricType": "QPS", "paramSource": "Host", "threshold": 100000000, "durationInSec": 1}]`
+	system    = `"systemRules": [{"id": "s", "metricType": "InboundQPS", "triggerCount": 1e9}]`
+)
+
+// rules gives the members of a configuration that has them all.
+func rules(members ...string) string { return strings.Join(members, ", ") }
 
 // familyVariants are the listeners of families, all in one VM, each with a resource of its own.
 func familyVariants(file string) []variant {
 	variants := make([]variant, 0, len(families))
-	for _, f := range families {
-		name := "sentinel, 1 rule: " + f.name
-		rules := strings.ReplaceAll(f.rules, `"R"`, `"bench, `+f.name+`"`)
-		l := guarded(module{name, file}, `{"resource_name": "bench, `+f.name+`", `+rules+`}`)
+	for i, f := range families {
+		configuration := strings.ReplaceAll(f.configuration, `"R"`, fmt.Sprintf(`"bench, %d"`, i))
+		l := guarded(module{f.name, file}, fmt.Sprintf(`{"resource_name": "bench, %d", %s}`, i, configuration))
 		l.Wasm[0].VMID = "bench-families"
-		variants = append(variants, variant{name: name, listener: l})
+		variants = append(variants, variant{name: f.name, listener: l})
 	}
 	return variants
 }
@@ -181,9 +205,9 @@ func configuration(name string, threshold float64) string {
 	return ""
 }
 
-// manyRules guards each of the request paths by a rule of its own that is never reached.
-func manyRules() string {
-	rules := make([]any, paths)
+// rulesFor guards each of the first n request paths by a rule of its own that is never reached.
+func rulesFor(n int) string {
+	rules := make([]any, n)
 	for i := range rules {
 		rules[i] = flowRule(fmt.Sprintf("r%d", i), path(i), unreached)
 	}

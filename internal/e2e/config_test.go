@@ -159,8 +159,47 @@ var badConfigs = []struct {
 	{"an impossible resource", `{"flowRules": [{"resource": "nowhere", "threshold": 1}, {"resource": "/a?b", "threshold": 1}]}`,
 		false, []string{`flowRules\[0\]\.resource: nothing here is the resource "nowhere"`,
 			`flowRules\[1\]\.resource: nothing here is the resource "/a\?b": paths are taken without query`}},
-	{"rules not enforced", `{"flowRules": [{"resource": "/a", "threshold": 1, "controlBehavior": "Leak"}]}`, false,
+	{"enumerations", `{"flowRules": [{"resource": "/a", "threshold": 1, "controlBehavior": "Leak"}]}`, false,
 		[]string{`flowRules\[0\]\.controlBehavior: must be 0 \(Reject\) or 1 \(Throttling\), got the string "Leak"`}},
+	{"warm-up", `{"flowRules": [{"resource": "/a", "threshold": 0, "tokenCalculateStrategy": "WarmUp", "warmUpColdFactor": 1}]}`, false,
+		[]string{`flowRules\[0\]\.warmUpPeriodSec: must be > 0 with WarmUp`, `flowRules\[0\]\.warmUpColdFactor: must be > 1`,
+			`flowRules\[0\]\.threshold: must be > 0 with WarmUp`}},
+	{"memory", `{"flowRules": [{"resource": "/a", "tokenCalculateStrategy": "MemoryAdaptive", "lowMemUsageThreshold": 1,
+		"highMemUsageThreshold": 1, "memLowWaterMarkBytes": 2, "memHighWaterMarkBytes": 1}]}`, false,
+		[]string{`flowRules\[0\]\.highMemUsageThreshold: must be < lowMemUsageThreshold`,
+			`flowRules\[0\]\.memLowWaterMarkBytes: must be < memHighWaterMarkBytes`}},
+	{"no source", `{"flowRules": [{"resource": "/a", "tokenCalculateStrategy": "MemoryAdaptive", "lowMemUsageThreshold": 2,
+		"highMemUsageThreshold": 1, "memLowWaterMarkBytes": 1, "memHighWaterMarkBytes": 2}],
+		"systemRules": [{"metricType": "CpuUsage", "triggerCount": 0.5}]}`, false,
+		[]string{`flowRules\[0\]\.tokenCalculateStrategy: MemoryAdaptive: .* it needs a system_source in the same configuration`,
+			`systemRules\[0\]\.metricType: cpuUsage .* it needs a system_source in the same configuration`}},
+	{"an associated resource", `{"flowRules": [{"resource": "/a", "threshold": 1, "relationStrategy": "AssociatedResource"}]}`, false,
+		[]string{`flowRules\[0\]\.refResource: must not be empty with AssociatedResource`}},
+	{"circuit breakers", `{"circuitBreakerRules": [{"resource": "/a", "strategy": "ErrorRatio", "threshold": 1.5, "statIntervalMs": 1000,
+		"statSlidingWindowBucketCount": 3}, {"resource": "/a", "strategy": "Errors", "threshold": 1, "retryTimeoutMs": 0, "statIntervalMs": 1}]}`,
+		false, []string{`circuitBreakerRules\[0\]\.retryTimeoutMs: missing`,
+			`circuitBreakerRules\[0\]\.threshold: must be from 0 to 1 with ErrorRatio`,
+			`circuitBreakerRules\[0\]\.statSlidingWindowBucketCount: must divide statIntervalMs`,
+			`circuitBreakerRules\[1\]\.strategy: must be 0 \(SlowRequestRatio\) .*, got the string "Errors"`,
+			`circuitBreakerRules\[1\]\.retryTimeoutMs: must be ≥ 1, got 0`}},
+	{"isolation", `{"isolationRules": [{"resource": "/a", "threshold": 0}, {"resource": "/a", "threshold": 1, "metricType": "QPS"},
+		{"id": "x", "resource": "/a", "threshold": 1}, {"id": "x", "resource": "/a", "threshold": 2}]}`, false,
+		[]string{`isolationRules\[0\]\.threshold: must be ≥ 1, got 0`, `isolationRules\[1\]\.metricType: must be 0 \(.*\), got the string "QPS"`,
+			`isolationRules\[3\]\.id: "x" is the id of isolationRules\[2\] already`}},
+	{"hotspots", `{"hotspotRules": [{"resource": "/a", "threshold": 1},
+		{"resource": "/a", "threshold": 1, "paramSource": "Header"}, {"resource": "/a", "threshold": 1, "paramSource": "Host", "trustedHops": 1},
+		{"resource": "/a", "threshold": 1, "paramSource": "Host", "metricType": "QPS"},
+		{"resource": "/a", "threshold": 1, "paramSource": "Host", "specificItems": [{"valKind": "KindInt", "valStr": "x", "threshold": 1}]}]}`, false,
+		[]string{`hotspotRules\[0\]\.paramSource: missing; say where the parameter comes from`,
+			`hotspotRules\[1\]\.paramKey: missing: which Header\?`, `hotspotRules\[2\]\.trustedHops: must be left out with Host`,
+			`hotspotRules\[3\]\.durationInSec: must be > 0 with QPS`, `hotspotRules\[4\]\.specificItems\[0\]\.valStr: `}},
+	{"system", `{"systemRules": [{"metricType": "CpuUsage", "triggerCount": 1.5}, {"metricType": "AvgRT"},
+		{"metricType": "Concurrency", "triggerCount": -1}], "system_source": {"path": "metrics"}}`, false,
+		[]string{`system_source\.cluster: missing`, `system_source\.path: must begin with /, got "metrics"`,
+			`systemRules\[0\]\.triggerCount: must be from 0 to 1 with cpuUsage`,
+			`systemRules\[1\]\.triggerCount: missing`, `systemRules\[2\]\.triggerCount: must be ≥ 0, got -1`}},
+	{"Java's words", `{"flowRules": [{"resource": "/a", "count": 1, "grade": 1}]}`, false,
+		[]string{`flowRules\[0\]\.count: unknown key; write threshold`, `flowRules\[0\]\.grade: `, `flowRules\[0\]\.threshold: missing`}},
 }
 
 // An update with mistakes leaves the running rules in force, and the log has every mistake.
@@ -198,6 +237,14 @@ func seeMistakes(t *testing.T, e *envoytest.Envoy) {
 			`resources\[0\]\.match\.source_ip\[0\]: must be a CIDR such as 10\.0\.0\.0/8, or an address, got "10\.0\.0\.0/33"`,
 			`flowRules\[0\]\.resource: nothing here is the resource "/path": a connection has no path`,
 			`block\.status: is for the HTTP filter only`)
+	})
+	t.Run("hotspots of connections", func(t *testing.T) {
+		seeRejected(t, e.For(t), envoytest.TCP{Upstream: "127.0.0.1:9", Wasm: tcpFilter(t, `{"resource_name": "r", "hotspotRules": [
+				{"resource": "r", "threshold": 1, "paramSource": "Query", "paramKey": "q"},
+				{"resource": "r", "threshold": 2, "paramSource": "SourceAddress", "trustedHops": 1}]}`)},
+			"configuration of root_id sentinel_tcp",
+			`hotspotRules\[0\]\.paramSource: must be SourceAddress, SNI or Property: a connection has no Query`,
+			`hotspotRules\[1\]\.trustedHops: is for the HTTP filter only`)
 	})
 	t.Run("20000 rules", func(t *testing.T) {
 		filter := httpFilter(t, manyRules(20000))[0]

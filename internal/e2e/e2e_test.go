@@ -20,7 +20,7 @@ import (
 const (
 	root = "../.."
 	// soon is how long things may take that take milliseconds on an idle machine.
-	soon = 20 * time.Second
+	soon = time.Minute
 	// workers is the usual --concurrency.
 	workers = 4
 )

@@ -2,6 +2,9 @@ package e2e
 
 import (
 	"bufio"
+	"bytes"
+	"crypto/tls"
+	"errors"
 	"fmt"
 	"net"
 	"net/http"
@@ -9,6 +12,9 @@ import (
 	"sync"
 	"testing"
 	"time"
+
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
 
 	"sentinel-envoy/internal/envoytest"
 )
@@ -58,7 +64,10 @@ func asking(t *testing.T, e *envoytest.Envoy, rule string, n int, request func(i
 // envoy/examples/hotspot.yaml: each value has a limit of its own, over all workers.
 func TestHotspot(t *testing.T) {
 	upstream := startOccupied(t)
-	e := example(t, "hotspot.yaml", upstream.addr)
+	e := example(t, "hotspot.yaml", upstream.addr, func(bootstrap []byte) []byte {
+		// On a busy machine a minute may be over too soon.
+		return bytes.ReplaceAll(bootstrap, []byte("durationInSec: 60"), []byte("durationInSec: 3600"))
+	})
 	for _, s := range []struct {
 		name string
 		see  func(t *testing.T, e *envoytest.Envoy)
@@ -76,7 +85,6 @@ func TestHotspot(t *testing.T) {
 	}
 }
 
-// seeUsers has to be over within the minute that the rule is for.
 func seeUsers(t *testing.T, e *envoytest.Envoy) {
 	users := []string{"alice", "bob", "carol", "gold"}
 	as := func(i int) (string, []string) { return "/users?x=1", []string{"x-user", users[i%len(users)]} }
@@ -197,4 +205,154 @@ func seeSources(t *testing.T, e *envoytest.Envoy) {
 			t.Errorf("%s: %d connections, want 10", source, passed)
 		}
 	}
+}
+
+// TestHotspotParameters has the parameters that the example has not: each value has a limit of its own, in whatever form
+// it comes, and what has none is not limited.
+func TestHotspotParameters(t *testing.T) {
+	web, calls, up := envoytest.StartHTTPService(t), envoytest.StartGRPCService(t), envoytest.StartTCPService(t, "hello\n")
+	// Nothing is refilled during the test.
+	rule := func(id, resource, param string) string {
+		return fmt.Sprintf(`{"id": %q, "resource": %q, "metricType": "QPS", "durationInSec": 3600, "threshold": %d, %s}`,
+			id, resource, perValue, param)
+	}
+	byHTTP := `{"resources": [
+			{"name": "shops", "match": {"path": {"prefix": "/shops"}}}, {"name": "files", "match": {"path": {"prefix": "/files/"}}}],
+		"hotspotRules": [` + strings.Join([]string{
+		rule("per-shop", "shops", `"paramSource": "PathSegment", "paramIndex": 1`),
+		rule("per-file", "files", `"paramSource": "PathSegment", "paramIndex": -1`),
+		rule("per-host", "/host", `"paramSource": "Host"`),
+		rule("per-plan", "/plan", `"paramSource": "Property", "paramKey": "request.headers.x-plan"`),
+		rule("per-caller", "/shop.Orders/List", `"paramSource": "Header", "paramKey": "x-caller"`),
+	}, ", ") + `]}`
+	byTCP := `{"resource_name": "db", "hotspotRules": [` + rule("per-name", "db", `"paramSource": "SNI"`) + `]}`
+	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{
+		envoytest.HTTP{Upstream: web.Addr(), Wasm: httpFilter(t, byHTTP),
+			Routes: []envoytest.Route{{Prefix: "/shop.", Upstream: calls.Addr()}, {Prefix: "/"}}},
+		// A ClientHello may be late on a busy machine, and the short patience is only for those who send none.
+		envoytest.TCP{Name: "named", Upstream: up.Addr(), TLSInspector: true, InspectFor: soon, Wasm: tcpFilter(t, byTCP)},
+		envoytest.TCP{Name: "nameless", Upstream: up.Addr(), TLSInspector: true, InspectFor: inspectFor, Wasm: tcpFilter(t, byTCP)},
+	}})
+	path := func(p string) form { return form{path: p} }
+	for _, c := range []struct {
+		name, rule string
+		values     [][]form // the forms of each value
+		none       form     // has no value
+	}{
+		{"path segment", "per-shop", [][]form{
+			{path("/shops/acme/items"), path("/shops/acme/orders?x=/y"), path("/shops/%61cme"), path("//shops//acme/"), path("/shops/x/../acme")},
+			{path("/shops/initech/items")}}, path("/shops")},
+		{"segment from the end", "per-file", [][]form{
+			{path("/files/a/z"), path("/files/b/c/z"), path("/files/z?q")}, {path("/files/a")}}, form{}},
+		{"host", "per-host", [][]form{
+			{{"/host", "host", "a.example.com"}, {"/host", "host", "A.Example.com:8080"}, {"/host", "host", "a.example.com."}},
+			{{"/host", "host", "b.example.com"}}}, form{}},
+		{"property", "per-plan", [][]form{{{"/plan", "x-plan", "gold"}}, {{"/plan", "x-plan", "Gold"}}}, path("/plan")},
+	} {
+		t.Run(c.name, func(t *testing.T) { seeValues(t, e.For(t), c.rule, c.values, c.none) })
+	}
+	t.Run("gRPC", func(t *testing.T) { seeCallers(t, e.For(t)) })
+	t.Run("SNI", func(t *testing.T) { seeNames(t, e.For(t)) })
+	waitMetric(t, e, 0, "sentinel_faults")
+}
+
+// perValue is what each value is admitted in TestHotspotParameters.
+const perValue = 12
+
+// form is a request: a path, and a header unless its name is empty.
+type form struct{ path, header, value string }
+
+func (f form) request() (path string, headers []string) {
+	if f.header == "" {
+		return f.path, nil
+	}
+	return f.path, []string{f.header, f.value}
+}
+
+// seeValues spends each value's limit in all its forms in turn.
+func seeValues(t *testing.T, e *envoytest.Envoy, rule string, values [][]form, none form) {
+	for _, forms := range values {
+		passed := 0
+		for _, n := range asking(t, e, rule, 4*perValue, func(i int) (string, []string) { return forms[i%len(forms)].request() }) {
+			passed += n
+		}
+		if passed != perValue {
+			t.Errorf("%v: %d were let through, want %d", forms, passed, perValue)
+		}
+	}
+	if none.path == "" {
+		return
+	}
+	for _, n := range asking(t, e, "", 2*perValue, func(int) (string, []string) { return none.request() }) {
+		if n != 2*perValue {
+			t.Errorf("%v: %d of %d without a value were let through", none, n, 2*perValue)
+		}
+	}
+	waitMetric(t, e, float64(len(values)*3*perValue), "sentinel_blocked", "rule", rule)
+}
+
+// seeCallers: a gRPC call that is refused ends with RESOURCE_EXHAUSTED.
+func seeCallers(t *testing.T, e *envoytest.Envoy) {
+	cc, err := envoytest.NewGRPCClient(e.Addr("http"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer cc.Close()
+	for _, md := range [][]string{{"x-caller", "alice"}, {"x-caller", "bob"}, nil} {
+		passed := 0
+		for range 2 * perValue {
+			switch err := envoytest.Call(t.Context(), cc, "/shop.Orders/List", md...); status.Code(err) {
+			case codes.OK:
+				passed++
+			case codes.ResourceExhausted:
+				if message := status.Convert(err).Message(); !strings.HasPrefix(message, "blocked by hotspot rule per-caller: ") {
+					t.Errorf("%v: %q", md, message)
+				}
+			default:
+				t.Errorf("%v: %v", md, err)
+			}
+		}
+		want := perValue
+		if md == nil {
+			want = 2 * perValue
+		}
+		if passed != want {
+			t.Errorf("%v: %d calls were let through, want %d", md, passed, want)
+		}
+	}
+}
+
+// seeNames: a connection whose name has had its share is closed before the upstream speaks.
+func seeNames(t *testing.T, e *envoytest.Envoy) {
+	for _, forms := range [][]string{{"db.example.com", "DB.Example.COM"}, {"x.example.com"}} {
+		passed := 0
+		for i := range 2 * perValue {
+			if greets(t, e.Addr("named"), forms[i%len(forms)]) {
+				passed++
+			}
+		}
+		if passed != perValue {
+			t.Errorf("%v: %d connections, want %d", forms, passed, perValue)
+		}
+	}
+	for range 2 * perValue {
+		connect(t, e.Addr("nameless"), "", "127.0.0.1")
+	}
+}
+
+// greets is whether the upstream speaks to a client that sends a ClientHello with that name.
+func greets(t *testing.T, addr, sni string) bool {
+	t.Helper()
+	ctx := envoytest.Context(t, soon)
+	c, err := new(net.Dialer).DialContext(ctx, "tcp", addr)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	// The upstream's greeting is no ServerHello.
+	err = tls.Client(c, &tls.Config{ServerName: sni}).HandshakeContext(ctx)
+	if err == nil || ctx.Err() != nil {
+		t.Fatalf("the handshake ends with %v", err)
+	}
+	return errors.As(err, new(tls.RecordHeaderError))
 }

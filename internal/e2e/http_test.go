@@ -332,7 +332,7 @@ func exitsConfig() string {
 	for _, x := range exits {
 		rules = append(rules, flowRule(x.path, x.path, 1000))
 	}
-	return `{` + flowRules(rules...) + `}`
+	return `{"failures": {}, ` + flowRules(rules...) + `}` // without it nobody is asked how a request ended
 }
 
 func seeExits(t *testing.T, b bed) {

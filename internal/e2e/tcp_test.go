@@ -53,7 +53,7 @@ func TestTCP(t *testing.T) {
 // tcpEnds ends connections in every way there is: each is in flight while it is open and not after, and only what the
 // upstream did wrong counts as failed.
 func tcpEnds(t *testing.T) (p part) {
-	const refused = "refused"
+	const refused, upstreamReset = "refused", "upstream-rst"
 	upstreams := map[string]*envoytest.TCPService{}
 	cases := []struct {
 		name   string
@@ -63,7 +63,7 @@ func tcpEnds(t *testing.T) (p part) {
 		{"client-fin", func(c *net.TCPConn, _ *envoytest.TCPService) { c.Close() }, 0},
 		{"client-rst", func(c *net.TCPConn, _ *envoytest.TCPService) { reset(c) }, 0},
 		{"upstream-fin", func(c *net.TCPConn, u *envoytest.TCPService) { u.CloseConns(false); drain(c); c.Close() }, 0},
-		{"upstream-rst", func(c *net.TCPConn, u *envoytest.TCPService) { u.CloseConns(true); drain(c) }, 1},
+		{upstreamReset, func(c *net.TCPConn, u *envoytest.TCPService) { u.CloseConns(true); drain(c) }, 1},
 		{refused, func(c *net.TCPConn, _ *envoytest.TCPService) { drain(c) }, 1},
 	}
 	for _, c := range cases {
@@ -89,7 +89,12 @@ func tcpEnds(t *testing.T) (p part) {
 				waitMetric(t, e, 1, "sentinel_completed", "resource", c.name)
 				waitMetric(t, e, 0, "sentinel_in_flight", "resource", c.name)
 				waitMetric(t, e, 1, "sentinel_passed", "resource", c.name)
-				waitMetric(t, e, c.failed, "sentinel_failed", "resource", c.name)
+				failed := c.failed
+				if c.name == upstreamReset && olderThan(t, e, "1.38") {
+					failed = 0
+					t.Attr("failed", "Envoy does not tell the filter of it: it counts as completed, not as failed")
+				}
+				waitMetric(t, e, failed, "sentinel_failed", "resource", c.name)
 			})
 		}
 	}
@@ -286,10 +291,13 @@ func oneBudget(t *testing.T) part {
 // resource_name's.
 func tcpResources(t *testing.T) part {
 	up := envoytest.StartTCPService(t, "hello\n")
-	listener := func(resources string) envoytest.Listener {
-		return envoytest.TCP{Name: "sorted", Upstream: up.Addr(), TLSInspector: true, InspectFor: inspectFor,
+	listener := func(name string, patience time.Duration, resources string) envoytest.Listener {
+		return envoytest.TCP{Name: name, Upstream: up.Addr(), TLSInspector: true, InspectFor: patience,
 			Wasm: tcpFilter(t, `{"resource_name": "tcp-rest", "resources": [`+resources+`]}`)}
 	}
+	const resources = `{"name": "sni", "match": {"sni": "db.example.com"}},
+		{"name": "sni-suffix", "match": {"sni": "*.shop.example.com"}},
+		{"name": "near", "match": {"source_ip": "127.0.0.8/29"}}`
 	cases := []struct{ sni, source, resource string }{
 		{"db.example.com", "127.0.0.1", "sni"},
 		{"DB.Example.com", "127.0.0.9", "sni"}, // first match wins
@@ -300,22 +308,24 @@ func tcpResources(t *testing.T) part {
 		{"", "127.0.0.1", "tcp-rest"},
 	}
 	return part{
-		listeners: []envoytest.Listener{listener(
-			`{"name": "sni", "match": {"sni": "db.example.com"}},
-			 {"name": "sni-suffix", "match": {"sni": "*.shop.example.com"}},
-			 {"name": "near", "match": {"source_ip": "127.0.0.8/29"}}`)},
+		// A ClientHello may be late on a busy machine, and the short patience is only for those who send none.
+		listeners: []envoytest.Listener{listener("sorted", inspectFor, resources), listener("sorted-tls", soon, resources)},
 		see: func(t *testing.T, e *envoytest.Envoy) {
 			want := map[string]float64{}
 			for _, c := range cases {
 				want[c.resource]++
-				connect(t, e.Addr("sorted"), c.sni, c.source)
+				name := "sorted"
+				if c.sni != "" {
+					name = "sorted-tls"
+				}
+				connect(t, e.Addr(name), c.sni, c.source)
 				waitMetric(t, e, want[c.resource], "sentinel_passed", "resource", c.resource)
 			}
 			for resource, n := range want {
 				waitMetric(t, e, n, "sentinel_passed", "resource", resource)
 			}
 			port := portOf(t, e.Addr("sorted"))
-			e.Update(listener(fmt.Sprintf(`{"name": "other-port", "match": {"destination_port": %d}},
+			e.Update(listener("sorted", inspectFor, fmt.Sprintf(`{"name": "other-port", "match": {"destination_port": %d}},
 				{"name": "this-port", "match": {"destination_port": %d}}`, port%65535+1, port)))
 			envoytest.Eventually(t, soon, "connections to the port are its resource's", func() bool {
 				connect(t, e.Addr("sorted"), "", "127.0.0.1")
