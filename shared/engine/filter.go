@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"math"
 	"regexp"
 	"slices"
 	"strconv"
@@ -222,6 +223,7 @@ func (f *Filter) retire() {
 }
 
 func (f *Filter) release() {
+	f.vm.metrics.room = math.MaxInt
 	f.vm.flush(f.vm.lastTick) // what was counted must not be lost with the counters
 	for _, r := range f.rules {
 		r.release()

@@ -26,7 +26,18 @@ type metrics struct {
 	// ticks of all VMs go on for as long as any lives; lost are VMs that were silent for long, returned those of them that
 	// were only held up.
 	ticks, lost, returned counter
+
+	// room is how many labelled names may still be defined in this tick, behind whether one had to wait for the next.
+	room   int
+	behind bool
 }
+
+// definitionsPerTick bounds the new names of a tick: to define one costs Envoy up to a tenth of a millisecond, and a worker
+// whose clients have just found ten thousand resources would stand still for seconds.
+const definitionsPerTick = 64
+
+// errLater means that a metric cannot be defined in this tick.
+var errLater = errors.New("too many new metrics in one tick")
 
 const otherLabels = ";resource=(other)"
 
@@ -60,6 +71,11 @@ func (m *metrics) id(kind host.MetricKind, name string, now int64) (uint32, erro
 	}
 	defined := name
 	if base, _, labelled := strings.Cut(name, ";"); labelled {
+		if m.room <= 0 {
+			m.behind = true
+			return 0, errLater
+		}
+		m.room--
 		if _, err := m.names.Slot(ledger.IDOf(name), now); err != nil {
 			defined = base + otherLabels
 		}
@@ -71,14 +87,14 @@ func (m *metrics) id(kind host.MetricKind, name string, now int64) (uint32, erro
 	return id, err
 }
 
-// tell brings a counter up to date.
+// tell brings a counter up to date, if not in this tick then in one of the next.
 func (m *metrics) tell(c *counter, now int64) error {
 	if c.n == c.told {
 		return nil
 	}
 	id, err := m.id(host.Counter, c.name, now)
 	if err != nil {
-		return err
+		return unlessLater(err)
 	}
 	if err := m.host.Add(id, int64(c.n-c.told)); err != nil {
 		return err
@@ -87,13 +103,20 @@ func (m *metrics) tell(c *counter, now int64) error {
 	return nil
 }
 
-// set records a gauge.
+// set records a gauge. One whose name cannot be defined in this tick is set with its next value.
 func (m *metrics) set(name string, value uint64, now int64) error {
 	id, err := m.id(host.Gauge, name, now)
 	if err != nil {
-		return err
+		return unlessLater(err)
 	}
 	return m.host.Record(id, value)
+}
+
+func unlessLater(err error) error {
+	if err == errLater {
+		return nil
+	}
+	return err
 }
 
 // escape makes a value that can be part of a metric's name: percent-encoding of what is not printable ASCII, and of the

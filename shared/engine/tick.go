@@ -31,6 +31,7 @@ func (vm *VM) Tick(now int64) {
 	}
 	vm.ticks++
 	vm.lastTick = now
+	vm.metrics.room = definitionsPerTick
 	vm.setDebug(vm.host.Enabled(host.Debug))
 	vm.settle(now)
 	vm.syncMeters(now)
@@ -42,7 +43,7 @@ func (vm *VM) Tick(now int64) {
 	vm.hotspots.tick(vm, now)
 	vm.syncCircuits(now)
 	vm.sync(now)
-	if now-vm.flushed >= flushEvery {
+	if now-vm.flushed >= flushEvery || vm.metrics.behind {
 		vm.flush(now)
 	}
 }
@@ -279,6 +280,7 @@ func (vm *VM) gauge(name string, value uint64, now int64) {
 // flush tells Envoy what was counted since the last time.
 func (vm *VM) flush(now int64) {
 	vm.flushed = now
+	vm.metrics.behind = false
 	vm.nodes.All(func(n *stat.Node) {
 		if n != vm.system.inbound { // its counts are the others' once more
 			vm.check(vm.metrics.node(n, now))

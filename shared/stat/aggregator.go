@@ -28,6 +28,8 @@ type Aggregator struct {
 	workers map[uint16]*worker
 	turn    int
 	buf     []byte
+	// expired is the bucket in which windows were last looked through for what nobody uses.
+	expired int64
 	// Malformed counts messages that were not read, Dropped resources that were beyond the bounds.
 	Malformed, Dropped uint64
 }
@@ -175,7 +177,11 @@ func (a *Aggregator) Expire(now int64) (dead []uint16) {
 			dead = append(dead, slot)
 		}
 	}
-	oldest := BucketOf(now) - idleBuckets
+	if a.expired == BucketOf(now) {
+		return dead
+	}
+	a.expired = BucketOf(now)
+	oldest := a.expired - idleBuckets
 	for hash, w := range a.windows {
 		if w.newest >= oldest || w.inFlight != 0 || w.published {
 			continue
@@ -208,6 +214,9 @@ func (a *Aggregator) publishPage(page int, h PageHeader, each func(uint64, Rates
 	a.buf = appendPageHeader(a.buf[:0], h)
 	due := false
 	for _, w := range a.byPage[page] {
+		if w.silent(h.At) {
+			continue
+		}
 		r := w.read(h.At)
 		if r.idle() && !w.published {
 			continue
