@@ -15,7 +15,7 @@ WASM = dist/sentinel.wasm
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm run test check bench latency curves profile pgo scaling compat soak fuzz clean
+.PHONY: help wasm run test check bench latency curves profile pgo scaling compat soak fuzz tinygo clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -72,6 +72,10 @@ soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak
 
 fuzz: ## fuzz every target for FUZZTIME each
 	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),60s)
+
+tinygo: ## build dist/sentinel-tiny.wasm with TinyGo 0.41 or later; TINYGO, TINYGO_TARGET
+	$(GO) run ./internal/wasmbuild -tinygo $(or $(TINYGO),tinygo) -tinygo-target "$(TINYGO_TARGET)" \
+		-o dist/sentinel-tiny.wasm ./plugins
 
 clean: ## remove what was built here
 	rm -rf dist

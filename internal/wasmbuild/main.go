@@ -24,6 +24,8 @@ func main() {
 		"the callbacks to keep, separated by commas; other proxy_on_* `names` are dropped")
 	flag.BoolVar(&o.Names, "names", false, "keep symbol names and custom sections, for profiles and stack traces")
 	flag.BoolVar(&o.KeepAll, "keep-all", false, "keep every callback, symbol name and custom section")
+	flag.StringVar(&o.TinyGo, "tinygo", "", "`path` of TinyGo, 0.41 or later, to compile with instead of Go")
+	flag.StringVar(&o.TinyGoTarget, "tinygo-target", "", "`target` for TinyGo (default wasip1)")
 	flag.StringVar(&o.WasmOpt, "wasm-opt", "", "`path` of Binaryen's wasm-opt, to run with -O3")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: wasmbuild [flags] package")
@@ -45,6 +47,8 @@ func main() {
 		os.Exit(1)
 	}
 	fmt.Printf("%s: %.2f MB, sha256 %s\n", o.Out, float64(res.Size)/1e6, res.SHA256)
-	fmt.Println("replaced imports:", strings.Join(res.Replaced, " "))
+	if o.TinyGo == "" {
+		fmt.Println("replaced imports:", strings.Join(res.Replaced, " "))
+	}
 	fmt.Println("dropped exports:", strings.Join(res.Dropped, " "))
 }

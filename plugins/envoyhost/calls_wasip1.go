@@ -54,20 +54,23 @@ func Begin() { used = 0 }
 //go:wasmexport override_proxy_on_memory_allocate
 func allocate(size uint32) *byte {
 	if lending && size <= uint32(len(lent))-used {
-		p := unsafe.SliceData(lent[used:])
+		returned = unsafe.SliceData(lent[used:])
 		used += (size + 7) &^ 7
-		return p
+	} else {
+		returned = unsafe.SliceData(make([]byte, max(size, 1)))
 	}
-	return unsafe.SliceData(make([]byte, max(size, 1)))
+	return returned
 }
 
-// result is where the host puts the address and size of what it returns.
-var result struct{ data, size, cas uint32 }
+// returned is the memory that the host was given last, and result where it puts its address again, the size of what is in
+// it, and the token of a shared value.
+var (
+	returned *byte
+	result   struct{ data, size, cas uint32 }
+)
 
-// bytes are what the host has returned, in memory of allocate.
-func bytes() []byte {
-	return unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), result.data)), result.size)
-}
+// bytes are what the host has returned.
+func bytes() []byte { return unsafe.Slice(returned, result.size) }
 
 // header is a header's value, in lent memory.
 func header(kind headers, name string) ([]byte, status) {

@@ -36,6 +36,10 @@ type Options struct {
 	KeepAll bool
 	// WasmOpt is the path of Binaryen's wasm-opt, to run with -O3; "" means do without.
 	WasmOpt string
+	// TinyGo is the path of a TinyGo compiler, of release 0.41 or later, to compile with instead of Go; "" means Go.
+	TinyGo string
+	// TinyGoTarget is the target to name to TinyGo; "" means wasip1. A file can say where its C library is.
+	TinyGoTarget string
 	// HostPoll leaves poll_oneoff to the host, as a plain Go build does: to show what becomes of a plugin then.
 	HostPoll bool
 	// Log gets the go command's and wasm-opt's messages; nil means os.Stderr.
@@ -63,7 +67,12 @@ func Build(ctx context.Context, o Options) (Result, error) {
 
 	var res Result
 	raw := filepath.Join(tmp, "plugin.wasm")
-	if res.Replaced, err = compile(ctx, o, tmp, raw); err != nil {
+	if o.TinyGo != "" {
+		err = compileTiny(ctx, o, tmp, raw)
+	} else {
+		res.Replaced, err = compile(ctx, o, tmp, raw)
+	}
+	if err != nil {
 		return Result{}, err
 	}
 	b, err := os.ReadFile(raw)
@@ -120,13 +129,19 @@ func ldflags(ctx context.Context, o Options) string {
 	if !o.keepsNames() {
 		flags = append(flags, "-s", "-w")
 	}
+	return strings.Join(append(flags, versionFlags(ctx, o)...), " ")
+}
+
+// versionFlags are the linker's flags that tell the plugin what it was built from.
+func versionFlags(ctx context.Context, o Options) []string {
+	var flags []string
 	if o.Version != "" {
 		flags = append(flags, "-X", versionPackage+".Version="+o.Version)
 	}
 	if c := commit(ctx, o.Dir); c != "" {
 		flags = append(flags, "-X", versionPackage+".Commit="+c)
 	}
-	return strings.Join(flags, " ")
+	return flags
 }
 
 // commit returns the abbreviated commit that dir is at, or "" where there is no repository, no commit or no git.
@@ -162,6 +177,9 @@ func trim(b []byte, o Options) (out []byte, dropped []string, err error) {
 	dropped, err = m.KeepExports(func(e module.Export) bool {
 		if e.Name == sdkABI {
 			return !newer
+		}
+		if o.TinyGo != "" && !hostLooksFor(e) {
+			return false
 		}
 		return o.KeepAll || wanted(e)
 	})

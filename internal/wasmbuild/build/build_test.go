@@ -7,6 +7,7 @@ import (
 	"encoding/hex"
 	"io"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strings"
@@ -45,11 +46,11 @@ func TestSameBytesElsewhere(t *testing.T) {
 	if !bytes.Contains(built[0], []byte("v7.7.7-trial")) {
 		t.Error("the module does not know its version")
 	}
-	lookInto(t, built[0])
+	lookInto(t, built[0], sdkABI)
 }
 
-// lookInto checks what a finished module imports and exports.
-func lookInto(t *testing.T, b []byte) {
+// lookInto checks what a finished module, which speaks the given ABI, imports and exports.
+func lookInto(t *testing.T, b []byte, abi string) {
 	m, err := module.Parse(b)
 	if err != nil {
 		t.Fatal(err)
@@ -71,7 +72,7 @@ func lookInto(t *testing.T, b []byte) {
 	for _, e := range exports {
 		got = append(got, e.Name)
 	}
-	want := append([]string{"memory", "_initialize", "proxy_abi_version_0_2_0", allocate}, DefaultCallbacks...)
+	want := append([]string{"memory", "_initialize", abi, allocate}, DefaultCallbacks...)
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
@@ -162,6 +163,36 @@ func TestNamesAreKeptWhereAsked(t *testing.T) {
 			t.Errorf("%+v: linked with %v", c.o, flags)
 		}
 	}
+}
+
+func TestTrimLeavesNoMallocOfTinyGo(t *testing.T) {
+	whole := binary(nil, []string{"_initialize", allocate, "proxy_abi_version_0_2_0", "malloc", "free", "fmaximum", "proxy_on_tick"})
+	_, dropped, err := trim(whole, Options{TinyGo: "tinygo"})
+	if want := []string{"malloc", "free", "fmaximum"}; err != nil || !slices.Equal(dropped, want) {
+		t.Errorf("dropped %v, %v, want %v", dropped, err, want)
+	}
+}
+
+// TestTinyGo needs TinyGo 0.41 or later, in $PATH or as $TINYGO; $TINYGO_TARGET is the target to name to it.
+func TestTinyGo(t *testing.T) {
+	tinygo := os.Getenv("TINYGO")
+	if tinygo == "" {
+		var err error
+		if tinygo, err = exec.LookPath("tinygo"); err != nil {
+			t.Skip("no TinyGo: ", err)
+		}
+	}
+	out := filepath.Join(t.TempDir(), "plugin.wasm")
+	res, err := Build(t.Context(), Options{Package: "sentinel-envoy/plugins", Out: out, TinyGo: tinygo,
+		TinyGoTarget: os.Getenv("TINYGO_TARGET")})
+	if err != nil {
+		t.Fatal(err)
+	}
+	b := read(t, out)
+	if res.Size != len(b) {
+		t.Errorf("%d bytes, want %d", len(b), res.Size)
+	}
+	lookInto(t, b, newerABI)
 }
 
 func TestTrimLeavesOneABI(t *testing.T) {

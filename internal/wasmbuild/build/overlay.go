@@ -127,6 +127,7 @@ func wasiImport(doc *ast.CommentGroup) string {
 type overlay struct {
 	dir      string            // where changed copies are
 	replace  map[string]string // path of a file, there or not, to that of what is read in its place
+	written  int               // files in dir
 	replaced []string          // the WASI functions that are no imports any more, sorted
 }
 
@@ -197,7 +198,8 @@ func (ov *overlay) change(file string, idle map[string]string, keepImports bool)
 
 // write writes a file into the overlay's directory and returns its path.
 func (ov *overlay) write(name string, text []byte) (string, error) {
-	path := filepath.Join(ov.dir, fmt.Sprintf("%d_%s", len(ov.replace), name))
+	path := filepath.Join(ov.dir, fmt.Sprintf("%d_%s", ov.written, name))
+	ov.written++
 	return path, os.WriteFile(path, text, 0o666)
 }
 

@@ -64,43 +64,50 @@ func dependencies(ctx context.Context, g goCommand, o Options) ([]goPackage, err
 	}
 }
 
-// slimSentinel adds to the overlay a copy of sentinelModule in a directory that does not exist, made of the module's own
-// files but for those that are slimmed, and returns the path of a go.mod that has the copy in the module's place. It
-// returns "" where nothing of the module is imported.
+// slimSentinel adds to the overlay a copy of sentinelModule in a directory that does not exist, and returns the path of a
+// go.mod that has the copy in the module's place. It returns "" where nothing of the module is imported.
 func slimSentinel(ctx context.Context, g goCommand, packages []goPackage, ov *overlay) (modFile string, err error) {
 	const here = "internal/wasmbuild/slim" // of the copy, in the main module: the same wherever that lies
+	files, err := ov.slimFiles(packages)
+	if err != nil || len(files) == 0 {
+		return "", err
+	}
 	mainMod, err := g.output(ctx, "env", "GOMOD")
 	if err != nil {
 		return "", err
 	}
 	mainMod = strings.TrimSpace(mainMod)
-	place := filepath.Join(filepath.Dir(mainMod), here)
+	for rel, file := range files {
+		ov.replace[filepath.Join(filepath.Dir(mainMod), here, rel)] = file
+	}
+	modFile = filepath.Join(ov.dir, "go.mod")
+	return modFile, redirect(mainMod, modFile, sentinelModule, "./"+here)
+}
+
+// slimFiles lists a slim copy of sentinelModule: what the packages need of the module, but for the files that are slimmed,
+// by their paths in it.
+func (ov *overlay) slimFiles(packages []goPackage) (map[string]string, error) {
+	files := make(map[string]string)
 	for _, p := range packages {
 		if p.Module == nil || p.Module.Path != sentinelModule {
 			continue
 		}
-		for _, name := range append(p.GoFiles, "go.mod") {
+		files["go.mod"] = filepath.Join(p.Module.Dir, "go.mod")
+		for _, name := range p.GoFiles {
 			file := filepath.Join(p.Dir, name)
-			if name == "go.mod" {
-				file = filepath.Join(p.Module.Dir, name)
-			}
 			rel, err := filepath.Rel(p.Module.Dir, file)
 			if err != nil {
-				return "", err
+				return nil, err
 			}
 			if file, err = ov.slim(file, filepath.ToSlash(rel)); err != nil {
-				return "", err
+				return nil, err
 			}
 			if file != "" {
-				ov.replace[filepath.Join(place, rel)] = file
+				files[rel] = file
 			}
 		}
-		modFile = filepath.Join(ov.dir, "go.mod")
 	}
-	if modFile == "" {
-		return "", nil
-	}
-	return modFile, redirect(mainMod, modFile, sentinelModule, "./"+here)
+	return files, nil
 }
 
 // slim returns the file to take for a file of sentinelModule, or "" for none.
