@@ -64,7 +64,7 @@ pgo: ## measure plugins/default.pgo anew, by which the compiler inlines
 scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8
 	$(GO) run ./internal/scaling
 
-compat: ## the whole end-to-end suite on each Envoy release; writes COMPATIBILITY.md
+compat: $(WASM) ## the whole end-to-end suite on each Envoy release; writes COMPATIBILITY.md
 	$(GO) run ./internal/compat
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long

@@ -1,6 +1,6 @@
 // Compat runs the end-to-end tests on every Envoy release in use, and writes a table of what it saw.
 //
-//	go run ./internal/compat -o COMPATIBILITY.md
+//	go run ./internal/compat
 package main
 
 import (
@@ -25,7 +25,7 @@ const plugin = "dist/sentinel.wasm"
 type options struct {
 	releases []string
 	tests    string        // a regular expression for their names
-	out      string        // the file for the table; "" is standard output
+	out      string        // the file for the table; "-" is standard output
 	logs     string        // the directory for the output of tests that fail, and for what passed
 	resume   bool          // take what passed before, with the same binaries, as it was
 	exec     []string      // the command that runs each test, in front of it; nil for none
@@ -38,7 +38,7 @@ func main() {
 	var limit time.Duration
 	flag.StringVar(&releases, "releases", strings.Join(envoybin.Versions(), ","), "Envoy `releases`, separated by commas")
 	flag.StringVar(&o.tests, "run", ".", "the tests whose names match this `expression`")
-	flag.StringVar(&o.out, "o", "", "`file` for the table (default standard output)")
+	flag.StringVar(&o.out, "o", "COMPATIBILITY.md", "`file` for the table; - is standard output")
 	flag.StringVar(&o.logs, "logs", "dist/compat", "`directory` for the output of tests that fail, and for -resume")
 	flag.BoolVar(&o.resume, "resume", false, "do not run again what passed before with the same plugin and tests")
 	flag.StringVar(&prefix, "exec", "", "run each test by this `command`, such as nice")

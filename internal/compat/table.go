@@ -18,9 +18,9 @@ func (t *table) failed() bool {
 	return slices.ContainsFunc(t.results, func(r result) bool { return r.Outcome == failed })
 }
 
-// write writes the table to a file, or to standard output where path is "".
+// write writes the table to a file, or to standard output where path is "-".
 func (t *table) write(path string) error {
-	if path == "" {
+	if path == "-" {
 		_, err := fmt.Print(t.markdown())
 		return err
 	}
@@ -46,7 +46,7 @@ func (t *table) markdown() string {
 	fmt.Fprintf(&b, "\n## What it asks of Envoy\n\nProxy-Wasm ABI %s, and %d functions of the host, which all these releases have.",
 		t.module.abi, len(t.module.asks))
 	if len(t.module.inside) > 0 {
-		fmt.Fprintf(&b, "\nGo's own build of the same source also asks for `%s`; the binary has its own instead.",
+		fmt.Fprintf(&b, "\nA plain `go build` of the same source also asks for `%s`; this build has its own instead, or no need of them.",
 			strings.Join(t.module.inside, "`, `"))
 	}
 	b.WriteString("\n")
