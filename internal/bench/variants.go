@@ -128,7 +128,7 @@ func cpuVariants(modules []module) []variant {
 // families are rows for one rule of each kind, far from its threshold; for what failures cost to tell; and for a rule of
 // every kind on one resource.
 var families = []struct{ name, configuration string }{
-	{"sentinel, 1 rule: failures not counted", rules(flow) + `, "failures": {"status": [], "grpc": [], "resets": false}`},
+	{"sentinel, 1 rule: failures counted", rules(flow) + `, "failures": {}`},
 	{"sentinel, 1 rule: warm-up", rules(`"flowRules": [{"id": "w", "resource": "R", "threshold": 1e7, "tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 10, "warmUpColdFactor": 3}]`)},
 	{"sentinel, 1 rule: throttling", rules(`"flowRules": [{"id": "t", "resource": "R", "threshold": 1e9, "controlBehavior": "Throttling", "maxQueueingTimeMs": 100}]`)},
 	{"sentinel, 1 rule: isolation", rules(isolation)},
