@@ -222,9 +222,10 @@ func (f *Filter) retire() {
 	}
 }
 
+// release tells what was counted, all at once, for it would be lost with the counters, and gives up everything.
 func (f *Filter) release() {
 	f.vm.metrics.room = math.MaxInt
-	f.vm.flush(f.vm.lastTick) // what was counted must not be lost with the counters
+	f.vm.flush(f.vm.lastTick)
 	for _, r := range f.rules {
 		r.release()
 	}
