@@ -87,8 +87,8 @@ func limiting(t *testing.T, web, up string, extra ...string) []envoytest.Listene
 func seeLimits(t *testing.T, e *envoytest.Envoy) {
 	t.Helper()
 	webBefore, dbBefore := audit(t, e, "web-qps"), audit(t, e, "db-qps")
-	requests := offer(t, load.Options{QPS: 150, Requests: limitedRequests, Connections: 8, Port: portOf(t, e.Addr("http"))})
-	connections := offer(t, load.Options{Proto: load.TCP, QPS: 150, Requests: limitedRequests, Port: portOf(t, e.Addr("tcp"))})
+	requests := offer(t, load.Options{QPS: 150, Requests: limitedRequests, Connections: 8, Port: envoytest.PortOf(t, e.Addr("http"))})
+	connections := offer(t, load.Options{Proto: load.TCP, QPS: 150, Requests: limitedRequests, Port: envoytest.PortOf(t, e.Addr("tcp"))})
 	seeLimit(t, e, "web-qps", webBefore, requests.wait(t))
 	seeLimit(t, e, "db-qps", dbBefore, connections.wait(t))
 }

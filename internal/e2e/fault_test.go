@@ -43,7 +43,7 @@ func seeDeaths(t *testing.T, policy string) {
 			{File: wasm(t, faulty), RootID: "sentinel_http", Config: config, FailurePolicy: policy}}},
 	}})
 	lanes := lanesOfAll(t, e)
-	background := offer(t, load.Options{QPS: faultQPS, Connections: 16, Port: portOf(t, e.Addr("http"))})
+	background := offer(t, load.Options{QPS: faultQPS, Connections: 16, Port: envoytest.PortOf(t, e.Addr("http"))})
 
 	killIdle(t, e, lanes)
 	for round, aggregates := range []bool{false, true} {
@@ -254,7 +254,7 @@ func TestSabotage(t *testing.T) {
 		envoytest.HTTP{Name: "saboteur", Upstream: web.Addr(), Wasm: []envoytest.Wasm{
 			{File: wasm(t, saboteur), RootID: "saboteur"}}},
 	}})
-	background := offer(t, load.Options{QPS: faultQPS, Connections: 8, Port: portOf(t, e.Addr("http"))})
+	background := offer(t, load.Options{QPS: faultQPS, Connections: 8, Port: envoytest.PortOf(t, e.Addr("http"))})
 	limited := func(after int) func() bool {
 		return func() bool {
 			d := audit(t, e, "web-qps")

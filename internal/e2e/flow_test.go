@@ -231,7 +231,7 @@ func throttledTCP(t *testing.T, e *envoytest.Envoy, up *arrivals) {
 				for deadline := time.Now().Add(soon); up.count("/tcp") == 0 && time.Now().Before(deadline); {
 					time.Sleep(time.Millisecond)
 				}
-				reset(conn.(*net.TCPConn)) // most of those who leave are waiting then
+				envoytest.Reset(conn.(*net.TCPConn)) // most of those who leave are waiting then
 				return
 			}
 			answer, _ := io.ReadAll(conn)

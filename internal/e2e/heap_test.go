@@ -79,7 +79,7 @@ func seeOurHeaps(t *testing.T, version string) {
 	seeLimits(t, e)
 	growRules(t, e, listeners)
 
-	ours := offer(t, load.Options{Path: "/busy", QPS: 100, Connections: 4, Port: portOf(t, e.Addr("http"))})
+	ours := offer(t, load.Options{Path: "/busy", QPS: 100, Connections: 4, Port: envoytest.PortOf(t, e.Addr("http"))})
 	if err := churn(t, e); err != nil {
 		t.Error(err)
 	}

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io"
 	"net"
-	"strconv"
 	"strings"
 	"syscall"
 	"testing"
@@ -61,7 +60,7 @@ func tcpEnds(t *testing.T) (p part) {
 		failed float64
 	}{
 		{"client-fin", func(c *net.TCPConn, _ *envoytest.TCPService) { c.Close() }, 0},
-		{"client-rst", func(c *net.TCPConn, _ *envoytest.TCPService) { reset(c) }, 0},
+		{"client-rst", func(c *net.TCPConn, _ *envoytest.TCPService) { envoytest.Reset(c) }, 0},
 		{"upstream-fin", func(c *net.TCPConn, u *envoytest.TCPService) { u.CloseConns(false); drain(c); c.Close() }, 0},
 		{upstreamReset, func(c *net.TCPConn, u *envoytest.TCPService) { u.CloseConns(true); drain(c) }, 1},
 		{refused, func(c *net.TCPConn, _ *envoytest.TCPService) { drain(c) }, 1},
@@ -112,7 +111,7 @@ func tcpCloseAtOnce(t *testing.T) part {
 		see: func(t *testing.T, e *envoytest.Envoy) {
 			for i := range connections {
 				if c := e.Dial("hasty"); i%2 == 0 {
-					reset(c)
+					envoytest.Reset(c)
 				} else {
 					c.Close()
 				}
@@ -324,7 +323,7 @@ func tcpResources(t *testing.T) part {
 			for resource, n := range want {
 				waitMetric(t, e, n, "sentinel_passed", "resource", resource)
 			}
-			port := portOf(t, e.Addr("sorted"))
+			port := envoytest.PortOf(t, e.Addr("sorted"))
 			e.Update(listener("sorted", inspectFor, fmt.Sprintf(`{"name": "other-port", "match": {"destination_port": %d}},
 				{"name": "this-port", "match": {"destination_port": %d}}`, port%65535+1, port)))
 			envoytest.Eventually(t, soon, "connections to the port are its resource's", func() bool {
@@ -397,23 +396,4 @@ func first(c net.Conn) string {
 	got := make([]byte, 1024)
 	n, _ := c.Read(got)
 	return string(got[:n])
-}
-
-// reset closes a connection by an RST.
-func reset(c *net.TCPConn) {
-	_ = c.SetLinger(0)
-	c.Close()
-}
-
-func portOf(t *testing.T, addr string) int {
-	t.Helper()
-	_, text, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }

@@ -97,3 +97,9 @@ func Raw(ctx context.Context, addr string, send []byte, quiet time.Duration) ([]
 func isClosed(err error) bool {
 	return errors.Is(err, io.EOF) || errors.Is(err, syscall.ECONNRESET) || errors.Is(err, syscall.EPIPE)
 }
+
+// Reset closes a connection by an RST.
+func Reset(c *net.TCPConn) {
+	_ = c.SetLinger(0)
+	c.Close()
+}

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"net"
 	"net/http"
+	"strconv"
 	"testing"
 	"time"
 
@@ -231,4 +232,18 @@ func started[S interface{ Close() }](tb testing.TB, start func() (S, error)) S {
 	}
 	tb.Cleanup(s.Close)
 	return s
+}
+
+// PortOf is the port of an address, "host:port". The test fails where it has none.
+func PortOf(tb testing.TB, addr string) int {
+	tb.Helper()
+	_, text, err := net.SplitHostPort(addr)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	port, err := strconv.Atoi(text)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	return port
 }

@@ -52,7 +52,7 @@ func restart(t *testing.T, drain ...string) (most, above int) {
 		}
 	}
 	old := launch(t, config(0, nil))
-	port := portOf(t, old.Addr("http"))
+	port := envoytest.PortOf(t, old.Addr("http"))
 	before := newAudit(t, &envoytest.Envoy{Process: old})
 	offered := load.Options{QPS: 3 * restartThreshold, Connections: 100}
 	clients := []*fullLoad{loadFully(t, old.Addr("http"), offered)}

@@ -35,7 +35,7 @@ type fullLoad struct {
 
 func loadFully(t *testing.T, addr string, o load.Options) *fullLoad {
 	t.Helper()
-	o.Port = portOf(t, addr)
+	o.Port = envoytest.PortOf(t, addr)
 	if o.Connections == 0 {
 		o.Connections = busy
 	}

@@ -14,6 +14,8 @@ import (
 
 	"golang.org/x/net/http2"
 	"golang.org/x/net/http2/hpack"
+
+	"sentinel-envoy/internal/envoytest"
 )
 
 // frames is an HTTP/2 client that sends the frames it is told to.
@@ -149,7 +151,7 @@ func resets2(s *siege) string {
 			})
 			for _, f := range clients {
 				if wholesale || stage.name == "amid the headers" {
-					reset(f.conn)
+					envoytest.Reset(f.conn)
 					continue
 				}
 				for id := uint32(1); id < f.next; id += 2 {

@@ -177,7 +177,7 @@ func slowReaders(s *siege) string {
 	_ = two.conn.Close()
 	for i, c := range conns {
 		if i%2 == 0 {
-			reset(c)
+			envoytest.Reset(c)
 		}
 	}
 	waitMetric(s.t, s.Envoy, n/2, "sentinel_in_flight", "resource", "attacked")
@@ -232,7 +232,7 @@ func resets1(s *siege) string {
 		}
 		s.arrive(stage, before, n, func(stats map[string]float64) bool { return stats["http.http.downstream_cx_active"] >= n })
 		for _, c := range conns {
-			reset(c)
+			envoytest.Reset(c)
 		}
 		s.leaveNothing()
 	}

@@ -90,7 +90,7 @@ func resetsTCP(s *siege) string {
 			waitMetric(s.t, s.Envoy, n, "sentinel_in_flight", "resource", "tcp")
 		}
 		for _, c := range conns {
-			reset(c)
+			envoytest.Reset(c)
 		}
 		if stage.listener == "tcp-queue" {
 			// Envoy's TCP proxy does not read before the upstream is connected: it hears of the end when their turn has come.
@@ -171,7 +171,7 @@ func halfOpen(s *siege) string {
 	}
 	for i, c := range conns {
 		if i%2 == 0 {
-			reset(c)
+			envoytest.Reset(c)
 		} else {
 			c.Close()
 		}

@@ -167,7 +167,7 @@ func (s *siege) keepSteady() (stop func()) {
 	var wg sync.WaitGroup
 	var sum load.Summary
 	var err error
-	port := portOf(s.t, s.Addr("steady"))
+	port := envoytest.PortOf(s.t, s.Addr("steady"))
 	wg.Go(func() {
 		sum, err = load.Run(ctx, load.Options{Port: port, Path: "/steady", QPS: 2.5 * steadyLimit, Connections: 8, Duration: 20 * time.Minute})
 	})
@@ -379,7 +379,7 @@ func (s *siege) limitExactly() {
 	var err error
 	go func() {
 		defer close(done)
-		sum, err = load.Run(ctx, load.Options{Port: portOf(s.t, s.Addr("http")), Path: "/plain",
+		sum, err = load.Run(ctx, load.Options{Port: envoytest.PortOf(s.t, s.Addr("http")), Path: "/plain",
 			QPS: 2.5 * attackedLimit, Connections: 8, Duration: soon})
 	}()
 	var v verdict
@@ -422,25 +422,6 @@ func (s *siege) open(listener string) *net.TCPConn {
 	}
 	_ = c.SetDeadline(time.Now().Add(2 * soon))
 	return c.(*net.TCPConn)
-}
-
-// reset closes a connection by an RST.
-func reset(c *net.TCPConn) {
-	_ = c.SetLinger(0)
-	c.Close()
-}
-
-func portOf(t *testing.T, addr string) int {
-	t.Helper()
-	_, text, err := net.SplitHostPort(addr)
-	if err != nil {
-		t.Fatal(err)
-	}
-	port, err := strconv.Atoi(text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	return port
 }
 
 // service is the upstream: it does what the first part of a request's path says.
