@@ -164,7 +164,7 @@ func appendNumber(dst []byte, v float64) []byte {
 		return append(dst, `"Infinity"`...)
 	case math.IsInf(v, -1):
 		return append(dst, `"-Infinity"`...)
-	case v == math.Trunc(v) && math.Abs(v) < 1<<53:
+	case v == math.Trunc(v) && math.Abs(v) < 1<<53 && (v != 0 || !math.Signbit(v)): // an integer has no -0
 		return strconv.AppendInt(dst, int64(v), 10)
 	}
 	return strconv.AppendFloat(dst, v, 'g', -1, 64)
