@@ -126,7 +126,7 @@ func cpuVariants(modules []module) []variant {
 }
 
 // families are rows for one rule of each kind, far from its threshold; for what failures cost to tell; and for a rule of
-// every kind on one resource.
+// every kind on one resource, with a breaker that must be told of failures and with one that need not.
 var families = []struct{ name, configuration string }{
 	{"sentinel, 1 rule: failures counted", rules(flow) + `, "failures": {}`},
 	{"sentinel, 1 rule: warm-up", rules(`"flowRules": [{"id": "w", "resource": "R", "threshold": 1e7, "tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 10, "warmUpColdFactor": 3}]`)},
@@ -136,6 +136,7 @@ var families = []struct{ name, configuration string }{
 	{"sentinel, 1 rule: hotspot", rules(hotspot)},
 	{"sentinel, 1 rule: system", rules(system)},
 	{sentinelAll, rules(flow, isolation, breaker, hotspot, system)},
+	{sentinelAll + ", breaker by slow requests", rules(flow, isolation, slow, hotspot, system)},
 }
 
 // One rule of each family, for a resource called R.
@@ -143,6 +144,7 @@ const (
 	flow      = `"flowRules": [{"id": "f", "resource": "R", "threshold": 1e9}]`
 	isolation = `"isolationRules": [{"id": "i", "resource": "R", "threshold": 1000000}]`
 	breaker   = `"circuitBreakerRules": [{"id": "b", "resource": "R", "strategy": "ErrorRatio", "threshold": 0.5, "minRequestAmount": 10, "retryTimeoutMs": 1000, "statIntervalMs": 1000}]`
+	slow      = `"circuitBreakerRules": [{"id": "b", "resource": "R", "strategy": "SlowRequestRatio", "maxAllowedRtMs": 1000, "threshold": 0.5, "minRequestAmount": 10, "retryTimeoutMs": 1000, "statIntervalMs": 1000}]`
 	hotspot   = `"hotspotRules": [{"id": "h", "resource": "R", "metricType": "QPS", "paramSource": "Host", "threshold": 100000000, "durationInSec": 1}]`
 	system    = `"systemRules": [{"id": "s", "metricType": "InboundQPS", "triggerCount": 1e9}]`
 )

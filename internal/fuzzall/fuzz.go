@@ -54,7 +54,7 @@ const minimizeTime = "2s"
 func (t target) fuzz(ctx context.Context, d time.Duration, parallel int) result {
 	out, err := command(ctx, "test", t.pkg, "-run", "^$", "-fuzz", "^"+t.name+"$", "-fuzztime", d.String(),
 		"-fuzzminimizetime", minimizeTime, "-parallel", strconv.Itoa(parallel)).CombinedOutput()
-	r := result{target: t, output: out, err: err}
+	r := result{target: t, output: out, err: failure(out, err)}
 	r.execs, r.interesting, r.corpus = progress(out)
 	if m := failing.FindSubmatch(out); m != nil {
 		r.input = filepath.Join(t.dir, string(m[1]))
@@ -62,9 +62,19 @@ func (t target) fuzz(ctx context.Context, d time.Duration, parallel int) result 
 	return r
 }
 
+// failure is the error of a run that has failed. One that found nothing has not, though go test may fail it all the same: at
+// the end of its time it can take its own deadline for an error (go.dev/issue/75804, until Go 1.27).
+func failure(out []byte, err error) error {
+	if timeIsUp.Match(out) && !failing.Match(out) {
+		return nil
+	}
+	return err
+}
+
 var (
-	status  = regexp.MustCompile(`execs: (\d+) .*new interesting: (\d+) \(total: (\d+)\)`)
-	failing = regexp.MustCompile(`Failing input written to (\S+)`)
+	timeIsUp = regexp.MustCompile(`(?m)^--- FAIL: \w+ \([0-9.]+s\)\n    context deadline exceeded\nFAIL$`)
+	status   = regexp.MustCompile(`execs: (\d+) .*new interesting: (\d+) \(total: (\d+)\)`)
+	failing  = regexp.MustCompile(`Failing input written to (\S+)`)
 )
 
 // progress reads the last line in which go test told how far it was.

@@ -103,3 +103,24 @@ func TestProgress(t *testing.T) {
 		t.Errorf("%d execs of nothing", execs)
 	}
 }
+
+func TestTheEndOfTheTimeIsNoFailure(t *testing.T) {
+	const progress = "fuzz: elapsed: 1m0s, execs: 128052 (9/sec), new interesting: 7 (total: 12)\n"
+	const input = "    \n    Failing input written to testdata/fuzz/FuzzIt/9e\n    To re-run:\n    go test -run=FuzzIt/9e\n"
+	exit := errors.New("exit status 1")
+	for _, c := range []struct {
+		name, out string
+		want      error
+	}{
+		{"time", "--- FAIL: FuzzIt (60.14s)\n    context deadline exceeded\nFAIL\nexit status 1\n", nil},
+		{"input", "--- FAIL: FuzzIt (3.14s)\n    --- FAIL: FuzzIt (0.00s)\n        it_test.go:8: bad\n" + input + "FAIL\n", exit},
+		{"input that says so", "--- FAIL: FuzzIt (3.14s)\n    context deadline exceeded\nFAIL\n" + input, exit},
+		{"seed", "--- FAIL: FuzzIt (0.01s)\n    --- FAIL: FuzzIt/seed#0 (0.00s)\n        it_test.go:8: context deadline exceeded\nFAIL\n", exit},
+		{"worker", "--- FAIL: FuzzIt (1.00s)\n    fuzzing process hung or terminated unexpectedly: exit status 2\nFAIL\n", exit},
+		{"build", "FAIL\ttoy [build failed]\n", exit},
+	} {
+		if got := failure([]byte(progress+c.out), exit); got != c.want {
+			t.Errorf("%s: %v, want %v", c.name, got, c.want)
+		}
+	}
+}
