@@ -131,30 +131,17 @@ func flowRules(rules ...string) string { return `"flowRules": [` + strings.Join(
 
 // metric adds up the samples of one of our metrics that have these labels, names and values in turn; 0 if there is none.
 func metric(e *envoytest.Envoy, name string, labels ...string) float64 {
-	var sum float64
-	for _, s := range samples(e, name, labels...) {
-		sum += s.Value
-	}
-	return sum
+	return envoytest.Sum(e.Prometheus(), name, labels...)
 }
 
-// samples are those of one of our metrics that have these labels, names and values in turn.
-func samples(e *envoytest.Envoy, name string, labels ...string) (found []envoytest.Sample) {
+// samples are those of one of our metrics.
+func samples(e *envoytest.Envoy, name string) (found []envoytest.Sample) {
 	for _, s := range e.Prometheus() {
-		if s.Name == name && hasLabels(s, labels) {
+		if s.Is(name) {
 			found = append(found, s)
 		}
 	}
 	return found
-}
-
-func hasLabels(s envoytest.Sample, labels []string) bool {
-	for i := 0; i+1 < len(labels); i += 2 {
-		if v, ok := s.Labels[labels[i]]; !ok || v != labels[i+1] {
-			return false
-		}
-	}
-	return true
 }
 
 // waitMetric waits until the sum of a metric is want.

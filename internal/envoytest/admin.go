@@ -150,6 +150,29 @@ func (a *Admin) Memory(ctx context.Context) (map[string]int64, error) {
 	return memory, nil
 }
 
+// Is tells whether a sample is of a metric and has these labels, names and values in turn.
+func (s Sample) Is(name string, labels ...string) bool {
+	if s.Name != name {
+		return false
+	}
+	for i := 0; i+1 < len(labels); i += 2 {
+		if v, ok := s.Labels[labels[i]]; !ok || v != labels[i+1] {
+			return false
+		}
+	}
+	return true
+}
+
+// Sum adds up the samples of a metric that have these labels, names and values in turn; 0 if there is none.
+func Sum(samples []Sample, name string, labels ...string) (sum float64) {
+	for _, s := range samples {
+		if s.Is(name, labels...) {
+			sum += s.Value
+		}
+	}
+	return sum
+}
+
 // parsePrometheus reads the text exposition format as Envoy writes it: no timestamps.
 func parsePrometheus(text string) ([]Sample, error) {
 	var samples []Sample

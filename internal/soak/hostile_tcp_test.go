@@ -196,7 +196,7 @@ func vanish(s *siege) string {
 	var most atomic.Int64
 	envoytest.Eventually(s.t, soon, "what vanished clients held is free", func() bool {
 		all := s.Prometheus()
-		now := sum(all, "sentinel_in_flight", "resource", "tcp") + sum(all, "sentinel_in_flight", "resource", "attacked")
+		now := envoytest.Sum(all, "sentinel_in_flight", "resource", "tcp") + envoytest.Sum(all, "sentinel_in_flight", "resource", "attacked")
 		most.Store(max(most.Load(), int64(now)))
 		return now == 0 && most.Load() > 0
 	})

@@ -244,9 +244,9 @@ func (s *siege) account() (state string, over bool) {
 	all, envoy := s.Prometheus(), s.Stats()
 	over = true
 	for _, r := range attackedResources {
-		inFlight, passed, completed := sum(all, "sentinel_in_flight", "resource", r), sum(all, "sentinel_passed", "resource", r),
-			sum(all, "sentinel_completed", "resource", r)
-		blocked := sum(all, "sentinel_blocked", "resource", r)
+		sum := func(name string) float64 { return envoytest.Sum(all, name, "resource", r) }
+		inFlight, passed := sum("sentinel_in_flight"), sum("sentinel_passed")
+		completed, blocked := sum("sentinel_completed"), sum("sentinel_blocked")
 		over = over && inFlight == 0 && passed == completed
 		state += fmt.Sprintf("%s: %v in flight, %v passed, %v completed, %v blocked; ", r, inFlight, passed, completed, blocked)
 		if r != "tcp" {

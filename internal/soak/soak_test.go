@@ -119,24 +119,7 @@ func start(t *testing.T, cfg envoytest.Config) *envoytest.Envoy {
 
 // metric adds up the samples of one of our metrics that have these labels, names and values in turn; 0 if there is none.
 func metric(e *envoytest.Envoy, name string, labels ...string) float64 {
-	return sum(e.Prometheus(), name, labels...)
-}
-
-// sum is metric for samples that were taken before.
-func sum(samples []envoytest.Sample, name string, labels ...string) (sum float64) {
-next:
-	for _, s := range samples {
-		if s.Name != name {
-			continue
-		}
-		for i := 0; i+1 < len(labels); i += 2 {
-			if v, ok := s.Labels[labels[i]]; !ok || v != labels[i+1] {
-				continue next
-			}
-		}
-		sum += s.Value
-	}
-	return sum
+	return envoytest.Sum(e.Prometheus(), name, labels...)
 }
 
 // waitMetric waits until the sum of a metric is want.

@@ -12,6 +12,7 @@ import (
 	sentinelflow "github.com/alibaba/sentinel-golang/core/flow"
 	"github.com/alibaba/sentinel-golang/util"
 
+	"sentinel-envoy/internal/sentinellog"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/rule"
@@ -65,7 +66,7 @@ func (c virtualClock) CurrentTimeNano() uint64   { return uint64(c.p.Now()) }
 func initSentinel(t *testing.T) {
 	t.Helper()
 	c := sentinelconfig.NewDefaultConfig()
-	c.Sentinel.Log.Logger = complaints
+	c.Sentinel.Log.Logger = sentinellog.Logger
 	c.Sentinel.Log.Metric.FlushIntervalSec = 0
 	c.Sentinel.Stat.System = sentinelconfig.SystemStatConfig{}
 	c.Sentinel.UseCacheTime = false
