@@ -100,19 +100,9 @@ func sampleRound(ctx context.Context, pid int, clients []*client, n int) ([]floa
 	return calmerHalf(passes), nil
 }
 
-// calmerHalf gives the mean CPU time in µs per request, by client, over that half of the passes which took the least in
-// all. A pass is kept or dropped whole: each client's dear moments, such as its garbage collections, stay in the mean.
+// calmerHalf gives the mean CPU time in µs per request, by client, over the calmest of the passes.
 func calmerHalf(passes [][]time.Duration) []float64 {
-	total := func(pass []time.Duration) (sum time.Duration) {
-		for _, used := range pass {
-			sum += used
-		}
-		return sum
-	}
-	sorted := slices.SortedFunc(slices.Values(passes), func(a, b []time.Duration) int {
-		return cmp.Compare(total(a), total(b))
-	})
-	calm := sorted[:(len(sorted)+1)/2]
+	calm := calmest(passes, time.Duration.Nanoseconds)
 	perRequest := make([]float64, len(calm[0]))
 	for _, pass := range calm {
 		for i, used := range pass {
@@ -120,6 +110,19 @@ func calmerHalf(passes [][]time.Duration) []float64 {
 		}
 	}
 	return perRequest
+}
+
+// calmest gives that half of the passes, by client, which took the least in all, by what each part of one took. A pass is
+// kept or dropped whole: no client is favoured, and each one's dear moments, such as its garbage collections, stay in it.
+func calmest[P any, T cmp.Ordered](passes [][]P, took func(P) T) [][]P {
+	total := func(pass []P) (sum T) {
+		for _, part := range pass {
+			sum += took(part)
+		}
+		return sum
+	}
+	sorted := slices.SortedFunc(slices.Values(passes), func(a, b []P) int { return cmp.Compare(total(a), total(b)) })
+	return sorted[:(len(sorted)+1)/2]
 }
 
 // prepare opens the connections to a variant's listener, warms it up, and checks that a filter with rules does limit.

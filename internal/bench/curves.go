@@ -44,7 +44,7 @@ func curvesMain(ctx context.Context, args []string) error {
 	envoy := flags.String("envoy", "", "Envoy `binary`; empty: $ENVOY_PATH, then the pinned one")
 	sentinelFile := flags.String("sentinel", "dist/sentinel.wasm", "the Sentinel binary to measure")
 	only := flags.String("only", "", "one of "+strings.Join(curveNames(), ", ")+"; empty: all")
-	flags.IntVar(&o.rounds, "rounds", 3, "how often each point is measured on Envoy")
+	flags.IntVar(&o.rounds, "rounds", 9, "how often each point is measured on Envoy; the calmer half counts")
 	flags.IntVar(&o.connections, "connections", 16, "keep-alive connections")
 	flags.IntVar(&o.maxRules, "max-rules", 10_000, "most rules and resources")
 	flags.IntVar(&o.maxValues, "max-values", 1_000_000, "most distinct values on Envoy")
@@ -153,6 +153,9 @@ func (c *curve) growth() string {
 	first, last := c.points[0], c.points[len(c.points)-1]
 	tens := math.Log10(float64(last.x) / float64(first.x))
 	ratio := last.values[0] / first.values[0]
+	if ratio <= 0 {
+		return "Less than the noise of this run."
+	}
 	return fmt.Sprintf("From %s to %s: × %.2f, which is × %.2f for each factor of ten.",
 		grouped(first.x), grouped(last.x), ratio, math.Pow(ratio, 1/tens))
 }

@@ -71,25 +71,28 @@ func (s *station) add(ctx context.Context, listener string, requests [][]byte) e
 	return nil
 }
 
-// measure gives the CPU time in µs per request of each but the first, above the first; the median of some rounds.
+// measure gives the CPU time in µs per request of each but the first, above the first; the median of the calmer half of
+// some rounds.
 func (s *station) measure(ctx context.Context) ([]float64, error) {
-	above := make([][]float64, len(s.ask)-1)
-	for round := range s.rounds {
-		cost := make([]float64, len(s.ask))
+	costs := make([][]float64, s.rounds)
+	for round := range costs {
+		costs[round] = make([]float64, len(s.ask))
 		for place := range s.ask {
 			i := (round + place) % len(s.ask)
 			var err error
-			if cost[i], err = s.turn(ctx, s.ask[i]); err != nil {
+			if costs[round][i], err = s.turn(ctx, s.ask[i]); err != nil {
 				return nil, fmt.Errorf("%s: %w", s.names[i], err)
 			}
 		}
-		for i := range above {
-			above[i] = append(above[i], cost[i+1]-cost[0])
-		}
 	}
-	medians := make([]float64, len(above))
-	for i := range above {
-		medians[i] = summarize(above[i]).Median
+	calm := calmest(costs, func(cost float64) float64 { return cost })
+	medians := make([]float64, len(s.ask)-1)
+	for i := range medians {
+		var above []float64
+		for _, cost := range calm {
+			above = append(above, cost[i+1]-cost[0])
+		}
+		medians[i] = summarize(above).Median
 	}
 	return medians, nil
 }

@@ -35,6 +35,15 @@ From 1 to 1,000: × 2.00, which is × 1.26 for each factor of ten.
 	}
 }
 
+func TestCurveOfNoiseDoesNotGrow(t *testing.T) {
+	c := curve{columns: []string{"µs"}}
+	c.add(1, 9)
+	c.add(10, -2)
+	if got := c.growth(); strings.Contains(got, "NaN") || strings.Contains(got, "×") {
+		t.Errorf("got %q", got)
+	}
+}
+
 func TestPowersOfTen(t *testing.T) {
 	if got := powersOfTen(5000); !slices.Equal(got, []int{1, 10, 100, 1000}) {
 		t.Errorf("got %v", got)

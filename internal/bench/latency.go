@@ -1,7 +1,6 @@
 package main
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"flag"
@@ -266,27 +265,15 @@ func (r *latencyRig) table(ctx context.Context, w io.Writer, names []string, cap
 			}
 		}
 	}
-	rows := latencyRows(names, calmerRounds(rounds))
+	rows := latencyRows(names, calmest(rounds, slowness))
 	for i := range rows {
 		rows[i].capacity = capacities[rows[i].name]
 	}
 	return writeLatency(w, rows, rate, r.rounds, r.turn)
 }
 
-// calmerRounds gives that half of the rounds in which all listeners together were the fastest. A round is kept or dropped
-// whole, so that no listener is favoured.
-func calmerRounds(rounds [][]load.Summary) [][]load.Summary {
-	slowness := func(round []load.Summary) (sum time.Duration) {
-		for _, s := range round {
-			sum += s.P50 + s.P99
-		}
-		return sum
-	}
-	sorted := slices.SortedFunc(slices.Values(rounds), func(a, b []load.Summary) int {
-		return cmp.Compare(slowness(a), slowness(b))
-	})
-	return sorted[:(len(sorted)+1)/2]
-}
+// slowness tells the calm rounds from others.
+func slowness(s load.Summary) time.Duration { return s.P50 + s.P99 }
 
 // latencyRows sums up rounds, each with a summary per listener, the first of which has no filter.
 func latencyRows(names []string, rounds [][]load.Summary) []latencyRow {

@@ -43,7 +43,7 @@ func TestCalmerRoundsAreKeptWhole(t *testing.T) {
 	round := func(first, second time.Duration) []load.Summary {
 		return []load.Summary{{Latency: load.Latency{P99: first}}, {Latency: load.Latency{P99: second}}}
 	}
-	got := calmerRounds([][]load.Summary{round(90, 10), round(20, 20), round(10, 15)})
+	got := calmest([][]load.Summary{round(90, 10), round(20, 20), round(10, 15)}, slowness)
 	if len(got) != 2 || got[0][0].P99 != 10 || got[1][1].P99 != 20 {
 		t.Errorf("got %v", got)
 	}
