@@ -128,6 +128,17 @@ func (e *Envoy) Prometheus() []Sample {
 	return samples
 }
 
+// WaitSum waits until the Sum of a metric is want, and fails the test after d.
+func (e *Envoy) WaitSum(tb testing.TB, d time.Duration, want float64, name string, labels ...string) {
+	tb.Helper()
+	ctx := Context(tb, d)
+	for got := Sum(e.Prometheus(), name, labels...); got != want; got = Sum(e.Prometheus(), name, labels...) {
+		if sleep(ctx, pollEvery) != nil {
+			tb.Fatalf("%s%v is %v after %v, want %v", name, labels, got, d, want)
+		}
+	}
+}
+
 // SetLogLevel sets the log level of a component such as "wasm", or of all of them where component is "".
 func (e *Envoy) SetLogLevel(component, level string) {
 	e.tb.Helper()

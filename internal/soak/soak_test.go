@@ -125,13 +125,7 @@ func metric(e *envoytest.Envoy, name string, labels ...string) float64 {
 // waitMetric waits until the sum of a metric is want.
 func waitMetric(t *testing.T, e *envoytest.Envoy, want float64, name string, labels ...string) {
 	t.Helper()
-	got, deadline := metric(e, name, labels...), time.Now().Add(soon)
-	for ; got != want; got = metric(e, name, labels...) {
-		if time.Now().After(deadline) {
-			t.Fatalf("%s%v is %v after %v, want %v", name, labels, got, soon, want)
-		}
-		time.Sleep(20 * time.Millisecond)
-	}
+	e.WaitSum(t, soon, want, name, labels...)
 }
 
 // noVMDied fails the test where a VM has.
