@@ -51,11 +51,7 @@ func (m FailureMode) String() string {
 
 // Config is a checked configuration. Every rule has an id.
 type Config struct {
-	Flow           []rule.Flow           // flowRules
-	CircuitBreaker []rule.CircuitBreaker // circuitBreakerRules
-	Isolation      []rule.Isolation      // isolationRules
-	Hotspot        []rule.Hotspot        // hotspotRules
-	System         []rule.System         // systemRules
+	Rules []rule.Rule // flowRules and the other families' lists, in the document's order
 
 	SystemSource *SystemSource // system_source: nil if there is none
 

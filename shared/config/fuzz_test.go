@@ -23,6 +23,7 @@ import (
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/resource"
+	"sentinel-envoy/shared/rule"
 )
 
 // FuzzParse reads a document, one value in it replaced by an odd one, and again as the protobuf that Envoy makes of it. What is refused is refused with places and
@@ -239,14 +240,12 @@ func sameAsStruct(t *testing.T, data []byte, kind config.Kind, want *config.Conf
 // sameWrittenOut wants rules that are written out as they were completed to be the same rules.
 func sameWrittenOut(t *testing.T, cfg *config.Config) {
 	t.Helper()
-	hotspots := slices.Clone(cfg.Hotspot)
-	for i := range hotspots {
-		hotspots[i].SpecificItems = orEmpty(hotspots[i].SpecificItems)
+	written := map[string]any{"system_source": map[string]any{"cluster": "c"}}
+	for _, r := range cfg.Rules {
+		list, _ := written[r.Family().Key].([]any)
+		written[r.Family().Key] = append(list, writtenOut(t, r))
 	}
-	doc, err := json.Marshal(map[string]any{
-		"flowRules": orEmpty(cfg.Flow), "circuitBreakerRules": orEmpty(cfg.CircuitBreaker), "isolationRules": orEmpty(cfg.Isolation),
-		"hotspotRules": orEmpty(hotspots), "systemRules": orEmpty(cfg.System), "system_source": map[string]any{"cluster": "c"},
-	})
+	doc, err := json.Marshal(written)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -256,11 +255,24 @@ func sameWrittenOut(t *testing.T, cfg *config.Config) {
 	}
 }
 
-func orEmpty[T any](list []T) []T {
-	if list == nil {
-		return []T{}
+// writtenOut is a rule's JSON: a system rule has no keys for a resource, and an empty list is none that is null.
+func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
+	t.Helper()
+	text, err := json.Marshal(r)
+	if err == nil {
+		err = json.Unmarshal(text, &keys)
 	}
-	return list
+	if err != nil {
+		t.Fatal(err)
+	}
+	if r.Family() == rule.SystemFamily {
+		delete(keys, "resource")
+		delete(keys, "regex")
+	}
+	if keys["specificItems"] == nil {
+		delete(keys, "specificItems")
+	}
+	return keys
 }
 
 // names is a host that knows the names of its metrics.
@@ -345,17 +357,8 @@ func resources(cfg *config.Config) []string {
 	for _, r := range cfg.Resources {
 		list = append(list, r.Name)
 	}
-	for _, r := range cfg.Flow {
-		list = append(list, r.Resource, r.Resource)
-	}
-	for _, r := range cfg.CircuitBreaker {
-		list = append(list, r.Resource)
-	}
-	for _, r := range cfg.Isolation {
-		list = append(list, r.Resource, r.Resource)
-	}
-	for _, r := range cfg.Hotspot {
-		list = append(list, r.Resource, r.Resource)
+	for _, r := range cfg.Rules {
+		list = append(list, r.For().Resource, r.For().Resource)
 	}
 	return list[:min(len(list), 100)]
 }

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"strconv"
 	"strings"
 
 	"sentinel-envoy/shared/rule"
@@ -57,4 +58,80 @@ func (r *rules) checkParam(at *place, h *rule.Hotspot, hasIndex bool) {
 	if h.TrustedHops != 0 {
 		r.add(at.at("trustedHops"), "is for the HTTP filter only: a connection has no x-forwarded-for")
 	}
+}
+
+// hotspot reads a hotspot rule.
+func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
+	before := r.count()
+	fields := r.common(&h.Target,
+		field{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
+		field{"controlBehavior", enum(r.parser, &h.ControlBehavior, rule.Reject, rule.Throttling)},
+		field{"threshold", integer(r.parser, &h.Threshold, 0, maxExact)},
+		field{"maxQueueingTimeMs", integer(r.parser, &h.MaxQueueingTimeMs, 0, maxUint32)},
+		field{"burstCount", integer(r.parser, &h.BurstCount, 0, maxExact)},
+		field{"durationInSec", integer(r.parser, &h.DurationInSec, 0, maxSeconds)},
+		field{"paramsMaxCapacity", integer(r.parser, &h.ParamsMaxCapacity, 0, maxValues)},
+		field{"specificItems", func(at *place, v value) { r.items(at, v, h) }},
+	)
+	fields = append(fields, r.paramFields(h)...)
+	seen := r.object(at, v, fields)
+	r.javaDefaults(at, seen, fields, "metricType", "1 (QPS)", "durationInSec", "1")
+	if seen&elsewhere != 0 && h.ControlBehavior != rule.Reject {
+		r.add(at, "controlBehavior differs from Java Sentinel's: for 1 (warm up) write 0, as it rejects there, for 2 (rate limiter) 1")
+	}
+	r.require(at, seen, fields, "resource", "threshold")
+	if h.MetricType == rule.HotspotQPS && h.DurationInSec == 0 {
+		r.add(at.at("durationInSec"), "must be > 0 with QPS")
+	}
+	if h.ParamIndex != 0 && h.ParamKey != "" {
+		r.add(at.at("paramKey"), "must be empty when paramIndex is given")
+	}
+	r.checkParam(at, h, has(seen, fields, "paramIndex"))
+	r.guard(at, &h.Target)
+	r.finish(at, r.count() == before, h)
+}
+
+// items reads the values that have a threshold of their own.
+func (r *rules) items(at *place, v value, h *rule.Hotspot) {
+	seen := map[string]bool{} // a request's parameter is text, whatever kind the item says
+	r.list(at, v, func(at *place, v value) bool {
+		if len(h.SpecificItems) == maxItems {
+			r.add(at, "more than ", strconv.Itoa(maxItems), " specific items")
+			return false
+		}
+		before := r.count()
+		var item rule.SpecificItem
+		fields := []field{
+			{"valKind", enum(r.parser, &item.ValKind, rule.KindInt, rule.KindString, rule.KindBool, rule.KindFloat64)},
+			{"valStr", r.text(&item.ValStr, maxResource)},
+			{"threshold", integer(r.parser, &item.Threshold, 0, maxExact)},
+		}
+		r.require(at, r.object(at, v, fields), fields, "valStr", "threshold")
+		if r.count() > before {
+			return true
+		}
+		if !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
+			r.add(at.at("valStr"), "must be a ", item.ValKind.String(), ", got ", quote(item.ValStr))
+		}
+		if seen[item.ValStr] {
+			r.add(at.at("valStr"), quote(item.ValStr), " is given twice")
+		}
+		seen[item.ValStr] = true
+		h.SpecificItems = append(h.SpecificItems, item)
+		return true
+	})
+}
+
+// isKind says whether sentinel-golang's data source could read s as a value of the kind.
+func isKind(s string, kind rule.ParamKind) bool {
+	var err error
+	switch kind {
+	case rule.KindInt:
+		_, err = strconv.ParseInt(s, 10, 64)
+	case rule.KindBool:
+		_, err = strconv.ParseBool(s)
+	case rule.KindFloat64:
+		_, err = strconv.ParseFloat(s, 64)
+	}
+	return err == nil
 }

@@ -36,13 +36,13 @@ func (p *parser) sourced(cfg *Config, top *place) {
 	if cfg.SystemSource != nil {
 		return
 	}
-	for i := range cfg.System {
-		if r := &cfg.System[i]; r.ID != "" && (r.MetricType == rule.SystemLoad || r.MetricType == rule.SystemCPUUsage) {
+	for i, r := range rule.Of[rule.System](cfg.Rules) {
+		if r.ID != "" && (r.MetricType == rule.SystemLoad || r.MetricType == rule.SystemCPUUsage) {
 			p.add(top.at("systemRules").item(i).at("metricType"), r.MetricType.String(), invisible)
 		}
 	}
-	for i := range cfg.Flow {
-		if r := &cfg.Flow[i]; r.ID != "" && r.TokenCalculateStrategy == rule.MemoryAdaptive {
+	for i, r := range rule.Of[rule.Flow](cfg.Rules) {
+		if r.ID != "" && r.TokenCalculateStrategy == rule.MemoryAdaptive {
 			p.add(top.at("flowRules").item(i).at("tokenCalculateStrategy"), "MemoryAdaptive: the memory in use", invisible)
 		}
 	}

@@ -50,7 +50,7 @@ func newBreakerCity(t *testing.T, seed uint64) *breakerCity {
 		lost: []int{0, 4, 20}[rng.IntN(3)], sim: memhost.NewSim(seed, start), seen: map[string]int{}, admitted: map[int]int{},
 	}
 	c.rule = rule.CircuitBreaker{
-		ID: "b", Resource: "r", Strategy: rule.ErrorCount, Threshold: float64(1 + rng.IntN(3)), StatIntervalMs: 1000,
+		Target: rule.Target{ID: "b", Resource: "r"}, Strategy: rule.ErrorCount, Threshold: float64(1 + rng.IntN(3)), StatIntervalMs: 1000,
 		StatSlidingWindowBucketCount: []uint32{1, 10}[rng.IntN(2)], RetryTimeoutMs: 100 + rng.Uint32N(300),
 		ProbeNum: []uint64{0, 1, 3, 10}[rng.IntN(4)],
 	}
@@ -128,7 +128,7 @@ func (c *breakerCity) good() (n int) {
 func (c *breakerCity) live(task *memhost.Task, index int) {
 	rng := rand.New(rand.NewPCG(uint64(index), uint64(c.gap)))
 	vm := engine.New(task, "test")
-	filter := vm.NewFilter("sentinel_http", &config.Config{CircuitBreaker: []rule.CircuitBreaker{c.rule}}, nil)
+	filter := vm.NewFilter("sentinel_http", &config.Config{Rules: []rule.Rule{&c.rule}}, nil)
 	nextTick := start + rng.Int64N(tick)
 	var open []*cityEntry
 	knows := 0 // how often it had opened when the last tick began, after which it was open
@@ -302,7 +302,7 @@ func TestClosedBreakerAllocatesNothing(t *testing.T) {
 // breakerConfig is a configuration with one breaker of the resource "r".
 func breakerConfig(r rule.CircuitBreaker) *config.Config {
 	r.ID, r.Resource, r.StatIntervalMs, r.RetryTimeoutMs = "b", "r", 1000, 1000
-	return &config.Config{CircuitBreaker: []rule.CircuitBreaker{r}}
+	return &config.Config{Rules: []rule.Rule{&r}}
 }
 
 func TestBreakerSaysWhatItDoes(t *testing.T) {
@@ -370,9 +370,9 @@ func end(t *testing.T, f *engine.Filter, now int64, ok bool) {
 // A probe that a later rule refuses gives its place to the next.
 func TestBreakerTakesARefusedProbeBack(t *testing.T) {
 	c := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1})
-	second := c.CircuitBreaker[0]
+	second := *rule.Of[rule.CircuitBreaker](c.Rules)[0]
 	second.ID, second.RetryTimeoutMs = "later", 5000
-	c.CircuitBreaker = append(c.CircuitBreaker, second)
+	c.Rules = append(c.Rules, &second)
 	w := newWorld(2, c)
 	end(t, w.workers[0].http, w.Now(), false) // opens both
 	w.run(2000 * millisecond)
@@ -413,8 +413,8 @@ func TestBreakerProbeThatLasts(t *testing.T) {
 
 // Each resource that an expression matches has a breaker of its own.
 func TestBreakerOfAnExpression(t *testing.T) {
-	c := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1, Regex: true})
-	c.CircuitBreaker[0].Resource = "r|s"
+	c := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1})
+	*c.Rules[0].For() = matching("b", "r|s")
 	for _, name := range []string{"r", "s", "rs"} {
 		c.Resources = append(c.Resources, config.Resource{Name: name})
 	}

@@ -180,7 +180,7 @@ func (d *breakerDuel) load(rules ...rule.CircuitBreaker) {
 	}
 	d.rules = rules
 	old := d.filter
-	d.filter = d.vm.NewFilter("sentinel_http", &config.Config{CircuitBreaker: rules}, nil)
+	d.filter = d.vm.NewFilter("sentinel_http", &config.Config{Rules: list(rules)}, nil)
 	if old != nil {
 		old.Drain()
 	}

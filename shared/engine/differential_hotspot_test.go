@@ -128,7 +128,7 @@ func newHotDuel(t *testing.T, now int64) *hotDuel {
 
 func (d *hotDuel) reject(id string, threshold, seconds, burst int64) rule.Hotspot {
 	return rule.Hotspot{
-		ID: id, Resource: d.resource, MetricType: rule.HotspotQPS, Threshold: threshold, DurationInSec: seconds,
+		Target: rule.Target{ID: id, Resource: d.resource}, MetricType: rule.HotspotQPS, Threshold: threshold, DurationInSec: seconds,
 		BurstCount: burst, ParamSource: rule.Header, ParamKey: "p",
 	}
 }

@@ -50,7 +50,7 @@ type pair struct {
 }
 
 func (d *inFlightDuel) rule(id string, threshold uint32) rule.Isolation {
-	return rule.Isolation{ID: id, Resource: d.resource, Threshold: threshold}
+	return rule.Isolation{Target: rule.Target{ID: id, Resource: d.resource}, Threshold: threshold}
 }
 
 func (d *inFlightDuel) load(flow []rule.Flow, isolation []rule.Isolation) {
@@ -58,7 +58,7 @@ func (d *inFlightDuel) load(flow []rule.Flow, isolation []rule.Isolation) {
 	d.duel.load(flow...)
 	// duel.load has loaded the flow rules on both sides; ours once more, with the others.
 	old := d.filter
-	d.filter = d.vm.NewFilter("sentinel_http", &config.Config{Flow: flow, Isolation: isolation, ResourceName: d.resource}, nil)
+	d.filter = d.vm.NewFilter("sentinel_http", &config.Config{Rules: append(list(flow), list(isolation)...), ResourceName: d.resource}, nil)
 	old.Drain()
 	var theirs []*sentinelisolation.Rule
 	for _, r := range isolation {

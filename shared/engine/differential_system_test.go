@@ -43,7 +43,7 @@ func (m *machine) be(load float64, quarters int, now int64) {
 
 func randomSystemRules(rng *rand.Rand) (rules []rule.System) {
 	for i := range 1 + rng.IntN(3) {
-		r := rule.System{ID: fmt.Sprint("s", i), MetricType: rule.SystemMetric(rng.IntN(5)), Strategy: rule.NoAdaptive}
+		r := rule.System{Target: rule.Target{ID: fmt.Sprint("s", i)}, MetricType: rule.SystemMetric(rng.IntN(5)), Strategy: rule.NoAdaptive}
 		switch r.MetricType {
 		case rule.SystemLoad:
 			r.TriggerCount = float64(rng.IntN(4))
@@ -95,7 +95,7 @@ func TestGuarantee8SystemSameAsSentinel(t *testing.T) {
 		rules := randomSystemRules(rng)
 		loadSystemRules(t, rules)
 		vm := engine.New(p.Worker(nil), "test")
-		f := vm.NewFilter("sentinel_http", &config.Config{System: rules, Resources: []config.Resource{{Name: "a"}, {Name: "b"}},
+		f := vm.NewFilter("sentinel_http", &config.Config{Rules: list(rules), Resources: []config.Resource{{Name: "a"}, {Name: "b"}},
 			SystemSource: &config.SystemSource{Cluster: "node", IntervalMs: 60_000}}, nil)
 		m := &machine{filter: f}
 		m.be(0, 0, p.Now())

@@ -102,7 +102,7 @@ func newDuel(t *testing.T, now int64) *duel {
 }
 
 func (d *duel) rule(id string, threshold float64, intervalMs uint32) rule.Flow {
-	return rule.Flow{ID: id, Resource: d.resource, Threshold: threshold, StatIntervalInMs: intervalMs}
+	return rule.Flow{Target: rule.Target{ID: id, Resource: d.resource}, Threshold: threshold, StatIntervalInMs: intervalMs}
 }
 
 // load puts rules in force on both sides.

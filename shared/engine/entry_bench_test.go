@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"slices"
 	"testing"
 
 	"sentinel-envoy/shared/config"
@@ -13,25 +14,24 @@ var guarded = []struct {
 	name string
 	cfg  config.Config
 }{
-	{"flow", config.Config{Flow: []rule.Flow{limit("f", 1e9, 1000)}}},
-	{"isolation", config.Config{Isolation: []rule.Isolation{{ID: "i", Resource: "r", Threshold: 1e6}}}},
-	{"breaker", config.Config{CircuitBreaker: []rule.CircuitBreaker{errorRatio}}},
-	{"hotspot", config.Config{Hotspot: []rule.Hotspot{perHost}}},
+	{"flow", config.Config{Rules: list([]rule.Flow{limit("f", 1e9, 1000)})}},
+	{"isolation", config.Config{Rules: list([]rule.Isolation{{Target: rule.Target{ID: "i", Resource: "r"}, Threshold: 1e6}})}},
+	{"breaker", config.Config{Rules: list([]rule.CircuitBreaker{errorRatio})}},
+	{"hotspot", config.Config{Rules: list([]rule.Hotspot{perHost})}},
 	{"all", config.Config{
-		Flow:           []rule.Flow{limit("f", 1e9, 1000)},
-		Isolation:      []rule.Isolation{{ID: "i", Resource: "r", Threshold: 1e6}},
-		CircuitBreaker: []rule.CircuitBreaker{errorRatio},
-		Hotspot:        []rule.Hotspot{perHost},
-		System:         []rule.System{{ID: "s", MetricType: rule.SystemInboundQPS, TriggerCount: 1e9}},
+		Rules: slices.Concat(list([]rule.Flow{limit("f", 1e9, 1000)}),
+			list([]rule.Isolation{{Target: rule.Target{ID: "i", Resource: "r"}, Threshold: 1e6}}), list([]rule.CircuitBreaker{errorRatio}),
+			list([]rule.Hotspot{perHost}),
+			list([]rule.System{{Target: rule.Target{ID: "s"}, MetricType: rule.SystemInboundQPS, TriggerCount: 1e9}})),
 	}},
 }
 
 var (
 	errorRatio = rule.CircuitBreaker{
-		ID: "b", Resource: "r", Strategy: rule.ErrorRatio, Threshold: 0.5, MinRequestAmount: 10, RetryTimeoutMs: 1000,
+		Target: rule.Target{ID: "b", Resource: "r"}, Strategy: rule.ErrorRatio, Threshold: 0.5, MinRequestAmount: 10, RetryTimeoutMs: 1000,
 		StatIntervalMs: 1000, StatSlidingWindowBucketCount: 1,
 	}
-	perHost = rule.Hotspot{ID: "h", Resource: "r", MetricType: rule.HotspotQPS, ParamSource: rule.Host, Threshold: 1e8, DurationInSec: 1}
+	perHost = rule.Hotspot{Target: rule.Target{ID: "h", Resource: "r"}, MetricType: rule.HotspotQPS, ParamSource: rule.Host, Threshold: 1e8, DurationInSec: 1}
 )
 
 // oneHost is a client that always asks for the same host.

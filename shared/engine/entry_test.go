@@ -18,11 +18,11 @@ func TestFailureCounts(t *testing.T) {
 		cfg  config.Config
 		want bool
 	}{
-		{"flow rule", config.Config{Flow: []rule.Flow{limit("f", 10, 1000)}}, false},
-		{"breaker of failures", config.Config{CircuitBreaker: []rule.CircuitBreaker{errorRatio}}, true},
-		{"breaker of slow entries", config.Config{CircuitBreaker: []rule.CircuitBreaker{slow}}, false},
+		{"flow rule", config.Config{Rules: list([]rule.Flow{limit("f", 10, 1000)})}, false},
+		{"breaker of failures", config.Config{Rules: list([]rule.CircuitBreaker{errorRatio})}, true},
+		{"breaker of slow entries", config.Config{Rules: list([]rule.CircuitBreaker{slow})}, false},
 		{"failures are configured", config.Config{
-			Flow: []rule.Flow{limit("f", 10, 1000)}, Failures: config.Failures{Told: true},
+			Rules: list([]rule.Flow{limit("f", 10, 1000)}), Failures: config.Failures{Told: true},
 		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -53,7 +53,7 @@ func TestNewNamesAreSpreadOverTicks(t *testing.T) {
 	for i := range resources {
 		r := limit(fmt.Sprint("f", i), 100, 1000)
 		r.Resource = fmt.Sprint("/r/", i)
-		c.Flow = append(c.Flow, r)
+		c.Rules = append(c.Rules, &r)
 	}
 	w := newWorld(1, c)
 	w.run(tick)

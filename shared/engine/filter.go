@@ -109,44 +109,44 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 
 // bind makes the rules of a configuration, but for those whose ids are taken.
 func (f *Filter) bind(all []bound, cfg *config.Config, taken map[string]bool) []bound {
-	for i := range cfg.System {
-		if r := &cfg.System[i]; !taken[r.ID] {
+	for _, r := range rule.Of[rule.System](cfg.Rules) {
+		if !taken[r.ID] {
 			all = append(all, bound{checker: f.vm.newSystemRule(r, f.cfg.Mode), family: systemFamily})
 		}
 	}
-	for i := range cfg.Flow {
-		if r := &cfg.Flow[i]; !taken[r.ID] {
-			b := bindTo(f.vm.newFlowRule(r, "", f.cfg.Mode), flowFamily, r.Resource, r.Regex)
+	for _, r := range rule.Of[rule.Flow](cfg.Rules) {
+		if !taken[r.ID] {
+			b := bindTo(f.vm.newFlowRule(r, "", f.cfg.Mode), flowFamily, &r.Target)
 			if r.RelationStrategy == rule.AssociatedResource {
 				b.refers = r.RefResource
 			}
 			all = append(all, b)
 		}
 	}
-	for i := range cfg.Isolation {
-		if r := &cfg.Isolation[i]; !taken[r.ID] {
-			all = append(all, bindTo(f.vm.newIsolationRule(r, f.cfg.Mode), isolationFamily, r.Resource, r.Regex))
+	for _, r := range rule.Of[rule.Isolation](cfg.Rules) {
+		if !taken[r.ID] {
+			all = append(all, bindTo(f.vm.newIsolationRule(r, f.cfg.Mode), isolationFamily, &r.Target))
 		}
 	}
-	for i := range cfg.Hotspot {
-		if r := &cfg.Hotspot[i]; !taken[r.ID] {
-			all = append(all, bindTo(f.newHotspotRule(r, ""), hotspotFamily, r.Resource, r.Regex))
+	for _, r := range rule.Of[rule.Hotspot](cfg.Rules) {
+		if !taken[r.ID] {
+			all = append(all, bindTo(f.newHotspotRule(r, ""), hotspotFamily, &r.Target))
 		}
 	}
-	for i := range cfg.CircuitBreaker {
-		if r := &cfg.CircuitBreaker[i]; !taken[r.ID] {
-			all = append(all, bindTo(f.vm.newBreakerRule(r, r.Resource, f.cfg.Mode), breakerFamily, r.Resource, r.Regex))
+	for _, r := range rule.Of[rule.CircuitBreaker](cfg.Rules) {
+		if !taken[r.ID] {
+			all = append(all, bindTo(f.vm.newBreakerRule(r, r.Resource, f.cfg.Mode), breakerFamily, &r.Target))
 		}
 	}
 	return all
 }
 
 // bindTo binds a rule to a resource, or to all whose whole name an expression matches.
-func bindTo(c checker, family family, resource string, regex bool) bound {
-	if regex {
-		return bound{checker: c, family: family, pattern: regexp.MustCompile(`\A(?:` + resource + `)\z`)} // parsed before
+func bindTo(c checker, family family, to *rule.Target) bound {
+	if to.Regex {
+		return bound{checker: c, family: family, pattern: to.Pattern}
 	}
-	return bound{checker: c, family: family, resource: resource}
+	return bound{checker: c, family: family, resource: to.Resource}
 }
 
 // declare makes the resources that the configuration can produce, whether or not a rule is for them: all are counted.

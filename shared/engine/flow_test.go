@@ -229,7 +229,7 @@ func TestAssociatedResourceOverAllWorkers(t *testing.T) {
 
 // An expression is a rule for each resource whose whole name it matches.
 func TestExpressionLimitsEachResource(t *testing.T) {
-	r := rule.Flow{ID: "r", Resource: "/api/.*|shop", Regex: true, Threshold: 3, StatIntervalInMs: 60_000}
+	r := rule.Flow{Target: matching("r", "/api/.*|shop"), Threshold: 3, StatIntervalInMs: 60_000}
 	c := cfg(r)
 	c.ResourceName = "shop"
 	c.Resources = []config.Resource{{Name: "/api/a"}, {Name: "/api/b"}, {Name: "shopping"}, {Name: "v1/api/"}}
@@ -258,7 +258,8 @@ func TestThrottlingOfWholeVMs(t *testing.T) {
 		threshold := []float64{5, 20, 200}[rng.IntN(3)]
 		rules := cfg(throttled("r", threshold, 300))
 		if rng.IntN(2) == 0 {
-			rules.Flow[0] = warmUp(rules.Flow[0], 2, 3)
+			r := rule.Of[rule.Flow](rules.Rules)[0]
+			*r = warmUp(*r, 2, 3)
 		}
 		sim := memhost.NewSim(seed, start)
 		defer sim.Close()

@@ -292,7 +292,7 @@ func TestGuarantee6BoundedWhateverClientsSendAndHoweverOftenRulesChange(t *testi
 		var all []rule.Flow
 		for i := range rules {
 			all = append(all, rule.Flow{
-				ID: fmt.Sprintf("rule %d/%d", update, i), Resource: fmt.Sprintf("resource %d/%d", update, i),
+				Target:    rule.Target{ID: fmt.Sprintf("rule %d/%d", update, i), Resource: fmt.Sprintf("resource %d/%d", update, i)},
 				Threshold: 5, StatIntervalInMs: 1000,
 			})
 		}
@@ -353,7 +353,7 @@ func TestGaugesOfARemovedResourceFallToZero(t *testing.T) {
 		t.Fatal("no figure at all")
 	}
 	for _, wk := range w.workers {
-		wk.update(cfg(rule.Flow{ID: "other", Resource: "other", Threshold: 1, StatIntervalInMs: 1000}))
+		wk.update(cfg(rule.Flow{Target: rule.Target{ID: "other", Resource: "other"}, Threshold: 1, StatIntervalInMs: 1000}))
 		w.run(tick)
 	}
 	w.run(3 * second)
@@ -369,7 +369,7 @@ func TestEveryRuleOfALargeConfigurationHasItsMetric(t *testing.T) {
 	const rules = 500
 	var all []rule.Flow
 	for i := range rules {
-		all = append(all, rule.Flow{ID: fmt.Sprintf("rule-%d", i), Resource: fmt.Sprintf("/path/%d", i), StatIntervalInMs: 1000})
+		all = append(all, rule.Flow{Target: rule.Target{ID: fmt.Sprintf("rule-%d", i), Resource: fmt.Sprintf("/path/%d", i)}, StatIntervalInMs: 1000})
 	}
 	w := newWorld(1, cfg(all...))
 	for i := range rules {

@@ -26,13 +26,13 @@ func (c *client) Property([]string) (string, bool) { return "", false }
 // perUser is a hotspot rule on the resource "r" for the header x-user.
 func perUser(id string, threshold int64) rule.Hotspot {
 	return rule.Hotspot{
-		ID: id, Resource: "r", MetricType: rule.HotspotQPS, Threshold: threshold, DurationInSec: 1,
+		Target: rule.Target{ID: id, Resource: "r"}, MetricType: rule.HotspotQPS, Threshold: threshold, DurationInSec: 1,
 		ParamSource: rule.Header, ParamKey: "X-User",
 	}
 }
 
 func hot(rules ...rule.Hotspot) *config.Config {
-	return &config.Config{ResourceName: "r", Hotspot: rules}
+	return &config.Config{ResourceName: "r", Rules: list(rules)}
 }
 
 // as makes both filters of a worker see a user's requests.
@@ -239,7 +239,7 @@ func TestHotspotRulesComeAndGo(t *testing.T) {
 
 func TestHotspotExpressionKeepsResourcesApart(t *testing.T) {
 	r := perUser("h", 2)
-	r.Resource, r.Regex = "a|b", true
+	r.Target = matching(r.ID, "a|b")
 	c := hot(r)
 	c.Resources = []config.Resource{{Name: "a"}, {Name: "b"}}
 	w := newWorld(1, c)

@@ -11,7 +11,7 @@ import (
 )
 
 func isolate(rules ...rule.Isolation) *config.Config {
-	c := &config.Config{Isolation: rules}
+	c := &config.Config{Rules: list(rules)}
 	for _, r := range rules {
 		c.RuleHash += uint64(len(r.ID)) + uint64(r.Threshold)
 	}
@@ -20,7 +20,7 @@ func isolate(rules ...rule.Isolation) *config.Config {
 
 // atMost is an isolation rule on the resource "r".
 func atMost(id string, threshold uint32) rule.Isolation {
-	return rule.Isolation{ID: id, Resource: "r", Threshold: threshold}
+	return rule.Isolation{Target: rule.Target{ID: id, Resource: "r"}, Threshold: threshold}
 }
 
 // crowdIn enters until it is refused, and returns the entries.
@@ -151,7 +151,7 @@ func TestIsolationCountsDrainingStreams(t *testing.T) {
 }
 
 func TestIsolationByRegexCountsEachResource(t *testing.T) {
-	c := isolate(rule.Isolation{ID: "i", Resource: "r|s.*", Regex: true, Threshold: 3})
+	c := isolate(rule.Isolation{Target: matching("i", "r|s.*"), Threshold: 3})
 	c.Resources = []config.Resource{{Name: "r"}, {Name: "st"}, {Name: "tr"}}
 	w := newWorld(1, c)
 	f := w.workers[0].http

@@ -10,11 +10,11 @@ import (
 )
 
 func guard(source *config.SystemSource, rules ...rule.System) *config.Config {
-	return &config.Config{System: rules, SystemSource: source, Resources: []config.Resource{{Name: "r"}, {Name: "other"}}}
+	return &config.Config{Rules: list(rules), SystemSource: source, Resources: []config.Resource{{Name: "r"}, {Name: "other"}}}
 }
 
 func system(metric rule.SystemMetric, trigger float64) rule.System {
-	return rule.System{ID: "s", MetricType: metric, TriggerCount: trigger, Strategy: rule.NoAdaptive}
+	return rule.System{Target: rule.Target{ID: "s"}, MetricType: metric, TriggerCount: trigger, Strategy: rule.NoAdaptive}
 }
 
 func TestSystemConcurrencyAndQPSAreExactOverAll(t *testing.T) {

@@ -3,6 +3,7 @@ package engine_test
 import (
 	"fmt"
 	"math/rand/v2"
+	"regexp"
 	"testing"
 	"time"
 
@@ -22,15 +23,31 @@ const (
 
 // limit is a flow rule on the resource "r".
 func limit(id string, threshold float64, intervalMs uint32) rule.Flow {
-	return rule.Flow{ID: id, Resource: "r", Threshold: threshold, StatIntervalInMs: intervalMs}
+	return rule.Flow{Target: rule.Target{ID: id, Resource: "r"}, Threshold: threshold, StatIntervalInMs: intervalMs}
 }
 
 func cfg(rules ...rule.Flow) *config.Config {
-	c := &config.Config{Flow: rules}
+	c := &config.Config{Rules: list(rules)}
 	for _, r := range rules {
 		c.RuleHash += uint64(len(r.ID)) + uint64(r.Threshold)
 	}
 	return c
+}
+
+// list is some rules of one family as a configuration has them.
+func list[T any, R interface {
+	*T
+	rule.Rule
+}](rules []T) (all []rule.Rule) {
+	for _, r := range rules {
+		all = append(all, R(&r))
+	}
+	return all
+}
+
+// matching is a target of all resources whose whole name an expression matches.
+func matching(id, expression string) rule.Target {
+	return rule.Target{ID: id, Resource: expression, Regex: true, Pattern: regexp.MustCompile(`\A(?:` + expression + `)\z`)}
 }
 
 // world is a process with some workers, in lock-step: between two ticks of everybody nothing happens but what a test does.

@@ -7,42 +7,19 @@ import (
 	"math"
 )
 
-// Rule is what the families have in common.
-type Rule interface {
-	// Family is "flow", "circuitBreaker", "isolation", "hotspot" or "system".
-	Family() string
-	// Canonical appends every field but the ID in one fixed form: rules that mean the same have the same bytes.
-	Canonical(b []byte) []byte
-}
-
 // ContentID is the id of a rule that was given none: its family and a hash of its content, "flow-" and 32 hex digits.
 func ContentID(r Rule) string {
 	h := fnv.New128a()
 	_, _ = h.Write(r.Canonical(nil)) // a hash never fails to write
-	return r.Family() + "-" + hex.EncodeToString(h.Sum(nil))
+	return r.Family().Name + "-" + hex.EncodeToString(h.Sum(nil))
 }
 
 // Hash is a hash of the rule under its id. The hashes of a rule set are added up, so that their order does not matter.
 func Hash(id string, r Rule) uint64 {
 	h := fnv.New64a()
-	_, _ = h.Write(r.Canonical(appendString(appendString(nil, r.Family()), id)))
+	_, _ = h.Write(r.Canonical(appendString(appendString(nil, r.Family().Name), id)))
 	return h.Sum64()
 }
-
-// Family of a flow rule.
-func (r *Flow) Family() string { return "flow" }
-
-// Family of a circuit breaker.
-func (r *CircuitBreaker) Family() string { return "circuitBreaker" }
-
-// Family of an isolation rule.
-func (r *Isolation) Family() string { return "isolation" }
-
-// Family of a hotspot rule.
-func (r *Hotspot) Family() string { return "hotspot" }
-
-// Family of a system rule.
-func (r *System) Family() string { return "system" }
 
 // Canonical appends the rule's content.
 func (r *Flow) Canonical(b []byte) []byte {

@@ -2,11 +2,23 @@
 // sentinel-golang 1.0.4. Package config reads, checks and completes them.
 package rule
 
+import "regexp"
+
+// Target is what every rule has: a name, and what it is for.
+type Target struct {
+	ID       string `json:"id"`       // names the budget; the same in two configurations is one budget
+	Resource string `json:"resource"` // name, or with Regex an expression for whole names; empty in a system rule: all
+	Regex    bool   `json:"regex"`
+	// Pattern is the expression, anchored and compiled, of a rule with Regex that was read from a configuration.
+	Pattern *regexp.Regexp `json:"-"`
+}
+
+// For is the rule's target.
+func (t *Target) For() *Target { return t }
+
 // Flow limits how many entries a resource gets per interval.
 type Flow struct {
-	ID                     string                 `json:"id"`       // names the budget; the same in two configurations is one budget
-	Resource               string                 `json:"resource"` // name, or with Regex an expression for names
-	Regex                  bool                   `json:"regex"`
+	Target
 	TokenCalculateStrategy TokenCalculateStrategy `json:"tokenCalculateStrategy"`
 	ControlBehavior        ControlBehavior        `json:"controlBehavior"`
 	Threshold              float64                `json:"threshold"` // entries per StatIntervalInMs
@@ -27,9 +39,7 @@ type Flow struct {
 
 // CircuitBreaker refuses a resource for a while after it was slow or failed too often.
 type CircuitBreaker struct {
-	ID                           string          `json:"id"`
-	Resource                     string          `json:"resource"`
-	Regex                        bool            `json:"regex"`
+	Target
 	Strategy                     BreakerStrategy `json:"strategy"`
 	RetryTimeoutMs               uint32          `json:"retryTimeoutMs"`               // milliseconds open before the first probe
 	MinRequestAmount             uint64          `json:"minRequestAmount"`             // requests per StatIntervalMs, below which it stays closed
@@ -42,18 +52,14 @@ type CircuitBreaker struct {
 
 // Isolation limits how many requests of a resource are in flight.
 type Isolation struct {
-	ID         string          `json:"id"`
-	Resource   string          `json:"resource"`
-	Regex      bool            `json:"regex"`
+	Target
 	MetricType IsolationMetric `json:"metricType"`
 	Threshold  uint32          `json:"threshold"` // requests or connections in flight, at least 1
 }
 
 // Hotspot limits a resource per value of one parameter.
 type Hotspot struct {
-	ID                string          `json:"id"`
-	Resource          string          `json:"resource"`
-	Regex             bool            `json:"regex"`
+	Target
 	MetricType        HotspotMetric   `json:"metricType"`
 	ControlBehavior   ControlBehavior `json:"controlBehavior"`
 	ParamIndex        int             `json:"paramIndex"` // of the source's values; negative counts from the end
@@ -79,7 +85,7 @@ type SpecificItem struct {
 
 // System limits everything that comes in while one figure of the whole process or machine is too high.
 type System struct {
-	ID           string           `json:"id"`
+	Target
 	MetricType   SystemMetric     `json:"metricType"`
 	TriggerCount float64          `json:"triggerCount"` // in the metric's unit
 	Strategy     AdaptiveStrategy `json:"strategy"`
