@@ -7,9 +7,9 @@ import (
 	"strings"
 	"testing"
 
-	"sentinel-envoy/shared/breaker"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/family/breaker"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/rule"
 )
@@ -89,8 +89,8 @@ func (c *breakerCity) run() {
 func (c *breakerCity) observe() {
 	var s breaker.State
 	c.sim.Corrupt(func(key string, value []byte) ([]byte, bool) {
-		const header = 20 // of a record of the ledger
-		if strings.HasPrefix(key, "sentinel/1/rec/") && !s.Decode(value[header:], c.params.Window) {
+		const header = 28 // of a record
+		if strings.HasPrefix(key, "sentinel/2/rec/") && !s.Decode(value[header:], c.params.Window) {
 			c.t.Errorf("a record of %d bytes", len(value))
 		}
 		return nil, false
@@ -325,7 +325,7 @@ func TestBreakerSaysWhatItDoes(t *testing.T) {
 	if b == nil {
 		t.Fatal("an open breaker admitted")
 	}
-	want := engine.Block{Reason: engine.CircuitBreaker, Resource: "r", Rule: "b", Seen: 0.75, Threshold: 0.5,
+	want := engine.Block{Reason: rule.BreakerFamily.Name, Resource: "r", Rule: "b", Seen: 0.75, Threshold: 0.5,
 		Measure: "of requests failed in 1000 ms", RetryAfterMs: 980}
 	if got := (engine.Block{Reason: b.Reason, Resource: b.Resource, Rule: b.Rule, Seen: b.Seen, Threshold: b.Threshold,
 		Measure: b.Measure, RetryAfterMs: b.RetryAfterMs}); got != want {
@@ -462,8 +462,8 @@ func TestBreakerIsForgotten(t *testing.T) {
 	w.run(tick)
 	wk.update(&config.Config{})
 	w.run(2 * tick)
-	if got := wk.Circuits(); got != 0 {
-		t.Errorf("%d circuits are kept", got)
+	if got := wk.Records(); got != 0 {
+		t.Errorf("%d records are kept", got)
 	}
 	if got, _ := w.Metric("sentinel_breaker_state;resource=r;rule=b"); got != uint64(breaker.Closed) {
 		t.Errorf("the gauge of a rule that is gone is %d", got)

@@ -157,7 +157,6 @@ func newBreakerDuel(t *testing.T, now int64) *breakerDuel {
 	resources++
 	p := memhost.NewProcess(now)
 	d := &breakerDuel{t: t, process: p, vm: engine.New(p.Worker(nil), "test"), resource: fmt.Sprint("duel ", resources)}
-	d.vm.CountAtOnce()
 	return d
 }
 
@@ -234,6 +233,7 @@ func (d *breakerDuel) exit(e *breakerEntry, failed bool) {
 	}
 	if e.ours != nil {
 		e.ours.Exit(d.process.Now(), failed)
+		d.vm.CatchUp(d.process.Now())
 	}
 }
 

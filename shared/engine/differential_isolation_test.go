@@ -75,15 +75,15 @@ func (d *inFlightDuel) load(flow []rule.Flow, isolation []rule.Isolation) {
 }
 
 // enter asks both sides for one entry, and returns what refused it.
-func (d *inFlightDuel) enter() (theirs, ours engine.Reason) {
+func (d *inFlightDuel) enter() (theirs, ours string) {
 	util.SetClock(virtualClock{d.process})
 	now := d.process.Now()
 	entry, blocked := sentinel.Entry(d.resource)
 	e := &engine.Entry{}
 	block := d.filter.Enter(d.resource, now, e)
 	if blocked != nil {
-		theirs = map[base.BlockType]engine.Reason{
-			base.BlockTypeFlow: engine.FlowControl, base.BlockTypeIsolation: engine.Isolation,
+		theirs = map[base.BlockType]string{
+			base.BlockTypeFlow: rule.FlowFamily.Name, base.BlockTypeIsolation: rule.IsolationFamily.Name,
 		}[blocked.BlockType()]
 	}
 	if block != nil {
@@ -167,7 +167,7 @@ func TestGuarantee8IsolationSameAsSentinel(t *testing.T) {
 					t.Fatalf("seed %d, step %d: sentinel-golang refuses for %q, we for %q; %d in flight, rules %+v, %+v",
 						seed, step, theirs, ours, len(d.open), flow, isolation)
 				}
-				if theirs == engine.Isolation {
+				if theirs == rule.IsolationFamily.Name {
 					refused++
 				}
 			}

@@ -132,7 +132,7 @@ func TestGuarantee8SystemSameAsSentinel(t *testing.T) {
 						refused[r.MetricType]++
 					}
 				}
-				if block.Reason != engine.System {
+				if block.Reason != rule.SystemFamily.Name {
 					t.Fatalf("refused for %q", block.Reason)
 				}
 				continue

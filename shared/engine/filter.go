@@ -1,197 +1,180 @@
 package engine
 
 import (
-	"math"
-	"regexp"
+	"cmp"
 	"slices"
 	"strconv"
 	"strings"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
-	"sentinel-envoy/shared/ledger"
+	"sentinel-envoy/shared/resource"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
 
+// Params is what parameters are read from: the request or connection that is being asked about.
+type Params = resource.Context
+
 // Filter decides for one filter of Envoy, by the rules of its own configuration and the VM's.
 type Filter struct {
-	vm        *VM
-	name      string
-	cfg       *config.Config
-	source    *config.SystemSource
-	rules     []checker
-	resources map[string]*resource
+	family.Filter
+	vm     *VM
+	cfg    *config.Config
+	source *config.SystemSource
+	// rules are as many as were configured, checkers those rules as each resource has them.
+	rules     int
+	checkers  []family.Checker
+	resources map[string]*guarded
 	// last is the resource that was entered last: mostly it is the next one, too.
-	last     *resource
+	last     *guarded
 	hash     uint64
 	draining bool
 	streams  int
-
-	// Params is what parameters are read from that rules are about. Without it there are none.
-	Params Params
-	// parameters are those that rules are about; round counts the times that rules were asked, in each of which a
-	// parameter is read at most once.
-	parameters []*parameter
-	round      uint64
 }
 
-// resource is what a filter knows of a resource: its rules, in the order in which they are asked, and its counts.
-type resource struct {
+// guarded is what a filter knows of a resource: its rules, in the order in which they are asked, and its counts.
+type guarded struct {
 	name  string
 	node  *stat.Node
-	rules []checker
-	// meters count what is let in, for rules that measure this resource instead of their own.
-	meters []*ledger.Meter
+	rules []family.Checker
+	// observers count what becomes of its entries, for rules that look at more than their own.
+	observers []family.Observer
 	// failures is whether anything looks at whether an entry failed.
 	failures bool
-}
-
-// add gives the resource a rule.
-func (r *resource) add(c checker) {
-	r.rules = append(r.rules, c)
-	if b, ok := c.(*breakerRule); ok && b.Strategy != rule.SlowRequestRatio {
-		r.failures = true
-	}
-}
-
-// family is a kind of rules. Sentinel asks them in this order.
-type family int
-
-const (
-	systemFamily family = iota
-	flowFamily
-	isolationFamily
-	hotspotFamily
-	breakerFamily
-)
-
-// bound is a rule on its way to its resources.
-type bound struct {
-	checker
-	family   family
-	resource string
-	// pattern is set instead of resource for a rule of all resources whose whole name it matches; a system rule has
-	// neither and is for all.
-	pattern *regexp.Regexp
-	// refers is another resource that the rule measures.
-	refers string
 }
 
 // NewFilter returns a filter by its root_id, with its own configuration and the VM's, which may be nil. Where both have a
 // rule with the same id, its own holds.
 func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
-	vm.setDebug(vm.host.Enabled(host.Debug)) // not only with the first tick: an audit has every decision
-	f := &Filter{vm: vm, name: name, cfg: own, source: own.SystemSource, resources: map[string]*resource{}}
-	f.hash = stat.HashOf(name) ^ own.RuleHash
-	all := f.bind(nil, own, map[string]bool{})
+	vm.env.Debug = vm.env.Host.Enabled(host.Debug) // not only with the first tick: an audit has every decision
+	f := &Filter{
+		Filter: family.Filter{Name: name, Mode: own.Mode}, vm: vm, cfg: own, source: own.SystemSource,
+		resources: map[string]*guarded{}, hash: stat.HashOf(name) ^ own.RuleHash,
+	}
+	rules := own.Rules
 	if shared != nil {
 		f.hash += shared.RuleHash
 		if f.source == nil {
 			f.source = shared.SystemSource
 		}
-		taken := map[string]bool{}
-		for _, b := range all {
-			taken[b.id()] = true
-		}
-		all = f.bind(all, shared, taken)
+		rules = withShared(own.Rules, shared.Rules)
 	}
-	slices.SortStableFunc(all, func(a, b bound) int { return int(a.family - b.family) })
-	f.declare(all)
-	for _, b := range all {
-		f.attach(b)
-	}
+	f.bind(rules)
 	vm.filters = append(vm.filters, f)
-	vm.connectMeters()
+	vm.connect(f)
 	vm.findSource()
 	return f
 }
 
-// bind makes the rules of a configuration, but for those whose ids are taken.
-func (f *Filter) bind(all []bound, cfg *config.Config, taken map[string]bool) []bound {
-	for _, r := range rule.Of[rule.System](cfg.Rules) {
-		if !taken[r.ID] {
-			all = append(all, bound{checker: f.vm.newSystemRule(r, f.cfg.Mode), family: systemFamily})
-		}
+// withShared are the rules of a filter and those of its VM, but for those whose ids the filter has given to its own.
+func withShared(own, shared []rule.Rule) []rule.Rule {
+	taken := map[string]bool{}
+	for _, r := range own {
+		taken[r.For().ID] = true
 	}
-	for _, r := range rule.Of[rule.Flow](cfg.Rules) {
-		if !taken[r.ID] {
-			b := bindTo(f.vm.newFlowRule(r, "", f.cfg.Mode), flowFamily, &r.Target)
-			if r.RelationStrategy == rule.AssociatedResource {
-				b.refers = r.RefResource
-			}
-			all = append(all, b)
-		}
-	}
-	for _, r := range rule.Of[rule.Isolation](cfg.Rules) {
-		if !taken[r.ID] {
-			all = append(all, bindTo(f.vm.newIsolationRule(r, f.cfg.Mode), isolationFamily, &r.Target))
-		}
-	}
-	for _, r := range rule.Of[rule.Hotspot](cfg.Rules) {
-		if !taken[r.ID] {
-			all = append(all, bindTo(f.newHotspotRule(r, ""), hotspotFamily, &r.Target))
-		}
-	}
-	for _, r := range rule.Of[rule.CircuitBreaker](cfg.Rules) {
-		if !taken[r.ID] {
-			all = append(all, bindTo(f.vm.newBreakerRule(r, r.Resource, f.cfg.Mode), breakerFamily, &r.Target))
+	all := slices.Clone(own)
+	for _, r := range shared {
+		if !taken[r.For().ID] {
+			all = append(all, r)
 		}
 	}
 	return all
 }
 
-// bindTo binds a rule to a resource, or to all whose whole name an expression matches.
-func bindTo(c checker, family family, to *rule.Target) bound {
-	if to.Regex {
-		return bound{checker: c, family: family, pattern: to.Pattern}
-	}
-	return bound{checker: c, family: family, resource: to.Resource}
-}
-
-// declare makes the resources that the configuration can produce, whether or not a rule is for them: all are counted.
-func (f *Filter) declare(all []bound) {
-	f.resource(f.cfg.ResourceName)
+// bind gives the rules, in the order of their families, to the resources that they are for. The resources are those that
+// the configuration can produce, whether or not a rule is for them: all are counted.
+func (f *Filter) bind(rules []rule.Rule) {
+	f.rules = len(rules)
+	rules = slices.Clone(rules)
+	slices.SortStableFunc(rules, func(a, b rule.Rule) int { return cmp.Compare(a.Family().Order, b.Family().Order) })
+	f.declare(f.cfg.ResourceName)
 	for _, r := range f.cfg.Resources {
-		f.resource(r.Name)
+		f.declare(r.Name)
 	}
-	for _, b := range all {
-		f.resource(b.resource)
-		f.resource(b.refers)
+	for _, r := range rules {
+		if to := r.For(); !to.Regex {
+			f.declare(to.Resource)
+		}
+		if other, ok := r.(rule.Referrer); ok {
+			f.declare(other.Refers())
+		}
+	}
+	for _, r := range rules {
+		f.attach(r)
 	}
 }
 
-// attach gives a rule to the resources it is for.
-func (f *Filter) attach(b bound) {
-	f.rules = append(f.rules, b.checker)
-	if res := f.resources[b.resource]; res != nil {
-		res.add(b.checker)
-		return
-	}
-	for name, res := range f.resources {
-		if b.family != systemFamily && !b.pattern.MatchString(name) {
-			continue
-		}
-		c := b.checker
-		if p, ok := c.(perResource); ok {
-			c = p.forResource(name)
-			f.rules = append(f.rules, c)
-		}
-		res.add(c)
-	}
-}
-
-// perResource is a rule that keeps the resources apart that its expression matches.
-type perResource interface{ forResource(name string) checker }
-
-// resource makes the named resource, unless there is no name or it is there.
-func (f *Filter) resource(name string) {
+// declare makes the named resource, unless there is no name or it is there.
+func (f *Filter) declare(name string) {
 	if name == "" || f.resources[name] != nil {
 		return
 	}
-	res := &resource{name: name, node: f.vm.nodes.Acquire(name), failures: f.cfg.Failures.Told}
+	res := &guarded{name: name, node: f.vm.env.Nodes.Acquire(name), failures: f.cfg.Failures.Told}
 	f.resources[name] = res
-	f.vm.metrics.know(res.node)
+	f.vm.resources.Add(res.node)
+}
+
+// attach gives a rule to the resources it is for: one, all that its expression matches, or simply all.
+func (f *Filter) attach(r rule.Rule) {
+	to := r.For()
+	switch {
+	case to.Regex:
+		for name, res := range f.resources {
+			if to.Pattern.MatchString(name) {
+				f.guard(f.checker(r, name), res)
+			}
+		}
+	case to.Resource != "":
+		f.guard(f.checker(r, to.Resource), f.resources[to.Resource])
+	default:
+		c := f.checker(r, "")
+		for _, res := range f.resources {
+			f.guard(c, res)
+		}
+	}
+}
+
+func (f *Filter) checker(r rule.Rule, resource string) family.Checker {
+	c := f.vm.byFamily[r.Family()].Bind(r, &f.Filter, resource)
+	f.checkers = append(f.checkers, c)
+	return c
+}
+
+func (f *Filter) guard(c family.Checker, res *guarded) {
+	res.rules = append(res.rules, c)
+	res.failures = res.failures || c.Of().Failures
+}
+
+// connect gives the resources of a filter their observers, and those of all filters where some have changed.
+func (vm *VM) connect(f *Filter) {
+	filters := []*Filter{f}
+	if vm.env.Observed() {
+		filters = vm.filters
+	}
+	for _, f := range filters {
+		for name, res := range f.resources {
+			res.observers = nil // entries keep those that have seen them pass
+			for _, k := range vm.kinds {
+				res.observers = k.Observers(res.observers, name)
+			}
+		}
+	}
+}
+
+// findSource makes the first system_source of the filters in force that of the VM.
+func (vm *VM) findSource() {
+	var source *config.SystemSource
+	for _, f := range vm.filters {
+		if f.source != nil && (source == nil || !f.draining) {
+			source = f.source
+			if !f.draining {
+				break
+			}
+		}
+	}
+	vm.env.Machine.Configure(source)
 }
 
 // PathResources are the resources of rules that are paths.
@@ -208,6 +191,9 @@ func (f *Filter) PathResources() []string {
 // Config is the filter's own configuration.
 func (f *Filter) Config() *config.Config { return f.cfg }
 
+// Fault counts a failure of the plugin's own.
+func (f *Filter) Fault(what string, err error) { f.vm.Fault(what, err) }
+
 // Drain says that the filter is being replaced or removed. It goes on deciding for the streams it has.
 func (f *Filter) Drain() {
 	f.draining = true
@@ -222,35 +208,44 @@ func (f *Filter) retire() {
 	}
 }
 
-// release tells what was counted, all at once, for it would be lost with the counters, and gives up everything.
+// release exports what was counted, all at once, for it would be lost with the counters, and gives up everything.
 func (f *Filter) release() {
-	f.vm.metrics.room = math.MaxInt
-	f.vm.flush(f.vm.lastTick)
-	for _, r := range f.rules {
-		r.release()
+	vm := f.vm
+	vm.env.Metrics.Unbounded()
+	vm.flush(vm.lastTick)
+	for _, r := range f.checkers {
+		r.Release(vm.lastTick)
 	}
 	for _, res := range f.resources {
-		if f.vm.nodes.Release(res.node) {
-			f.vm.forget(res.node)
+		if vm.env.Nodes.Release(res.node) {
+			vm.resources.Remove(res.node, vm.lastTick)
 		}
 	}
-	f.resources, f.rules, f.last = nil, nil, nil
-	f.vm.filters = slices.DeleteFunc(f.vm.filters, func(other *Filter) bool { return other == f })
-	if len(f.vm.filters) == 0 {
-		f.vm.leave()
+	f.resources, f.checkers, f.last = nil, nil, nil
+	vm.filters = slices.DeleteFunc(vm.filters, func(other *Filter) bool { return other == f })
+	if len(vm.filters) == 0 { // without filters it has no ticks, and must not seem to have died
+		vm.env.Check("leaving", vm.env.Worker.Leave())
 	}
-	f.vm.findSource()
+	vm.connect(f)
+	vm.findSource()
 }
 
-// leave gives up the VM's place among the workers: without filters it has no ticks, and must not seem to have died.
-func (vm *VM) leave() {
-	if err := vm.member.Leave(); err != nil {
-		vm.Fault("leaving", err)
+// AskSource returns where to ask for the figures of the machine, and when it is this filter's turn to do so at the time
+// now. Whatever comes of it, Answered must be called; a source that has not answered for two intervals is asked again.
+func (f *Filter) AskSource(now int64) (source *config.SystemSource, due bool) {
+	if f.source == nil || !f.vm.leader.role.Mine || f.draining || !f.vm.env.Machine.Due(f.source, now) {
+		return nil, false
 	}
+	return f.source, true
+}
+
+// Answered says what the source has answered, or what has failed.
+func (f *Filter) Answered(answer []byte, failed error, now int64) {
+	f.vm.env.Check("reading system_source", f.vm.env.Machine.Answered(f.source, answer, failed, now))
 }
 
 // describe says in a few words what the filter does.
 func (f *Filter) describe() string {
-	return f.name + ": " + strconv.Itoa(len(f.rules)) + " rule(s), mode " + f.cfg.Mode.String() +
+	return f.Name + ": " + strconv.Itoa(f.rules) + " rule(s), mode " + f.cfg.Mode.String() +
 		", failure mode " + f.cfg.FailureMode.String()
 }

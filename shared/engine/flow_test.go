@@ -7,7 +7,7 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
-	"sentinel-envoy/shared/flow"
+	"sentinel-envoy/shared/family/flow"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/rule"
 )
@@ -48,7 +48,7 @@ func TestThrottlingQueuesOverAllWorkers(t *testing.T) {
 			t.Errorf("number %d waits until %d, want %d", n, until, want)
 		case n >= 5 && blocked == nil:
 			t.Errorf("number %d waits for longer than it may", n)
-		case n >= 5 && (blocked.Reason != engine.FlowControl || blocked.Seen != 500 || blocked.Threshold != 450 || blocked.RetryAfterMs != 50):
+		case n >= 5 && (blocked.Reason != rule.FlowFamily.Name || blocked.Seen != 500 || blocked.Threshold != 450 || blocked.RetryAfterMs != 50):
 			t.Errorf("number %d: %+v", n, blocked)
 		}
 		waiting = append(waiting, e)

@@ -353,8 +353,8 @@ func TestForgeries(t *testing.T) {
 		length int // of the values meant, 0 for all
 		value  func(old []byte) []byte
 	}{
-		"directory emptied": {"sentinel/1/dir/", 0, func([]byte) []byte { return nil }},
-		"directory full for ever": {"sentinel/1/dir/", 0, func([]byte) (page []byte) {
+		"directory emptied": {"sentinel/2/dir/", 0, func([]byte) []byte { return nil }},
+		"directory full for ever": {"sentinel/2/dir/", 0, func([]byte) (page []byte) {
 			for i := range byte(32) {
 				page = append(page, bytes.Repeat([]byte{i}, 16)...)
 				page = binary.LittleEndian.AppendUint32(page, uint32(never/1e9))
@@ -373,8 +373,8 @@ func TestForgeries(t *testing.T) {
 		"load for ever": {"sentinel/1/system", 0, func(old []byte) []byte {
 			return append(u64(u64(u64(nil, never), 1e9), 0x7fe0000000000000), old[28:]...)
 		}},
-		"breaker with probes for ever": {"sentinel/1/rec/", 4 + 16 + 41 + 8 + 2*16, func(old []byte) []byte {
-			state := append(append(bytes.Clone(old[4:20]), 1), old[21:20+17]...) // half open since when it closed
+		"breaker with probes for ever": {"sentinel/2/rec/", 4 + 16 + 8 + 41 + 8 + 2*16, func(old []byte) []byte {
+			state := append(append(bytes.Clone(old[4:28]), 1), old[29:28+17]...) // half open since when it closed
 			state = u64(u64(u64(state, 0), 1<<63), 0)
 			return u64(state, 1)
 		}},

@@ -10,7 +10,8 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host"
-	"sentinel-envoy/shared/ledger"
+	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
@@ -318,11 +319,11 @@ func TestGuarantee6BoundedWhateverClientsSendAndHoweverOftenRulesChange(t *testi
 		w.run(500 * millisecond)
 	}
 	keys, bytes := w.Keys()
-	most := 2*1024 + ledger.Slots + stat.Pages + 512 + 1 // directories, records, snapshot, workers, aggregator
+	most := 2*1024 + record.Slots + stat.Pages + 512 + 1 // directories, records, snapshot, workers, aggregator
 	if keys > most || bytes > 16<<20 {
 		t.Errorf("%d keys of %d bytes in shared data", keys, bytes)
 	}
-	if got := w.MetricNames(); got > ledger.Slots+64 {
+	if got := w.MetricNames(); got > record.Slots+64 {
 		t.Errorf("%d metrics", got)
 	}
 	for i, wk := range w.workers {
@@ -331,7 +332,7 @@ func TestGuarantee6BoundedWhateverClientsSendAndHoweverOftenRulesChange(t *testi
 				t.Errorf("worker %d keeps %d %s after %d updates", i, n, what, updates)
 			}
 		}
-		if got := wk.MetricIDs(); got > engine.MaxMetricIDs {
+		if got := wk.MetricIDs(); got > metrics.MaxIDs {
 			t.Errorf("worker %d remembers %d metrics", i, got)
 		}
 	}

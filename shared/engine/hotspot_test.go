@@ -96,7 +96,7 @@ func TestHotspotSaysWhy(t *testing.T) {
 	admit(wk.http, 2, w.Now())
 	var e engine.Entry
 	b := wk.http.Enter("r", w.Now(), &e)
-	if b == nil || b.Reason != engine.Hotspot || b.Rule != "per-user" || b.Threshold != 2 || b.RetryAfterMs != 1001 {
+	if b == nil || b.Reason != rule.HotspotFamily.Name || b.Rule != "per-user" || b.Threshold != 2 || b.RetryAfterMs != 1001 {
 		t.Fatalf("%+v", b)
 	}
 	want := "blocked by hotspot rule per-user: 3 of 2 in 1000 ms for one header x-user"
@@ -232,8 +232,8 @@ func TestHotspotRulesComeAndGo(t *testing.T) {
 	if now, _ := w.Keys(); now != keys {
 		t.Errorf("%d keys after 50 updates, %d after 200 one rule", keys, now)
 	}
-	if n := wk.Hotspots(); n != 1 {
-		t.Errorf("%d rules' values are kept", n)
+	if n := wk.Records(); n != 2 { // one rule's values and the seed
+		t.Errorf("%d records are kept", n)
 	}
 }
 

@@ -96,7 +96,7 @@ func TestIsolationRefusalGivesBackAndSaysWhy(t *testing.T) {
 	open := crowdIn(a.http, w.Now())
 	var e engine.Entry
 	block := a.http.Enter("r", w.Now(), &e)
-	if len(open) != 2 || block == nil || block.Reason != engine.Isolation || block.Rule != "narrow" || block.Seen != 2 ||
+	if len(open) != 2 || block == nil || block.Reason != rule.IsolationFamily.Name || block.Rule != "narrow" || block.Seen != 2 ||
 		block.Threshold != 2 || block.RetryAfterMs != -1 {
 		t.Fatalf("%d entered, then %+v", len(open), block)
 	}
@@ -145,8 +145,8 @@ func TestIsolationCountsDrainingStreams(t *testing.T) {
 	if got := crowdIn(w.workers[1].http, w.Now()); len(got) != 3 {
 		t.Errorf("%d of 3 entered once the streams were gone", len(got))
 	}
-	if sizes := a.Sizes(); sizes["gates"] != 0 {
-		t.Errorf("left over: %v", sizes)
+	if n := a.Records(); n != 0 {
+		t.Errorf("%d records are left over", n)
 	}
 }
 

@@ -51,7 +51,7 @@ func TestSystemAvgRTIsThatOfAllWorkers(t *testing.T) {
 	w.run(5 * tick)
 	var e engine.Entry
 	b := w.workers[1].tcp.Enter("r", w.Now(), &e)
-	if b == nil || b.Reason != engine.System || b.Rule != "s" || b.Seen != 200 || b.Threshold != 100 {
+	if b == nil || b.Reason != rule.SystemFamily.Name || b.Rule != "s" || b.Seen != 200 || b.Threshold != 100 {
 		t.Fatalf("%+v", b)
 	}
 	w.run(2 * second)

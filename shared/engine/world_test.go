@@ -9,7 +9,7 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
-	"sentinel-envoy/shared/flow"
+	"sentinel-envoy/shared/family/flow"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/rule"
 )

@@ -25,6 +25,20 @@ type Rule interface {
 	Canonical(b []byte) []byte
 }
 
+// Referrer is a rule that measures another resource than its own.
+type Referrer interface {
+	// Refers is the other resource, empty where there is none.
+	Refers() string
+}
+
+// Refers is the resource that is measured instead of the rule's own.
+func (r *Flow) Refers() string {
+	if r.RelationStrategy != AssociatedResource {
+		return ""
+	}
+	return r.RefResource
+}
+
 // Family of a flow rule.
 func (*Flow) Family() *Family { return FlowFamily }
 

@@ -126,11 +126,11 @@ func find() []string {
 	}
 	for page := range pages {
 		add("sentinel/1/metrics/" + strconv.Itoa(page))
-		if !add("sentinel/1/dir/" + strconv.Itoa(page)) {
+		if !add("sentinel/2/dir/" + strconv.Itoa(page)) {
 			continue
 		}
 		for slot := range perPage {
-			add("sentinel/1/rec/" + strconv.Itoa(page*perPage+slot))
+			add("sentinel/2/rec/" + strconv.Itoa(page*perPage+slot))
 		}
 	}
 	return keys

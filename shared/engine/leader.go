@@ -1,0 +1,175 @@
+package engine
+
+import (
+	"errors"
+	"strconv"
+	"strings"
+
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/stat"
+	"sentinel-envoy/shared/worker"
+)
+
+const (
+	queueName = "sentinel/1/reports"
+	// messagesPerTick bounds what the aggregator reads in one tick.
+	messagesPerTick = 4096
+)
+
+// leader is a worker's part in bringing the counts of all together: it reports its own to the aggregator, or is it.
+type leader struct {
+	env       *family.Env
+	resources *metrics.Resources
+	about     string
+	role      worker.Role
+	queue     uint32
+	report    []byte
+	reported  int64
+	counted   int64
+	// announced is the hash of the rules that were written to the log.
+	announced  uint64
+	aggregator *stat.Aggregator
+}
+
+func newLeader(env *family.Env, resources *metrics.Resources, about string) *leader {
+	return &leader{env: env, resources: resources, about: about, aggregator: stat.NewAggregator()}
+}
+
+// tick reports this worker's counts and, in the aggregator, merges and publishes.
+func (l *leader) tick(now int64) {
+	role, err := l.env.Worker.Role(now)
+	if err != nil {
+		l.env.Fault("asking for the aggregator", err)
+		return
+	}
+	if role.Term != l.role.Term {
+		l.env.Nodes.ReportAll() // the new one has received nothing
+		if role.Mine {
+			l.aggregator = stat.NewAggregator()
+			l.env.Check("taking over the snapshot", l.env.Board.Adopt(l.aggregator, now))
+			l.queue = 0
+		}
+	}
+	l.role = role
+	if !l.findQueue() {
+		return
+	}
+	l.send(now)
+	if role.Mine {
+		l.aggregate(now)
+	}
+}
+
+// rejoined makes a worker that has a new identity report everything under it.
+func (l *leader) rejoined() {
+	l.env.Nodes.ReportAll()
+	l.announced = 0
+}
+
+// findQueue makes sure that the queue's id is known. The aggregator opens it, the others wait until it has.
+func (l *leader) findQueue() bool {
+	if l.queue != 0 {
+		return true
+	}
+	find := l.env.Host.Resolve
+	if l.role.Mine {
+		find = l.env.Host.Open
+	}
+	id, err := find(queueName)
+	if err != nil {
+		if !errors.Is(err, host.ErrNotFound) {
+			l.env.Fault("finding the queue", err)
+		}
+		return false
+	}
+	l.queue = id
+	return true
+}
+
+// send reports this worker's counts.
+func (l *leader) send(now int64) {
+	me, held := l.env.Worker.Identity()
+	if !held {
+		return
+	}
+	if now-l.reported >= stat.ReportEvery {
+		l.env.Nodes.ReportRecent(now)
+		l.reported = now
+	}
+	message, any := l.env.Nodes.Report(l.report[:0], stat.Origin{Slot: me.Slot, Epoch: me.Epoch})
+	l.report = message[:0]
+	if any {
+		l.env.Check("sending a report", l.env.Host.Enqueue(l.queue, message))
+	}
+}
+
+// aggregate merges the reports and publishes what they come to.
+func (l *leader) aggregate(now int64) {
+	if !l.receive(now) {
+		return
+	}
+	for _, slot := range l.aggregator.Expire(now) {
+		l.env.Metrics.Gauge(rulesHash(slot), 0, now)
+	}
+	l.countWorkers(now)
+	h := stat.PageHeader{Term: l.role.Term, At: now}
+	show := func(hash uint64, r stat.Rates) { l.resources.ShowRates(hash, r, now) }
+	l.aggregator.Publish(h, show, func(number int, content []byte) bool {
+		done, err := l.env.Board.Put(number, content, h.Term)
+		l.env.Check("publishing", err)
+		return done
+	})
+	l.env.Metrics.Gauge("sentinel_aggregator_term", l.role.Term, now)
+}
+
+// receive merges what is in the queue, and reports whether the queue could be read.
+func (l *leader) receive(now int64) bool {
+	for range messagesPerTick {
+		message, err := l.env.Host.Dequeue(l.queue)
+		if errors.Is(err, host.ErrEmpty) {
+			break
+		}
+		if err != nil {
+			l.env.Fault("reading the queue", err)
+			return false
+		}
+		l.env.Check("reading a report", l.aggregator.Receive(message, now))
+	}
+	return true
+}
+
+// countWorkers exports how many VMs live. The slots are counted, and not whoever reports: a worker without traffic does
+// not.
+func (l *leader) countWorkers(now int64) {
+	if now-l.counted < flushEvery {
+		return
+	}
+	l.counted = now
+	live, err := l.env.Worker.Count(now)
+	if err != nil {
+		l.env.Fault("counting workers", err)
+		return
+	}
+	l.env.Metrics.Gauge("sentinel_workers", uint64(live), now)
+}
+
+// announce writes once, from the aggregator, what is in force.
+func (l *leader) announce(hash uint64, filters []*Filter) {
+	if !l.role.Mine || l.queue == 0 || hash == l.announced || len(filters) == 0 {
+		return
+	}
+	l.announced = hash
+	var parts []string
+	for _, f := range filters {
+		if !f.draining {
+			parts = append(parts, f.describe())
+		}
+	}
+	l.env.Host.Log(host.Info, "sentinel "+l.about+": "+strings.Join(parts, "; ")+"; rules_hash "+
+		strconv.FormatUint(hash&0xffffffff, 10)+"; this worker ("+strconv.Itoa(int(l.role.Slot))+") aggregates")
+}
+
+// rulesHash is the gauge of the rules that a worker applies.
+func rulesHash(slot uint16) string { return "sentinel_rules_hash;worker=" + strconv.Itoa(int(slot)) }

@@ -1,0 +1,92 @@
+package family
+
+import (
+	"strconv"
+
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/rule"
+)
+
+// Unavailable is the reason of a refusal where a fault of ours kept us from deciding and the failure mode is closed.
+const Unavailable = "unavailable"
+
+// Refusal says why an entry was refused.
+type Refusal struct {
+	// Reason is the family of the rule, or Unavailable; Rule is its id, empty with Unavailable.
+	Reason, Rule string
+	Resource     string
+	// Seen is the figure that the rule looks at, Threshold its bound, and Measure what both count.
+	Seen, Threshold float64
+	Measure         string
+	// RetryAfterMs is in how many milliseconds asking again makes sense, −1 if that is not known.
+	RetryAfterMs int64
+}
+
+// Figure is what the rule saw and its threshold, as "50/50".
+func (r *Refusal) Figure() string { return Number(r.Seen) + "/" + Number(r.Threshold) }
+
+// Number is a figure as people write it.
+func Number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+
+// Base is what every checker has: whose rule it is, and what it has refused.
+type Base struct {
+	Env    *Env
+	Family *rule.Family
+	Mode   config.Mode
+	// ID is the rule's, Resource what it is bound to.
+	ID, Resource string
+	// Shared is the resource where the rule has an expression: each that it matches has records of its own.
+	shared string
+	// Failures is whether the rule looks at whether an entry failed.
+	Failures bool
+	// Blocked are the entries that were refused, Shadow those that would have been if the filter enforced.
+	Blocked, Shadow metrics.Counter
+}
+
+// NewBase returns the base of a rule that a filter has bound to a resource. label is the resource that metrics name.
+func NewBase(env *Env, r rule.Rule, f *Filter, resource, label string) Base {
+	b := Base{Env: env, Family: r.Family(), Mode: f.Mode, ID: r.For().ID, Resource: resource}
+	if r.For().Regex {
+		b.shared = resource
+	}
+	labels := metrics.Resource(label) + metrics.Rule(b.ID) + metrics.Kind(b.Family.Name)
+	b.Blocked.Name, b.Shadow.Name = "sentinel_blocked"+labels, "sentinel_shadow_blocked"+labels
+	return b
+}
+
+// RecordID names a record of the rule's. Rules of a family with one id have the same; shadow decisions, what shape tells
+// apart, and the resources of an expression have each their own.
+func (b *Base) RecordID(what string, shape ...string) record.ID {
+	return record.IDOf(append([]string{b.Family.Name, what, b.ID, b.Mode.String(), b.shared}, shape...)...)
+}
+
+// Refuse is a refusal of the rule's. freeAt is when asking again makes sense, in nanoseconds, 0 if that is not known. It is
+// valid until the next entry is asked about.
+func (b *Base) Refuse(seen, threshold float64, measure string, freeAt, now int64) *Refusal {
+	r := &b.Env.refusal
+	*r = Refusal{
+		Reason: b.Family.Name, Rule: b.ID, Resource: b.Resource, Seen: seen, Threshold: threshold, Measure: measure,
+		RetryAfterMs: -1,
+	}
+	if freeAt > 0 {
+		r.RetryAfterMs = max(1, (freeAt-now+999_999)/1e6)
+	}
+	return r
+}
+
+// Of implements Checker.
+func (b *Base) Of() *Base { return b }
+
+// Undo implements Checker for rules that take nothing.
+func (b *Base) Undo(Ticket, int64) error { return nil }
+
+// Answered implements Checker for rules that do not ask for it.
+func (b *Base) Answered(t Ticket, _ int64) (Ticket, error) { return t, nil }
+
+// Exit implements Checker for rules that do not ask for it.
+func (b *Base) Exit(Ticket, End, int64) error { return nil }
+
+// Release implements Checker for rules that hold nothing.
+func (b *Base) Release(int64) {}

@@ -1,0 +1,68 @@
+package breaker
+
+import (
+	"strconv"
+
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/rule"
+)
+
+// kind is the circuit breakers of one worker.
+type kind struct {
+	family.NoKind
+	env      *family.Env
+	circuits family.Pool[record.ID, *circuit]
+	// active are those that the next tick looks at.
+	active []*circuit
+	// op is the one update under way, kept because it is large.
+	op update
+}
+
+// New returns the circuit breakers of a worker.
+func New(env *family.Env) family.Kind {
+	return &kind{env: env, circuits: family.NewPool[record.ID, *circuit]()}
+}
+
+// Bind implements family.Kind. Rules with one id have one circuit, which goes by the last of them; windows that count
+// something else have their own.
+func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Checker {
+	of := r.(*rule.CircuitBreaker)
+	b := &breakerRule{Base: family.NewBase(k.env, r, f, resource, resource), CircuitBreaker: of, kind: k, measure: measureOf(of)}
+	b.Failures = of.Strategy != rule.SlowRequestRatio
+	params := ParamsOf(of)
+	b.id = b.RecordID("circuit", of.Strategy.String(), strconv.FormatInt(params.Window.BucketNs, 10),
+		strconv.Itoa(params.Window.Buckets))
+	b.circuit = k.circuits.Acquire(b.id, func() *circuit {
+		gauge := "sentinel_breaker_state"
+		if f.Mode == config.Shadow {
+			gauge = "sentinel_shadow_breaker_state"
+		}
+		return &circuit{
+			kind: k, cell: record.Cell{ID: b.id}, rule: b.Base.ID, resource: resource,
+			gauge: gauge + metrics.Resource(resource) + metrics.Rule(b.Base.ID),
+		}
+	})
+	b.circuit.params = params
+	return b
+}
+
+// Tick implements family.Kind: it brings what was counted since the last tick into the records of the circuits that were
+// used, and reads them: so every worker refuses one tick after a breaker has opened.
+func (k *kind) Tick(now int64) {
+	kept := k.active[:0]
+	for _, c := range k.active {
+		c.again = false
+		k.env.Check("bringing a circuit breaker up to date", c.sync(now))
+		if c.active = c.again || c.pending.Total > 0; c.active {
+			kept = append(kept, c)
+		}
+	}
+	clear(k.active[len(kept):])
+	k.active = kept
+}
+
+// Records implements family.Kind.
+func (k *kind) Records(f func(family.Toucher)) { k.circuits.All(func(c *circuit) { f(c) }) }

@@ -1,0 +1,88 @@
+package family
+
+import (
+	"strconv"
+
+	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/machine"
+	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/stat"
+	"sentinel-envoy/shared/worker"
+)
+
+// TickMs is how often a worker ticks, in milliseconds.
+const TickMs = 20
+
+// MaxWaiting bounds the entries that wait in one worker. Beyond it, one that would have to wait is refused.
+const MaxWaiting = 4096
+
+// Env is what all rules of one worker share.
+type Env struct {
+	Host    host.Host
+	Table   *record.Table
+	Worker  *worker.Worker
+	Metrics *metrics.Metrics
+	Nodes   *stat.Nodes
+	Board   *stat.Board
+	Machine *machine.Source
+
+	// Tick is the number of the tick.
+	Tick uint64
+	// Debug is whether debug messages are written.
+	Debug bool
+	// Waiting are the entries that wait for their turn, QueueFull counts those that were refused because too many did.
+	Waiting   int
+	QueueFull metrics.Counter
+
+	observe bool
+	faults  uint64
+	refusal Refusal
+}
+
+// NewEnv returns what the rules of a worker share.
+func NewEnv(h host.Host) *Env {
+	e := &Env{
+		Host: h, Table: record.NewTable(h), Worker: worker.New(h), Nodes: stat.NewNodes(), Board: stat.NewBoard(h, h),
+		Machine: machine.NewSource(h), QueueFull: metrics.Counter{Name: "sentinel_queue_full"},
+	}
+	e.Metrics = metrics.New(h, e.Fault)
+	return e
+}
+
+// Fault counts a failure that is ours or the host's.
+func (e *Env) Fault(what string, err error) {
+	e.faults++
+	if e.faults&(e.faults-1) == 0 { // the 1st, 2nd, 4th, 8th …: a fault a request must not fill the log
+		e.Host.Log(host.Error, "fault "+strconv.FormatUint(e.faults, 10)+": "+what+": "+err.Error())
+	}
+}
+
+// Check counts an error as a fault.
+func (e *Env) Check(what string, err error) {
+	if err != nil {
+		e.Fault(what, err)
+	}
+}
+
+// Faults are those that were counted.
+func (e *Env) Faults() uint64 { return e.faults }
+
+// Observe says that the observers of some resource have changed.
+func (e *Env) Observe() { e.observe = true }
+
+// Observed reports whether Observe was called since the last time.
+func (e *Env) Observed() bool {
+	changed := e.observe
+	e.observe = false
+	return changed
+}
+
+// QueueIsFull is whether so many entries wait that no other may.
+func (e *Env) QueueIsFull() bool { return e.Waiting >= MaxWaiting }
+
+// RefuseFullQueue is the refusal of an entry for which there is no room to wait. freeAt is as in Base.Refuse.
+func (b *Base) RefuseFullQueue(freeAt, now int64) *Refusal {
+	b.Env.QueueFull.N++
+	return b.Refuse(float64(b.Env.Waiting), MaxWaiting, "waiting in this worker", freeAt, now)
+}

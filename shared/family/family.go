@@ -1,0 +1,89 @@
+// Package family says what a family of rules is to the engine: a Kind, which makes a Checker of each rule of a filter.
+//
+// Each family is a package below this one, of one shape: pure transitions of a state, a record that holds the state in
+// shared data, and the rule that enters, undoes and exits. What all of them need stands here.
+package family
+
+import (
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/resource"
+	"sentinel-envoy/shared/rule"
+)
+
+// Checker is one rule as one filter applies it to one resource. Times are the monotonic clock's, in nanoseconds.
+type Checker interface {
+	// Enter asks the rule about one entry. It returns what the entry has taken, or why it is refused. An error is a fault,
+	// and decides nothing.
+	Enter(now int64) (Ticket, *Refusal, error)
+	// Undo gives back what Enter took, because a later rule refused or the entry left while it waited.
+	Undo(t Ticket, now int64) error
+	// Answered says that the service has begun to answer an entry whose ticket asks for that, and returns what is left of
+	// the ticket.
+	Answered(t Ticket, now int64) (Ticket, error)
+	// Exit says how an entry ended whose ticket asks for that.
+	Exit(t Ticket, end End, now int64) error
+	// Of is whose rule it is.
+	Of() *Base
+	// Release gives up what the rule holds of its worker.
+	Release(now int64)
+}
+
+// Ticket is what a rule must know later of an entry that it has let in. What At and ID mean is the rule's.
+type Ticket struct {
+	At int64
+	ID uint64
+	// WakeAt is until when the entry has to wait, 0 if it need not.
+	WakeAt int64
+	// Exit is whether the rule wants to know how the entry ends, Answer whether also when the service begins to answer.
+	Exit, Answer bool
+}
+
+// End is how an entry ended.
+type End struct {
+	// RT is how long it took, in milliseconds.
+	RT     uint32
+	Failed bool
+}
+
+// Observer counts what becomes of the entries of a resource, for rules that look at more than their own entries.
+type Observer interface {
+	Passed(now int64)
+	Refused(now int64)
+	Ended(end End, now int64)
+}
+
+// Kind is a family in one worker.
+type Kind interface {
+	// Bind makes the checker of a rule, as a filter applies it to a resource; "" stands for all of the filter's.
+	Bind(r rule.Rule, f *Filter, resource string) Checker
+	// Observers appends those of a resource. Env.Observe says that they have changed.
+	Observers(dst []Observer, resource string) []Observer
+	// Tick does what is due in each tick: it returns permits, renews leases, brings records up to date.
+	Tick(now int64)
+	// Records calls f with all that must be marked as in use.
+	Records(f func(Toucher))
+	// Export exports the metrics of the kind's own.
+	Export(now int64)
+}
+
+// Toucher has records that must be marked as in use.
+type Toucher interface{ Touch(now int64) error }
+
+// Filter is what rules know of the filter that they are in.
+type Filter struct {
+	Name string
+	Mode config.Mode
+	// Params is what parameters are read from: the stream that is being asked about. Without it there are none.
+	Params resource.Context
+	// Round counts the times that rules were asked, in each of which a parameter is read at most once.
+	Round uint64
+}
+
+// NoKind is the part of a Kind that many do not have.
+type NoKind struct{}
+
+// Observers implements Kind.
+func (NoKind) Observers(dst []Observer, _ string) []Observer { return dst }
+
+// Export implements Kind.
+func (NoKind) Export(int64) {}

@@ -1,0 +1,50 @@
+package flow
+
+import (
+	"strconv"
+)
+
+// audit counts, while debug messages are written, what a budget decided in each bucket, by the time of the decision. It
+// is how a test can judge windows: no client's clock is as near.
+type audit struct {
+	bucket            int64
+	admitted, refused int64
+}
+
+// count adds a decision and returns, when the bucket has changed, the line about the one before.
+func (a *audit) count(name string, at int64, ok bool, w Window) (line string) {
+	if bucket := w.Bucket(at); bucket != a.bucket {
+		line = a.line(name, w)
+		*a = audit{bucket: bucket}
+	}
+	if ok {
+		a.admitted++
+	} else {
+		a.refused++
+	}
+	return line
+}
+
+// undo takes a decision back, because another rule refused.
+func (a *audit) undo(at int64, w Window) {
+	if w.Bucket(at) == a.bucket {
+		a.admitted--
+	}
+}
+
+// line says what was counted, or is empty.
+func (a *audit) line(name string, w Window) string {
+	if a.admitted == 0 && a.refused == 0 {
+		return ""
+	}
+	return "audit rule=" + name + " bucket_ms=" + strconv.FormatInt(w.BucketMs, 10) +
+		" bucket=" + strconv.FormatInt(a.bucket, 10) +
+		" admitted=" + strconv.FormatInt(a.admitted, 10) + " refused=" + strconv.FormatInt(a.refused, 10)
+}
+
+// flush returns the line about what was counted so far, and begins anew.
+func (a *audit) flush(name string, w Window) string {
+	line := a.line(name, w)
+	*a = audit{}
+	return line
+}

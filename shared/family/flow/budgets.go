@@ -1,0 +1,87 @@
+package flow
+
+import (
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/record"
+)
+
+// Budgets are those of a worker's rules: all that have a rule with one id share a budget.
+type Budgets struct {
+	env *family.Env
+	all family.Pool[record.ID, *SharedBudget]
+	// holding are the budgets that may have reserved permits to return.
+	holding []*SharedBudget
+}
+
+// SharedBudget is a budget that a worker's rules share.
+type SharedBudget struct {
+	*Budget
+	id      record.ID
+	name    string
+	of      *Budgets
+	holding bool
+	audit   audit
+}
+
+// NewBudgets returns the budgets of a worker.
+func NewBudgets(env *family.Env) *Budgets {
+	return &Budgets{env: env, all: family.NewPool[record.ID, *SharedBudget]()}
+}
+
+// Acquire returns the budget with that id, until Release. name is the rule's.
+func (bs *Budgets) Acquire(id record.ID, name string, w Window) *SharedBudget {
+	return bs.all.Acquire(id, func() *SharedBudget {
+		return &SharedBudget{Budget: NewBudget(bs.env.Table, id, w), id: id, name: name, of: bs}
+	})
+}
+
+// Release gives the budget up.
+func (b *SharedBudget) Release() { b.of.all.Release(b.id, false) }
+
+// Take is Budget.Take, or with a warm-up TakeWarm; the next tick returns what is left of a reservation.
+func (b *SharedBudget) Take(threshold float64, warm *WarmUp, now int64) (v Verdict, err error) {
+	if warm == nil {
+		v, err = b.Budget.Take(threshold, now)
+	} else {
+		v, err = b.TakeWarm(warm, now)
+	}
+	if !b.holding && b.Holding() {
+		b.holding = true
+		b.of.holding = append(b.of.holding, b)
+	}
+	if b.of.env.Debug && err == nil {
+		if line := b.audit.count(b.name, v.At, v.OK, b.Window()); line != "" {
+			b.of.env.Host.Log(host.Debug, line)
+		}
+	}
+	return v, err
+}
+
+// GiveBack is Budget.GiveBack.
+func (b *SharedBudget) GiveBack(at, now int64) error {
+	if b.of.env.Debug {
+		b.audit.undo(at, b.Window())
+	}
+	return b.Budget.GiveBack(at, now)
+}
+
+// Tick returns what was reserved and not spent since the last tick, and writes what was counted for debug messages.
+func (bs *Budgets) Tick(now int64) {
+	for _, b := range bs.holding {
+		b.holding = false
+		bs.env.Check("returning permits", b.Settle(now))
+	}
+	clear(bs.holding)
+	bs.holding = bs.holding[:0]
+	if bs.env.Debug {
+		bs.all.All(func(b *SharedBudget) {
+			if line := b.audit.flush(b.name, b.Window()); line != "" {
+				bs.env.Host.Log(host.Debug, line)
+			}
+		})
+	}
+}
+
+// Records calls f with each budget.
+func (bs *Budgets) Records(f func(family.Toucher)) { bs.all.All(func(b *SharedBudget) { f(b) }) }

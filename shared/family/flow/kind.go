@@ -1,0 +1,82 @@
+// Package flow is Sentinel's flow rules: how many entries a resource gets per interval, and what happens to the others.
+//
+// Pure are the window (window.go), the warm-up (warmup.go), the pace (pace.go) and the memory (memory.go). Records are the
+// budget of a rule that rejects, the throttle of one that lets wait, and what is counted of an associated resource.
+package flow
+
+import (
+	"strconv"
+
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/rule"
+)
+
+// kind is the flow rules of one worker.
+type kind struct {
+	env       *family.Env
+	budgets   *Budgets
+	throttles family.Pool[record.ID, *Throttle]
+	counts    family.Pool[record.ID, *associatedCount]
+	warmUps   family.Pool[record.ID, *AssociatedWarmUp]
+}
+
+// New returns the flow rules of a worker.
+func New(env *family.Env) family.Kind {
+	return &kind{
+		env: env, budgets: NewBudgets(env),
+		throttles: family.NewPool[record.ID, *Throttle](),
+		counts:    family.NewPool[record.ID, *associatedCount](),
+		warmUps:   family.NewPool[record.ID, *AssociatedWarmUp](),
+	}
+}
+
+// Bind implements family.Kind.
+func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Checker {
+	flow := r.(*rule.Flow)
+	base := flowRule{Base: family.NewBase(k.env, r, f, resource, resource), Flow: flow, kind: k}
+	base.measure = "in " + strconv.FormatUint(uint64(flow.StatIntervalInMs), 10) + " ms"
+	switch flow.TokenCalculateStrategy {
+	case rule.WarmUp:
+		base.warm = NewWarmUp(flow.Threshold, flow.StatIntervalInMs, flow.WarmUpPeriodSec, flow.WarmUpColdFactor)
+	case rule.MemoryAdaptive:
+		base.memory = &Memory{
+			Low: flow.LowMemUsageThreshold, High: flow.HighMemUsageThreshold,
+			LowMark: flow.MemLowWaterMarkBytes, HighMark: flow.MemHighWaterMarkBytes,
+		}
+	}
+	switch {
+	case flow.ControlBehavior == rule.Throttling:
+		return newThrottlingRule(base)
+	case flow.RelationStrategy == rule.AssociatedResource:
+		return &relatedRule{flowRule: base, relation: newRelation(&base)}
+	}
+	return &rejectRule{flowRule: base, budget: k.budgets.Acquire(base.recordID("budget"), base.ID, base.window())}
+}
+
+// Observers implements family.Kind: the counts of what other resources' rules refer to.
+func (k *kind) Observers(dst []family.Observer, resource string) []family.Observer {
+	k.counts.All(func(c *associatedCount) {
+		if c.resource == resource {
+			dst = append(dst, c)
+		}
+	})
+	return dst
+}
+
+// Tick implements family.Kind: it returns permits, and lets the other workers see what this one has counted.
+func (k *kind) Tick(now int64) {
+	k.budgets.Tick(now)
+	k.counts.All(func(c *associatedCount) { k.env.Check("writing a count", c.Sync(now)) })
+}
+
+// Records implements family.Kind.
+func (k *kind) Records(f func(family.Toucher)) {
+	k.budgets.Records(f)
+	k.throttles.All(func(t *Throttle) { f(t) })
+	k.counts.All(func(c *associatedCount) { f(c) })
+	k.warmUps.All(func(w *AssociatedWarmUp) { f(w) })
+}
+
+// Export implements family.Kind.
+func (k *kind) Export(int64) {}

@@ -1,0 +1,50 @@
+package flow
+
+import (
+	"strconv"
+
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/machine"
+	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/rule"
+)
+
+// flowRule is what Sentinel's flow rules have in common, whatever they measure and however they answer.
+type flowRule struct {
+	family.Base
+	*rule.Flow
+	kind *kind
+	// warm is nil where the threshold always holds.
+	warm *WarmUp
+	// memory is nil where the threshold does not follow it.
+	memory *Memory
+	// measure is what the threshold counts.
+	measure string
+}
+
+// recordID names a record of the rule's: windows of another length have each their own.
+func (r *flowRule) recordID(what string) record.ID {
+	w := r.window()
+	return r.RecordID(what, strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets))
+}
+
+func (r *flowRule) window() Window { return WindowOf(r.StatIntervalInMs) }
+
+// limit is the threshold at the time now, of a rule that warms up that of a warm one.
+//
+// With MemoryAdaptive it is read at most once a tick, from the last answer of the system_source. Workers may differ in it
+// for a tick: a window admits at most what the largest of theirs does. While the last answer is too old, or there was
+// none yet, the smaller threshold of the rule holds, and the gauge sentinel_system_source_stale is 1.
+func (r *flowRule) limit(now int64) (float64, error) {
+	if r.memory == nil {
+		return r.Threshold, nil
+	}
+	figures, fresh, err := r.Env.Machine.Figures(now)
+	if err != nil {
+		return 0, err
+	}
+	if !fresh {
+		figures.Memory = machine.Unknown
+	}
+	return r.memory.Threshold(figures.Memory), nil
+}

@@ -1,0 +1,141 @@
+package flow_test
+
+import (
+	"math"
+	"math/rand/v2"
+	"slices"
+	"testing"
+
+	"sentinel-envoy/shared/family/flow"
+	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/record"
+)
+
+// Scheduled times are never closer than the interval, whoever stalls or dies, and with enough demand hardly further.
+func TestTurnsAreNeverCloserThanTheInterval(t *testing.T) {
+	trySeeds(t, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 3))
+		s := scenario{workers: 1 + rng.IntN(64), threshold: []float64{1, 3, 20, 100, 333.3, 1000}[rng.IntN(6)]}
+		s.deaths, s.stalls = rng.IntN(2) == 0, rng.IntN(2) == 0
+		var warm *flow.WarmUp
+		if rng.IntN(2) == 0 {
+			warm = flow.NewWarmUp(s.threshold, 1000, 1+rng.Uint32N(5), 2+rng.Uint32N(4))
+		}
+		pace := flow.Pace{IntervalMs: 1000, MaxWaitMs: []uint32{0, 10, 300, 5000}[rng.IntN(4)]}
+		turns := takeTurns(t, seed, s, pace, warm, 4*second)
+		gap := pace.Gap(s.threshold)
+		slices.Sort(turns)
+		for i := 1; i < len(turns); i++ {
+			if turns[i]-turns[i-1] < gap {
+				t.Fatalf("two turns are %d ns apart, want %d: %v", turns[i]-turns[i-1], gap, s)
+			}
+		}
+		if warm != nil || s.deaths || s.stalls || float64(pace.MaxWaitMs)*s.threshold < 3000 {
+			return // where nobody may wait for a few turns, some are not asked for in time
+		}
+		// The turns of the time that was simulated, and those given out for after it.
+		lasts := turns[len(turns)-1] - turns[0]
+		if got := float64(len(turns)) * float64(gap) / float64(lasts+gap); got < 0.9 && len(turns) > 20 {
+			t.Errorf("only %.2f of the turns were given out: %v", got, s)
+		}
+	})
+}
+
+// takeTurns lets workers ask for turns, each several times as fast as all together get them.
+func takeTurns(t *testing.T, seed uint64, s scenario, pace flow.Pace, warm *flow.WarmUp, duration int64) (turns []int64) {
+	start := 1000*second + int64(seed%997)*millisecond
+	sim := memhost.NewSim(seed, start)
+	defer sim.Close()
+	between := max(int64(float64(second)/s.threshold)/3*int64(s.workers), millisecond)
+	for i := range s.workers {
+		sim.Go(func(task *memhost.Task) {
+			rng := rand.New(rand.NewPCG(uint64(i), seed))
+			p := flow.NewThrottle(record.NewTable(task), record.IDOf("pace", "r"), flow.WindowOf(1000))
+			for now := start; now < start+duration; now = task.Now() {
+				turn, err := p.Next(pace, s.threshold, warm, int64(pace.MaxWaitMs)*millisecond, now)
+				if err != nil {
+					t.Error(err)
+				}
+				if turn.OK {
+					turns = append(turns, turn.At)
+					// The decision was some time between now and the time after it: this worker may have stalled.
+					if wait := turn.At - task.Now(); wait > int64(pace.MaxWaitMs)*millisecond {
+						t.Errorf("a turn after %d ms, of %d at most", wait/millisecond, pace.MaxWaitMs)
+					}
+				}
+				task.Sleep(now + between/2 + rng.Int64N(between))
+			}
+		})
+	}
+	for sim.Step() {
+		disturb(sim, s)
+	}
+	return turns
+}
+
+// The curve of a warm-up is the same under any number of workers, within 2 % and one permit.
+func TestWarmUpCurveIsThatOfOneWorker(t *testing.T) {
+	const seconds = 12
+	runs := 0
+	trySeeds(t, func(t *testing.T, seed uint64) {
+		if runs++; runs > max(*simRuns/20, 1) {
+			return // each takes a while
+		}
+		rng := rand.New(rand.NewPCG(seed, 4))
+		s := scenario{workers: 1 + rng.IntN(64), threshold: []float64{50, 100, 400}[rng.IntN(3)], spread: rng.IntN(spreads)}
+		period, factor := 3+rng.Uint32N(8), 2+rng.Uint32N(3)
+		s.stalls = false
+		one := s
+		one.workers, one.spread = 1, evenly
+		want := warmUpCurve(t, seed, one, flow.NewWarmUp(s.threshold, 1000, period, factor), seconds)
+		got := warmUpCurve(t, seed, s, flow.NewWarmUp(s.threshold, 1000, period, factor), seconds)
+		for i := range want {
+			if math.Abs(got[i]-want[i]) > 0.02*want[i]+1 {
+				t.Fatalf("second %d: %.0f, alone %.0f (%v, %d s, factor %d)\n%v\n%v", i, got[i], want[i], s, period, factor, got, want)
+			}
+		}
+	})
+}
+
+// warmUpCurve is what is admitted in each second from a cold start, with ten times the demand.
+func warmUpCurve(t *testing.T, seed uint64, s scenario, warm *flow.WarmUp, seconds int64) []float64 {
+	t.Helper()
+	const start = 1000 * second
+	s.demand = 10 * s.threshold
+	sim := memhost.NewSim(seed, start)
+	defer sim.Close()
+	w := flow.WindowOf(1000)
+	admitted := make([]float64, seconds)
+	for i := range s.workers {
+		sim.Go(func(task *memhost.Task) {
+			rng := rand.New(rand.NewPCG(uint64(i), seed))
+			b := flow.NewBudget(record.NewTable(task), record.IDOf("flow", "r"), w)
+			nextTick := start + rng.Int64N(tick)
+			for now := int64(start); now < start+seconds*second; now = task.Now() {
+				if now >= nextTick {
+					nextTick = now + tick
+					if err := b.Settle(now); err != nil {
+						t.Error(err)
+					}
+				}
+				gap := s.gap(i, now)
+				if gap < 0 {
+					task.Sleep(nextTick)
+					continue
+				}
+				v, err := b.TakeWarm(warm, now)
+				if err != nil {
+					t.Error(err)
+				}
+				if n := (v.At - start) / second; v.OK && n < seconds {
+					admitted[n]++
+				}
+				task.Sleep(now + gap/2 + rng.Int64N(gap+1))
+			}
+		})
+	}
+	for sim.Step() {
+		disturb(sim, s)
+	}
+	return admitted
+}

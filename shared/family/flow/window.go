@@ -1,0 +1,107 @@
+package flow
+
+// Sentinel's global statistic: 20 buckets of 500 ms. A rule whose interval is made of such buckets slides over them.
+const (
+	sharedBucketMs = 500
+	// MaxBuckets is the largest number of buckets in a window.
+	MaxBuckets = 20
+)
+
+// Window is how a rule's statistic interval is cut into aligned buckets. At time t it spans the bucket that holds t and
+// the Buckets−1 before it.
+type Window struct {
+	BucketMs int64
+	Buckets  int
+}
+
+// WindowOf is the window that sentinel-golang 1.0.4 uses for statIntervalInMs (core/flow, generateStatFor): sliding
+// over 500 ms buckets where the interval is made of them and at most 10 s, one aligned bucket otherwise. 0 means 1000.
+func WindowOf(statIntervalInMs uint32) Window {
+	interval := int64(statIntervalInMs)
+	if interval == 0 {
+		interval = 1000
+	}
+	if interval%sharedBucketMs == 0 && interval <= sharedBucketMs*MaxBuckets {
+		return Window{BucketMs: sharedBucketMs, Buckets: int(interval / sharedBucketMs)}
+	}
+	return Window{BucketMs: interval, Buckets: 1}
+}
+
+// Bucket is the number of the bucket that holds the time now, in nanoseconds.
+func (w Window) Bucket(now int64) int64 { return now / (w.BucketMs * 1e6) }
+
+// State is what a window has counted. Its zero value has counted nothing.
+type State struct {
+	// Newest is the number of the newest bucket.
+	Newest int64
+	// Counts has at i the count of the bucket of the window whose number is i modulo Buckets.
+	Counts [MaxBuckets]int64
+}
+
+// Advance moves the state to bucket: what has left the window is forgotten. An older bucket changes nothing.
+func (s *State) Advance(w Window, bucket int64) {
+	if bucket <= s.Newest {
+		return
+	}
+	steps := min(bucket-s.Newest, int64(w.Buckets))
+	for b := bucket - steps + 1; b <= bucket; b++ {
+		s.Counts[b%int64(w.Buckets)] = 0
+	}
+	s.Newest = bucket
+}
+
+// Used is the sum over the window.
+func (s *State) Used(w Window) int64 {
+	var sum int64
+	for _, c := range s.Counts[:w.Buckets] {
+		sum += c
+	}
+	return sum
+}
+
+// Take counts up to want permits in the newest bucket, as many as stay within capacity over the window, and returns how
+// many that is.
+func (s *State) Take(w Window, capacity, want int64) int64 {
+	granted := min(want, capacity-s.Used(w))
+	if granted <= 0 {
+		return 0
+	}
+	s.Counts[s.Newest%int64(w.Buckets)] += granted
+	return granted
+}
+
+// GiveBack takes n permits that were counted in bucket out of the count. It reports whether the bucket is still in the
+// window; where it has left, nothing changes.
+func (s *State) GiveBack(w Window, bucket, n int64) bool {
+	if bucket > s.Newest || bucket <= s.Newest-int64(w.Buckets) {
+		return false
+	}
+	c := &s.Counts[bucket%int64(w.Buckets)]
+	*c = max(*c-n, 0)
+	return true
+}
+
+// Fill counts the whole capacity in the newest bucket: what a state that was lost is replaced by, so that nothing is
+// admitted twice.
+func (s *State) Fill(w Window, capacity int64) {
+	s.Counts = [MaxBuckets]int64{}
+	s.Counts[s.Newest%int64(w.Buckets)] = capacity
+}
+
+// FreeAt is the number of the first bucket in which at least one permit of capacity is free if nothing more is taken,
+// or −1 if capacity is below 1 and there is none.
+func (s *State) FreeAt(w Window, capacity int64) int64 {
+	if capacity < 1 {
+		return -1
+	}
+	used := s.Used(w)
+	n := int64(w.Buckets)
+	for ahead := int64(0); ahead < n; ahead++ {
+		if used < capacity {
+			return s.Newest + ahead
+		}
+		// The oldest bucket is the first to leave.
+		used -= s.Counts[(s.Newest+ahead+1)%n]
+	}
+	return s.Newest + n
+}

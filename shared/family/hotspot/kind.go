@@ -1,0 +1,183 @@
+package hotspot
+
+import (
+	"math/rand/v2"
+	"strconv"
+
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/resource"
+	"sentinel-envoy/shared/rule"
+)
+
+// kind is the hotspot rules of one worker.
+type kind struct {
+	env          *family.Env
+	key          *Key
+	parameters   family.Pool[parameterKey, *parameter]
+	values       family.Pool[record.ID, *sharedValues]
+	concurrences family.Pool[record.ID, *sharedConcurrency]
+}
+
+// New returns the hotspot rules of a worker.
+func New(env *family.Env) family.Kind {
+	return &kind{
+		env: env,
+		// The runtime seeds it from the host's source of randomness.
+		key:          NewKey(env.Table, rand.Uint64),
+		parameters:   family.NewPool[parameterKey, *parameter](),
+		values:       family.NewPool[record.ID, *sharedValues](),
+		concurrences: family.NewPool[record.ID, *sharedConcurrency](),
+	}
+}
+
+// sharedValues are the values of a rule, and sharedConcurrency what they have in flight: those that have a rule with one id
+// in this worker share them.
+type (
+	sharedValues struct {
+		*Values
+		evicted, regained metrics.Counter
+	}
+	sharedConcurrency struct {
+		*Concurrency
+		full metrics.Counter
+	}
+)
+
+// Bind implements family.Kind.
+func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
+	of := r.(*rule.Hotspot)
+	base := hotspotRule{Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k}
+	base.paramKey = parameterKey{f, resource.ParamOf(of)}
+	base.param = k.parameters.Acquire(base.paramKey, func() *parameter { return &parameter{parameterKey: base.paramKey} })
+	if of.MetricType == rule.HotspotConcurrency {
+		return newConcurrencyRule(base)
+	}
+	return newValueRule(base)
+}
+
+// Tick implements family.Kind: it returns permits and renews what is in flight.
+func (k *kind) Tick(now int64) {
+	k.values.All(func(v *sharedValues) { k.env.Check("returning permits", v.Settle(now)) })
+	k.concurrences.All(func(c *sharedConcurrency) {
+		if !c.Holding() {
+			return
+		}
+		holder, err := k.env.Worker.Identify(now)
+		if err == nil {
+			err = c.Concurrency.Tick(holder, now)
+		}
+		k.env.Check("renewing what is in flight", err)
+	})
+}
+
+// Observers implements family.Kind.
+func (k *kind) Observers(dst []family.Observer, _ string) []family.Observer { return dst }
+
+// Records implements family.Kind.
+func (k *kind) Records(f func(family.Toucher)) {
+	k.values.All(func(v *sharedValues) { f(v) })
+	k.concurrences.All(func(c *sharedConcurrency) { f(c) })
+	if k.values.Len()+k.concurrences.Len() > 0 {
+		f(k.key)
+	}
+}
+
+// Export implements family.Kind.
+func (k *kind) Export(now int64) {
+	k.values.All(func(v *sharedValues) {
+		v.evicted.N, v.regained.N = v.Evicted, v.Regained
+		k.env.Metrics.Export(&v.evicted, now)
+		k.env.Metrics.Export(&v.regained, now)
+	})
+	k.concurrences.All(func(c *sharedConcurrency) {
+		c.full.N = c.Full
+		k.env.Metrics.Export(&c.full, now)
+	})
+}
+
+// parameterKey is a parameter as the rules of one filter see it.
+type parameterKey struct {
+	filter *family.Filter
+	resource.Param
+}
+
+// parameter is read at most once in each round of questions.
+type parameter struct {
+	parameterKey
+	round uint64
+	value string
+	there bool
+}
+
+// read is the parameter's value in what is being asked about, and whether it has one.
+func (p *parameter) read() (string, bool) {
+	if p.filter.Params == nil {
+		return "", false
+	}
+	if p.round != p.filter.Round {
+		p.round = p.filter.Round
+		p.value, p.there = p.Read(p.filter.Params)
+	}
+	return p.value, p.there
+}
+
+// hotspotRule is what Sentinel's hotspot rules have in common. What has no value of the parameter is none of theirs.
+type hotspotRule struct {
+	family.Base
+	*rule.Hotspot
+	kind     *kind
+	paramKey parameterKey
+	param    *parameter
+	id       record.ID
+	limits   Limits
+	seed     Seed
+}
+
+// identify gives the rule its records, told apart by its parameter and by shape, and returns what describes them.
+func (r *hotspotRule) identify(what string, shape ...string) (parts []string) {
+	p := &r.paramKey.Param
+	parts = append(shape, p.Source.String(), p.Name, strconv.Itoa(p.Index), strconv.Itoa(int(p.Hops)),
+		strconv.FormatInt(r.ParamsMaxCapacity, 10))
+	r.id = r.RecordID(what, parts...)
+	return []string{string(r.id[:])}
+}
+
+// labels are those of the rule's own metrics.
+func (r *hotspotRule) labels() string {
+	return metrics.Resource(r.Base.Resource) + metrics.Rule(r.Base.ID)
+}
+
+// hash is that of the parameter's value, and whether it has one.
+func (r *hotspotRule) hash(now int64) (hash uint64, there bool, err error) {
+	value, there := r.param.read()
+	if !there {
+		return 0, false, nil
+	}
+	seed, err := r.kind.key.Seed(now)
+	if err != nil {
+		return 0, true, err
+	}
+	if r.seed != seed {
+		r.seed, r.limits.Specific = seed, nil
+		if len(r.SpecificItems) > 0 {
+			r.limits.Specific = make(map[uint64]int64, len(r.SpecificItems))
+		}
+		for _, item := range r.SpecificItems {
+			r.limits.Specific[seed.Hash(item.ValStr)] = item.Threshold
+		}
+	}
+	return seed.Hash(value), true, nil
+}
+
+// threshold is that of a value.
+func (r *hotspotRule) threshold(hash uint64) int64 {
+	if t, ok := r.limits.Specific[hash]; ok {
+		return t
+	}
+	return r.Threshold
+}
+
+// release gives up the parameter.
+func (r *hotspotRule) release() { r.kind.parameters.Release(r.paramKey, false) }

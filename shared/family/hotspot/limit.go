@@ -1,0 +1,138 @@
+// Package hotspot limits each value of a parameter by itself, in the whole process and in memory of a fixed size,
+// whatever values clients send.
+//
+// A rule has a fixed number of pages in shared data, a page room for a fixed number of values. Which page a value
+// belongs to follows from a hash that clients do not know. Where a page is full, the value that has least to regain by
+// being forgotten makes room; what it regains is counted.
+package hotspot
+
+import (
+	"math"
+	"math/bits"
+
+	"sentinel-envoy/shared/rule"
+)
+
+const (
+	// coolest bounds how many refusals are remembered of a value that has nothing left: they tell values that are hot
+	// from those that had their last permit by chance.
+	coolest = -7
+	// farthest is how far ahead a time may lie that was given out, in nanoseconds: maxQueueingTimeMs has 32 bits.
+	farthest = (1 << 32) * 1e6
+)
+
+// Limit is what one value of a parameter may have.
+type Limit struct {
+	// Threshold is in permits per DurationMs milliseconds, Burst what a value may save up beyond it.
+	Threshold, Burst, DurationMs int64
+	// Paced lets entries in one after the other, evenly spaced. Burst then means nothing.
+	Paced bool
+	// MaxWaitMs is how long an entry may wait for its turn, where Paced.
+	MaxWaitMs int64
+}
+
+// limitOf is the limit of a rule that counts entries, for a value that has none of its own.
+func limitOf(r *rule.Hotspot) Limit {
+	return Limit{
+		Threshold: r.Threshold, Burst: r.BurstCount, DurationMs: r.DurationInSec * 1000,
+		Paced: r.ControlBehavior == rule.Throttling, MaxWaitMs: r.MaxQueueingTimeMs,
+	}
+}
+
+// bucket is what is known of a value.
+type bucket struct {
+	// at is when it was filled, or where Paced the last time given out, in nanoseconds.
+	at int64
+	// left are the permits it has, negative by the refusals since the last one was taken.
+	left int64
+}
+
+// Verdict is the answer to one entry.
+type Verdict struct {
+	OK bool
+	// At is the time, in nanoseconds, at which the entry may pass where Paced, else of the bucket it took a permit from.
+	At int64
+	// FreeAt is when asking again makes sense for a refused entry, in nanoseconds, 0 if never.
+	FreeAt int64
+}
+
+// most is what a bucket holds at most.
+func (l Limit) most() int64 { return l.Threshold + l.Burst }
+
+// Gap is the time in nanoseconds between two entries where Paced.
+func (l Limit) Gap() int64 {
+	return int64(math.Ceil(float64(l.DurationMs*1e6) / float64(l.Threshold)))
+}
+
+// take asks for one permit at the time now, in nanoseconds. known is whether b is what the value has; else it has not
+// been seen. Threshold must be positive.
+func (l Limit) take(b *bucket, known bool, maxWait, now int64) Verdict {
+	if l.Paced {
+		return l.pace(b, known, maxWait, now)
+	}
+	if !known {
+		*b = bucket{at: now, left: l.most()}
+	} else if left, over := l.filled(*b, now); over {
+		*b = bucket{at: now, left: left}
+	}
+	if b.left = min(b.left, l.most()); b.left > 0 {
+		b.left--
+		return Verdict{OK: true, At: b.at}
+	}
+	b.left = max(b.left-1, coolest)
+	return Verdict{At: b.at, FreeAt: (b.at/1e6 + l.DurationMs + 1) * 1e6}
+}
+
+// filled is what a bucket has at the time now, and whether it is to be filled: as in Sentinel, only once more than the
+// duration has gone by since the last time, in whole milliseconds.
+func (l Limit) filled(b bucket, now int64) (left int64, over bool) {
+	passed := now/1e6 - b.at/1e6
+	if left = max(b.left, 0); passed <= l.DurationMs {
+		return left, false
+	}
+	high, low := bits.Mul64(uint64(passed), uint64(l.Threshold))
+	if high >= uint64(l.DurationMs) {
+		return l.most(), true
+	}
+	added, _ := bits.Div64(high, low, uint64(l.DurationMs))
+	if added > uint64(l.most()) {
+		return l.most(), true
+	}
+	return min(left+int64(added), l.most()), true
+}
+
+// pace asks for a time, at most maxWait nanoseconds after now.
+func (l Limit) pace(b *bucket, known bool, maxWait, now int64) Verdict {
+	at := now
+	if known {
+		at = max(now, b.at+l.Gap())
+	}
+	if at > now && at-now >= maxWait {
+		b.left = max(b.left-1, coolest)
+		return Verdict{At: at, FreeAt: max(now, at-l.MaxWaitMs*1e6) + 1e6}
+	}
+	*b = bucket{at: at}
+	return Verdict{OK: true, At: at}
+}
+
+// regains is how many permits a value gets that it would not have, if it is forgotten at the time now.
+func (l Limit) regains(b bucket, now int64) int64 {
+	if l.Threshold <= 0 {
+		return 0
+	}
+	if l.Paced {
+		ahead, gap := b.at+l.Gap()-now, l.Gap()
+		return (max(ahead, 0) + gap - 1) / gap
+	}
+	left, _ := l.filled(b, now)
+	return max(l.most()-left, 0)
+}
+
+// heat is larger the hotter a value is that was seen last as b: what it regains and by how much it is refused.
+func (l Limit) heat(b bucket, now int64) int64 {
+	regains := l.regains(b, now)
+	if regains == 0 {
+		return 0
+	}
+	return regains - min(b.left, 0)
+}

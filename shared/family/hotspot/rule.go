@@ -1,0 +1,154 @@
+package hotspot
+
+import (
+	"strconv"
+
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/metrics"
+)
+
+// valueRule limits how often entries of one value come.
+type valueRule struct {
+	hotspotRule
+	values *sharedValues
+	// measure is what the threshold counts, waitMeasure what the longest wait does.
+	measure, waitMeasure string
+}
+
+func newValueRule(base hotspotRule) *valueRule {
+	r := &valueRule{hotspotRule: base}
+	parts := r.identify("values", r.ControlBehavior.String(), strconv.FormatInt(r.DurationInSec, 10))
+	r.measure = "in " + strconv.FormatInt(r.DurationInSec*1000, 10) + " ms for one " + r.param.String()
+	r.waitMeasure = "ms to wait for one " + r.param.String()
+	r.limits.Limit = limitOf(r.Hotspot)
+	r.values = r.kind.values.Acquire(r.id, func() *sharedValues {
+		return &sharedValues{
+			Values:   NewValues(r.Env.Table, r.ParamsMaxCapacity, parts...),
+			evicted:  metrics.Counter{Name: "sentinel_hotspot_evicted" + r.labels()},
+			regained: metrics.Counter{Name: "sentinel_hotspot_regained" + r.labels()},
+		}
+	})
+	return r
+}
+
+// Enter implements family.Checker.
+func (r *valueRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+	hash, there, err := r.hash(now)
+	if err != nil || !there {
+		return family.Ticket{}, nil, err
+	}
+	maxWait := r.limits.MaxWaitMs * 1e6
+	full := r.limits.Paced && r.Env.QueueIsFull()
+	if full {
+		maxWait = 0
+	}
+	v, err := r.values.Take(hash, &r.limits, maxWait, now)
+	switch {
+	case err != nil:
+		return family.Ticket{}, nil, err
+	case !v.OK:
+		return family.Ticket{}, r.refuse(hash, v, full, now), nil
+	}
+	t := family.Ticket{At: v.At, ID: hash}
+	if r.limits.Paced {
+		t.WakeAt = v.At
+	}
+	return t, nil, nil
+}
+
+// refuse says why a value gets nothing: it may have nothing at all, has had it all, would have to wait for too long, or
+// too many wait already.
+func (r *valueRule) refuse(hash uint64, v Verdict, full bool, now int64) *family.Refusal {
+	threshold := r.threshold(hash)
+	wait := v.At - now
+	switch {
+	case !r.limits.Paced || threshold <= 0:
+		most := float64(threshold)
+		if threshold > 0 && !r.limits.Paced {
+			most += float64(r.BurstCount)
+		}
+		return r.Refuse(most+1, most, r.measure, v.FreeAt, now)
+	case full && wait < r.limits.MaxWaitMs*1e6:
+		return r.RefuseFullQueue(v.At, now)
+	}
+	return r.Refuse(float64((wait+999_999)/1e6), float64(r.limits.MaxWaitMs), r.waitMeasure, v.FreeAt, now)
+}
+
+// Undo implements family.Checker.
+func (r *valueRule) Undo(t family.Ticket, now int64) error {
+	if t == (family.Ticket{}) {
+		return nil
+	}
+	return r.values.GiveBack(t.ID, &r.limits, t.At, now)
+}
+
+// Release implements family.Checker.
+func (r *valueRule) Release(now int64) {
+	r.Env.Check("returning permits", r.values.Settle(now))
+	r.kind.values.Release(r.id, false)
+	r.release()
+}
+
+// concurrencyRule limits how many entries of one value are in flight.
+type concurrencyRule struct {
+	hotspotRule
+	concurrency *sharedConcurrency
+	// measure is what the threshold counts, fullMeasure the same where another value cannot be counted.
+	measure, fullMeasure string
+}
+
+func newConcurrencyRule(base hotspotRule) *concurrencyRule {
+	r := &concurrencyRule{hotspotRule: base}
+	parts := r.identify("concurrency")
+	r.measure = "in flight for one " + r.param.String()
+	r.fullMeasure = r.measure + ", and no room to count another"
+	r.concurrency = r.kind.concurrences.Acquire(r.id, func() *sharedConcurrency {
+		return &sharedConcurrency{
+			Concurrency: NewConcurrency(r.Env.Table, r.ParamsMaxCapacity, parts...),
+			full:        metrics.Counter{Name: "sentinel_hotspot_full" + r.labels()},
+		}
+	})
+	return r
+}
+
+// Enter implements family.Checker.
+func (r *concurrencyRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+	hash, there, err := r.hash(now)
+	if err != nil || !there {
+		return family.Ticket{}, nil, err
+	}
+	holder, err := r.Env.Worker.Identify(now)
+	if err != nil {
+		return family.Ticket{}, nil, err
+	}
+	threshold := r.threshold(hash)
+	c, err := r.concurrency.Enter(holder, hash, threshold, now)
+	if err != nil {
+		return family.Ticket{}, nil, err
+	}
+	if c.OK {
+		return family.Ticket{At: now, ID: hash, Exit: true}, nil, nil
+	}
+	measure := r.measure
+	if c.Full {
+		measure = r.fullMeasure
+	}
+	return family.Ticket{}, r.Refuse(float64(c.InFlight), float64(threshold), measure, 0, now), nil
+}
+
+// Undo implements family.Checker.
+func (r *concurrencyRule) Undo(t family.Ticket, now int64) error { return r.Exit(t, family.End{}, now) }
+
+// Exit implements family.Checker.
+func (r *concurrencyRule) Exit(t family.Ticket, _ family.End, now int64) error {
+	if t == (family.Ticket{}) {
+		return nil
+	}
+	return r.concurrency.Exit(t.ID, now)
+}
+
+// Release implements family.Checker.
+func (r *concurrencyRule) Release(int64) {
+	r.kind.concurrences.Release(r.id, false)
+	r.release()
+}

@@ -1,0 +1,211 @@
+package isolation
+
+import (
+	"math"
+
+	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/worker"
+)
+
+const (
+	// renewEvery is how old the stamp of a lease may grow before a tick renews it, in nanoseconds.
+	renewEvery = 300e6
+	// freshFor is how old it may be for entries without a look at the record, in nanoseconds: far less than worker.TTL, so that
+	// nobody enters on a lease that others have dropped.
+	freshFor = 1e9
+	// shareSpare is the part of what is free that a worker holds beyond its entries at most: near the bound it is
+	// nothing, and what an entry gives back is free for all workers at once.
+	shareSpare = 16
+	// refusalNs is how long a refusal is remembered at most without asking again, in nanoseconds. What other workers
+	// give back meanwhile is seen that much later.
+	refusalNs = 1e6
+)
+
+// Verdict is the answer to one entry.
+type Verdict struct {
+	OK bool
+	// InFlight is how many entries all workers had in flight when it was last looked at: by a refused entry, all of them.
+	InFlight int64
+}
+
+// Concurrency is the entries in flight under one rule as one worker sees them.
+//
+// Entering within the lease, and leaving far from the threshold, change nothing but this worker's memory. A lease grows
+// and shrinks by compare-and-set, so that all leases that count are within the threshold together, in whatever order the
+// workers run. A worker that was silent for worker.TTL has lost its lease; it then leases what it really has in flight, be it
+// too much, and nobody enters until the sum is below the threshold.
+type Concurrency struct {
+	table *record.Table
+	cell  record.Cell
+
+	// inFlight entries are this worker's, which holds a lease of leased, as holder, with that stamp.
+	inFlight, leased uint32
+	holder           worker.Identity
+	stamp            int64
+	// peak is the most in flight since the last tick.
+	peak uint32
+	// threshold is the one that the lease was last found to be within; seen and free are the sum of all leases, and what they left of it, when the
+	// record was last looked at.
+	threshold, seen, free int64
+	// Until refusedUntil entries under a threshold up to refusedAt are refused as the last one was.
+	refusedUntil, refusedAt int64
+
+	state State
+	op    operation
+}
+
+// NewConcurrency returns the count with that id in a table.
+func NewConcurrency(table *record.Table, id record.ID) *Concurrency {
+	c := &Concurrency{table: table, cell: record.Cell{ID: id}}
+	c.op.count = c
+	return c
+}
+
+// Holding is whether this worker has entries in flight or a lease: Tick has something to do.
+func (c *Concurrency) Holding() bool { return c.leased > 0 || c.inFlight > 0 }
+
+// InFlight is how many entries this worker has in flight.
+func (c *Concurrency) InFlight() int { return int(c.inFlight) }
+
+// Enter asks for one entry under a threshold, as holder, at the time now in nanoseconds. What is let in must leave by
+// Exit. An error is the host's, or record.ErrFull; a record that too many workers fight for, or is full, refuses.
+func (c *Concurrency) Enter(holder worker.Identity, threshold, now int64) (Verdict, error) {
+	if c.inFlight < c.leased && threshold >= c.threshold && holder == c.holder && now-c.stamp <= freshFor {
+		c.enter()
+		return Verdict{OK: true, InFlight: c.seen}, nil
+	}
+	if now < c.refusedUntil && threshold <= c.refusedAt {
+		return Verdict{InFlight: c.seen}, nil
+	}
+	err := c.apply(operation{count: c, holder: holder, now: now, threshold: threshold, enters: 1})
+	switch {
+	case err == record.ErrContended:
+		return Verdict{InFlight: c.seen}, nil
+	case err != nil:
+		return Verdict{}, err
+	case !c.op.ok:
+		c.refusedUntil, c.refusedAt = now+refusalNs, threshold
+		return Verdict{InFlight: c.seen}, nil
+	}
+	c.enter()
+	return Verdict{OK: true, InFlight: c.seen}, nil
+}
+
+func (c *Concurrency) enter() {
+	c.inFlight++
+	c.peak = max(c.peak, c.inFlight)
+}
+
+// Exit ends an entry. Where all workers together are near the threshold, its place is free for them at once, else after
+// the next tick at the latest. The entry is over whatever the error, which is the host's.
+func (c *Concurrency) Exit(now int64) error {
+	c.refusedUntil = 0
+	if c.inFlight > 0 {
+		c.inFlight--
+	}
+	spare := int64(c.leased) - int64(c.inFlight)
+	if spare <= 0 || spare <= (c.free+spare)/shareSpare {
+		return nil
+	}
+	return c.settle(c.holder, now, c.peak)
+}
+
+// Tick renews the lease as holder, and gives back what this worker has not needed since the last call. It must be called
+// at least every 100 ms while Holding.
+func (c *Concurrency) Tick(holder worker.Identity, now int64) error {
+	peak := c.peak
+	c.peak = c.inFlight
+	if c.inFlight == c.leased && holder == c.holder && now-c.stamp < renewEvery {
+		return nil
+	}
+	return c.settle(holder, now, peak)
+}
+
+// settle looks at the record and leases what is in flight, and a little more for as many as peak.
+func (c *Concurrency) settle(holder worker.Identity, now int64, peak uint32) error {
+	spare := min(max(peak, c.inFlight), max(c.leased, c.inFlight)) - c.inFlight
+	err := c.apply(operation{count: c, holder: holder, now: now, threshold: c.threshold, spare: int64(spare)})
+	if err == record.ErrContended {
+		return nil // the next tick tries again
+	}
+	return err
+}
+
+// Touch marks the record as in use; see record.Table.Touch.
+func (c *Concurrency) Touch(now int64) error { return c.table.Touch(&c.cell, now) }
+
+// apply runs an operation on the record, and keeps what it has found.
+func (c *Concurrency) apply(op operation) error {
+	c.op = op
+	if err := c.table.Update(&c.cell, op.now, &c.op); err != nil {
+		return err
+	}
+	c.holder, c.leased, c.stamp = op.holder, c.op.leased, c.op.stamp
+	c.threshold, c.seen, c.free = op.threshold, c.op.seen, c.op.free
+	return nil
+}
+
+// operation is one look at the record, to let an entry in or to settle.
+type operation struct {
+	count  *Concurrency
+	holder worker.Identity
+	now    int64 // the record's, once it is applied
+
+	threshold int64
+	enters    int64 // 1 for an entry
+	spare     int64 // wanted beyond what is in flight, where it only settles
+
+	// ok is whether the entry may enter; leased and stamp are the lease, seen the sum of all with this worker's without
+	// what it has spare, free what is left under the threshold.
+	ok         bool
+	leased     uint32
+	stamp      int64
+	seen, free int64
+}
+
+var _ record.Transition = (*operation)(nil)
+
+// Apply implements record.Transition.
+func (o *operation) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
+	c, s := o.count, &o.count.state
+	o.now = r.Now
+	if !s.Decode(r.Payload) || s.Newest > o.now {
+		return dst, record.Unreadable
+	}
+	if r.Lost {
+		s.Forget(o.now)
+	}
+	s.Expire(o.now)
+	had, stamp := s.Take(o.holder)
+	moved := false
+	if c.holder != o.holder { // this worker's identity has changed
+		former, _ := s.Take(c.holder)
+		moved = former > 0
+	}
+	o.decide(s.Sum())
+	write := r.Lost || moved || o.leased != had || had > 0 && o.now-stamp >= renewEvery
+	if o.stamp = stamp; write {
+		o.stamp = o.now
+	}
+	if !s.Put(o.holder, o.leased, o.stamp) {
+		o.ok, o.leased, o.stamp = false, 0, 0
+		return dst, record.Keep
+	}
+	return s.Encode(dst), record.StoreIf(write)
+}
+
+// decide sets what the operation comes to, where the others hold leases of so many.
+func (o *operation) decide(others int64) {
+	c := o.count
+	mine := int64(c.inFlight)
+	o.seen = others + mine
+	o.ok = o.enters > 0 && o.seen+1 <= o.threshold
+	spare := o.spare
+	if o.ok {
+		mine++
+		spare = max(1, mine/2)
+	}
+	free := o.threshold - others - mine
+	spare = max(0, min(spare, free/shareSpare, math.MaxUint32-mine))
+	o.leased, o.free = uint32(mine+spare), free-spare
+}

@@ -1,0 +1,68 @@
+package isolation
+
+import (
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/rule"
+)
+
+// kind is the isolation rules of one worker.
+type kind struct {
+	family.NoKind
+	env    *family.Env
+	counts *Counts
+}
+
+// New returns the isolation rules of a worker.
+func New(env *family.Env) family.Kind { return &kind{env: env, counts: NewCounts(env)} }
+
+// Bind implements family.Kind.
+func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Checker {
+	base := family.NewBase(k.env, r, f, resource, resource)
+	return NewRule(base, k.counts, int64(r.(*rule.Isolation).Threshold))
+}
+
+// Tick implements family.Kind.
+func (k *kind) Tick(now int64) { k.counts.Tick(now) }
+
+// Records implements family.Kind.
+func (k *kind) Records(f func(family.Toucher)) { k.counts.Records(f) }
+
+// Rule lets at most threshold entries be in flight in all workers: Sentinel's isolation rule, and its system rule for
+// concurrency.
+type Rule struct {
+	family.Base
+	threshold int64
+	count     *SharedCount
+}
+
+// NewRule returns the checker of a rule that counts in one of counts.
+func NewRule(base family.Base, counts *Counts, threshold int64) *Rule {
+	r := &Rule{Base: base, threshold: threshold}
+	r.count = counts.Acquire(r.RecordID("concurrency"))
+	return r
+}
+
+// Enter implements family.Checker.
+func (r *Rule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+	holder, err := r.Env.Worker.Identify(now)
+	if err != nil {
+		return family.Ticket{}, nil, err
+	}
+	v, err := r.count.Enter(holder, r.threshold, now)
+	switch {
+	case err != nil:
+		return family.Ticket{}, nil, err
+	case !v.OK:
+		return family.Ticket{}, r.Refuse(float64(v.InFlight), float64(r.threshold), "in flight", 0, now), nil
+	}
+	return family.Ticket{Exit: true}, nil, nil
+}
+
+// Undo implements family.Checker.
+func (r *Rule) Undo(_ family.Ticket, now int64) error { return r.count.Exit(now) }
+
+// Exit implements family.Checker.
+func (r *Rule) Exit(_ family.Ticket, _ family.End, now int64) error { return r.count.Exit(now) }
+
+// Release implements family.Checker.
+func (r *Rule) Release(int64) { r.count.Release() }

@@ -1,0 +1,162 @@
+// Package metrics defines Envoy's metrics on first use, and bounds how many there are.
+package metrics
+
+import (
+	"errors"
+	"math"
+	"strings"
+
+	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/record"
+)
+
+// definitionsPerTick bounds the new names of a tick: to define one costs Envoy up to a tenth of a millisecond, and a worker
+// whose clients have just found ten thousand resources would stand still for seconds.
+const definitionsPerTick = 64
+
+// MaxIDs bounds the ids of metrics that a worker remembers.
+const MaxIDs = 2 * record.Slots
+
+const otherLabels = ";resource=(other)"
+
+// errLater means that a metric cannot be defined in this tick.
+var errLater = errors.New("too many new metrics in one tick")
+
+// Host is what metrics ask of the proxy.
+type Host interface {
+	host.SharedData
+	host.Metrics
+}
+
+// Metrics are those of one worker. Labels are part of a metric's name, as ";label=value", which the bootstrap's stats_tags
+// turn into labels.
+//
+// Metrics cannot be removed, so the number of labelled names that a process ever defines is bounded, by a directory in
+// shared data; what is beyond is counted under otherLabels.
+type Metrics struct {
+	host  Host
+	names *record.Directory
+	ids   map[string]uint32
+	// room is how many labelled names may still be defined in this tick, behind whether one had to wait for the next.
+	room   int
+	behind bool
+	fault  func(what string, err error)
+}
+
+// New returns the metrics of a host. fault is called with what could not be exported.
+func New(h Host, fault func(what string, err error)) *Metrics {
+	return &Metrics{
+		host: h, names: record.NewDirectory(h, "sentinel/1/metrics/", false), ids: map[string]uint32{}, fault: fault,
+	}
+}
+
+// Corrupt is how many pages of the directory of names were found that nobody of us can have written.
+func (m *Metrics) Corrupt() uint64 { return m.names.Corrupt() }
+
+// Len is how many ids a worker remembers.
+func (m *Metrics) Len() int { return len(m.ids) }
+
+// BeginTick lets a bounded number of new names be defined.
+func (m *Metrics) BeginTick() { m.room = definitionsPerTick }
+
+// Unbounded lets any number of new names be defined in this tick: what is exported now would be lost otherwise.
+func (m *Metrics) Unbounded() { m.room = math.MaxInt }
+
+// BeginExport forgets what had to wait before; Behind is whether something has had to wait since.
+func (m *Metrics) BeginExport() { m.behind = false }
+
+// Behind is described with BeginExport.
+func (m *Metrics) Behind() bool { return m.behind }
+
+// Counter is a count of ours, and how much of it was exported.
+type Counter struct {
+	Name     string
+	N        uint64
+	exported uint64
+}
+
+// Define makes sure that a metric is there, also while there is nothing to export.
+func (m *Metrics) Define(c *Counter, now int64) {
+	if _, err := m.id(host.Counter, c.Name, now); err != nil {
+		m.fault("defining a metric", err)
+	}
+}
+
+// Export brings a counter up to date, if not in this tick then in one of the next. now is in nanoseconds.
+func (m *Metrics) Export(c *Counter, now int64) {
+	if c.N == c.exported {
+		return
+	}
+	id, err := m.id(host.Counter, c.Name, now)
+	if err == nil {
+		if err = m.host.Add(id, int64(c.N-c.exported)); err == nil {
+			c.exported = c.N
+		}
+	}
+	m.check(err)
+}
+
+// Gauge sets a gauge. One whose name cannot be defined in this tick is set with its next value.
+func (m *Metrics) Gauge(name string, value uint64, now int64) {
+	id, err := m.id(host.Gauge, name, now)
+	if err == nil {
+		err = m.host.Record(id, value)
+	}
+	m.check(err)
+}
+
+func (m *Metrics) check(err error) {
+	if err != nil && err != errLater {
+		m.fault("exporting a metric", err)
+	}
+}
+
+func (m *Metrics) id(kind host.MetricKind, name string, now int64) (uint32, error) {
+	if id, ok := m.ids[name]; ok {
+		return id, nil
+	}
+	defined := name
+	if base, _, labelled := strings.Cut(name, ";"); labelled {
+		if m.room <= 0 {
+			m.behind = true
+			return 0, errLater
+		}
+		m.room--
+		if _, err := m.names.Slot(record.IDOf(name), now); err != nil {
+			defined = base + otherLabels
+		}
+	}
+	id, err := m.host.Define(kind, defined)
+	if err == nil && len(m.ids) < MaxIDs {
+		m.ids[name] = id
+	}
+	return id, err
+}
+
+// Resource is the label of a resource, as part of a metric's name; Rule, Kind and Worker are likewise.
+func Resource(name string) string { return ";resource=" + escape(name) }
+
+// Rule is described with Resource.
+func Rule(id string) string { return ";rule=" + escape(id) }
+
+// Kind is described with Resource.
+func Kind(name string) string { return ";kind=" + name }
+
+// escape makes a value that can be part of a metric's name: percent-encoding of what is not printable ASCII, and of the
+// characters that mean something there or that Envoy replaces or, like a dot at the end, drops.
+func escape(value string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(value) {
+		c := value[i]
+		dropped := c == '.' && i == len(value)-1
+		if c > ' ' && c < 0x7f && !strings.ContainsRune(`;=%:"\`, rune(c)) && !dropped || c >= 0x80 {
+			b.WriteByte(c)
+			continue
+		}
+		b.WriteByte('%')
+		b.WriteByte(hex[c>>4])
+		b.WriteByte(hex[c&15])
+	}
+	return b.String()
+}

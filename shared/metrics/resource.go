@@ -1,0 +1,79 @@
+package metrics
+
+import "sentinel-envoy/shared/stat"
+
+// ofResource are the label and the counters of one resource: nil until there is something to export.
+type ofResource struct {
+	label    string
+	counters *counters
+}
+
+type counters struct{ pass, shadow, complete, failed, rt Counter }
+
+func newCounters(label string) *counters {
+	return &counters{
+		pass:     Counter{Name: "sentinel_passed" + label},
+		shadow:   Counter{Name: "sentinel_shadow_passed" + label},
+		complete: Counter{Name: "sentinel_completed" + label},
+		failed:   Counter{Name: "sentinel_failed" + label},
+		rt:       Counter{Name: "sentinel_rt_ms_sum" + label},
+	}
+}
+
+// Resources are the metrics of the resources that a worker knows.
+type Resources struct {
+	metrics *Metrics
+	byHash  map[uint64]*ofResource
+}
+
+// NewResources returns the metrics of no resource.
+func NewResources(m *Metrics) *Resources {
+	return &Resources{metrics: m, byHash: map[uint64]*ofResource{}}
+}
+
+// Add makes the metrics of a resource, until Remove.
+func (rs *Resources) Add(n *stat.Node) {
+	if rs.byHash[n.Hash] == nil {
+		rs.byHash[n.Hash] = &ofResource{label: Resource(n.Name)}
+	}
+}
+
+// Remove drops what is kept for a node that is gone, at the time now in nanoseconds. Its gauges must not stay at their
+// last value.
+func (rs *Resources) Remove(n *stat.Node, now int64) {
+	if n.Total != (stat.Counts{}) {
+		rs.ShowRates(n.Hash, stat.Rates{}, now)
+	}
+	delete(rs.byHash, n.Hash)
+}
+
+// Len is how many resources are kept.
+func (rs *Resources) Len() int { return len(rs.byHash) }
+
+// Export brings the counters of one resource up to date.
+func (rs *Resources) Export(n *stat.Node, now int64) {
+	of := rs.byHash[n.Hash]
+	if of == nil || n.Total == (stat.Counts{}) {
+		return
+	}
+	if of.counters == nil {
+		of.counters = newCounters(of.label)
+	}
+	c := of.counters
+	c.pass.N, c.shadow.N, c.complete.N, c.failed.N, c.rt.N = n.Total.Pass, n.Shadow, n.Total.Complete, n.Total.Error, n.Total.RT
+	for _, counter := range [...]*Counter{&c.pass, &c.shadow, &c.complete, &c.failed, &c.rt} {
+		rs.metrics.Export(counter, now)
+	}
+}
+
+// ShowRates sets the gauges of one resource.
+func (rs *Resources) ShowRates(hash uint64, r stat.Rates, now int64) {
+	c := rs.byHash[hash]
+	if c == nil {
+		return
+	}
+	rs.metrics.Gauge("sentinel_in_flight"+c.label, uint64(r.InFlight), now)
+	rs.metrics.Gauge("sentinel_pass_qps"+c.label, r.Pass, now)
+	rs.metrics.Gauge("sentinel_block_qps"+c.label, r.Block, now)
+	rs.metrics.Gauge("sentinel_rt_ms"+c.label, uint64(r.AvgRT()+0.5), now)
+}
