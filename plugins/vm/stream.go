@@ -117,9 +117,13 @@ func (b *Base) failData(err error, action *envoyhost.Action) {
 	b.Plugin.Fault("passing data", err)
 }
 
-// end takes the stream out of the queue, where it must not be when it is used for another, and ends it.
+// end takes the stream out of the queue, where it must not be when it is used for another, and ends it. It leaves its
+// resource whatever happens.
 func (b *Base) end() {
-	defer recoverPanic(func(err error) { b.Plugin.Fault("ending a stream", err) })
+	defer recoverPanic(func(err error) {
+		b.Plugin.Fault("ending a stream", err)
+		b.Entry.Exit(envoyhost.Now(), false)
+	})
 	b.Plugin.waiting.remove(b)
 	b.stream.OnEnd()
 }

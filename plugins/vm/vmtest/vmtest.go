@@ -5,6 +5,7 @@ package vmtest
 
 import (
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -156,10 +157,26 @@ func (e *Envoy) Metrics(want map[string]uint64) {
 	}
 }
 
-// Logged fails the test where the log does not have the lines wanted and no others.
-func (e *Envoy) Logged(want ...string) {
+// Faults fails the test where the log does not have the faults wanted and no others.
+func (e *Envoy) Faults(want ...string) {
 	e.t.Helper()
-	if got := e.Worker.Lines(); !slices.Equal(got, want) {
-		e.t.Errorf("logged %q, want %q", got, want)
+	var got []string
+	for _, line := range e.Worker.Lines() {
+		if strings.HasPrefix(line, "fault ") {
+			got = append(got, line)
+		}
+	}
+	if !slices.Equal(got, want) {
+		e.t.Errorf("faults %q, want %q", got, want)
+	}
+}
+
+// Panic makes a call of Envoy panic, by its name as Recorder.Before has it, until Panic is called with "".
+func (e *Envoy) Panic(call string) {
+	e.Before = func(c string) error {
+		if c == call {
+			panic("injected")
+		}
+		return nil
 	}
 }
