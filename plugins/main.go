@@ -2,18 +2,16 @@
 package main
 
 import (
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
-
 	"sentinel-envoy/plugins/http"
 	"sentinel-envoy/plugins/tcp"
 	"sentinel-envoy/plugins/vm"
 )
 
 func init() {
-	proxywasm.SetVMContext(vm.New(map[string]vm.NewFilter{
-		"sentinel_http": http.New,
-		"sentinel_tcp":  tcp.New,
-	}))
+	vm.Register(map[string]vm.HandlerKind{
+		"sentinel_http": http.Kind,
+		"sentinel_tcp":  tcp.Kind,
+	})
 }
 
 func main() {}

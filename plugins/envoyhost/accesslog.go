@@ -1,10 +1,6 @@
 package envoyhost
 
-import (
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
-
-	"sentinel-envoy/shared/engine"
-)
+import "sentinel-envoy/shared/engine"
 
 // What refused a stream, as filter state: the kind and id of the rule, as "flow:some-rule", and the figure that it saw with
 // its threshold, as "50/50". An access log prints them with %FILTER_STATE(wasm.sentinel_blocked_by:PLAIN)% and
@@ -16,6 +12,6 @@ const (
 
 // NameBlock leaves in the stream's filter state what refused it. An error is not worth more than a missing log field.
 func NameBlock(b *engine.Block) {
-	_ = proxywasm.SetProperty([]string{BlockedBy}, []byte(string(b.Reason)+":"+b.Rule))
-	_ = proxywasm.SetProperty([]string{BlockedFigure}, []byte(b.Figure()))
+	_ = setProperty(BlockedBy, string(b.Reason)+":"+b.Rule)
+	_ = setProperty(BlockedFigure, b.Figure())
 }

@@ -4,8 +4,6 @@ import (
 	"slices"
 	"strconv"
 
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
-
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/engine"
 )
@@ -13,14 +11,22 @@ import (
 // unavailableStatus is the answer where a fault of ours keeps us from deciding and the failure mode is closed.
 const unavailableStatus = 503
 
-// answer sends the reply to a blocked request: for a gRPC request Envoy makes a gRPC status of it.
-func (f *filter) answer(b *engine.Block, now int64) error {
-	cfg := &f.Config().Block
+// Refuse implements vm.Stream: the request is answered here.
+func (s *stream) Refuse(b *engine.Block, now int64) envoyhost.Action {
 	envoyhost.NameBlock(b)
+	if err := s.answer(b, now); err != nil {
+		s.Plugin.Fault("answering", err)
+	}
+	return envoyhost.Pause
+}
+
+// answer sends the reply to a blocked request: for a gRPC request Envoy makes a gRPC status of it.
+func (s *stream) answer(b *engine.Block, now int64) error {
 	if b.Reason == engine.Unavailable {
 		const grpcUnavailable = 14
-		return proxywasm.SendHttpResponse(unavailableStatus, nil, []byte("flow control is unavailable\n"), grpcUnavailable)
+		return envoyhost.SendResponse(unavailableStatus, nil, []byte("flow control is unavailable\n"), grpcUnavailable)
 	}
+	cfg := &s.Plugin.Config().Block
 	headers := make([][2]string, 0, 3+len(cfg.Headers))
 	headers = append(headers, cfg.Headers...)
 	headers = addUnlessThere(headers, "x-envoy-ratelimited", "true")
@@ -31,9 +37,9 @@ func (f *filter) answer(b *engine.Block, now int64) error {
 	body := cfg.Body
 	if body == "" {
 		headers = addUnlessThere(headers, "content-type", "text/plain; charset=utf-8")
-		body = f.Explain(b, now)
+		body = s.Plugin.Explain(b, now)
 	}
-	return proxywasm.SendHttpResponse(uint32(cfg.Status), headers, []byte(body), int32(cfg.GRPCStatus))
+	return envoyhost.SendResponse(uint32(cfg.Status), headers, []byte(body), int32(cfg.GRPCStatus))
 }
 
 // addUnlessThere adds a header of ours; what is configured wins.

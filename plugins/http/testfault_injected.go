@@ -2,7 +2,10 @@
 
 package http
 
-import "github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+import (
+	"sentinel-envoy/plugins/envoyhost"
+	"sentinel-envoy/shared/host"
+)
 
 // idleKey is the shared-data key that, once it exists, kills VMs that have had no request.
 const idleKey = "sentinel-test/trap-idle"
@@ -14,18 +17,15 @@ var served bool
 // every VM that has had no request, such as the main thread's, in its next tick. It is in test builds only.
 func testFault() {
 	served = true
-	kind, err := proxywasm.GetHttpRequestHeader("x-sentinel-fault")
-	if err != nil {
-		return
-	}
-	switch kind {
+	switch kind, _ := envoyhost.RequestHeader("x-sentinel-fault"); kind {
 	case "trap":
 		exhaust(0)
 	case "panic":
 		panic("injected")
 	case "trap-idle":
-		if err := proxywasm.SetSharedData(idleKey, []byte{1}, 0); err != nil {
-			proxywasm.LogErrorf("%s: %v", idleKey, err)
+		h := envoyhost.NewHost()
+		if err := h.Set(idleKey, []byte{1}, 0); err != nil {
+			h.Log(host.Error, idleKey+": "+err.Error())
 		}
 	}
 }
@@ -35,7 +35,7 @@ func testFaultTick() {
 	if served {
 		return
 	}
-	if _, _, err := proxywasm.GetSharedData(idleKey); err == nil {
+	if _, _, err := envoyhost.NewHost().Get(idleKey); err == nil {
 		exhaust(0)
 	}
 }

@@ -1,181 +1,123 @@
 package tcp
 
 import (
-	"fmt"
-
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
-
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
 	"sentinel-envoy/shared/engine"
 )
 
 const (
-	// messageWaitMs is how long a blocked connection waits for the upstream to speak, so that the block message can take
+	// messageWaitMs is how long a refused connection waits for the upstream to speak, so that the block message can take
 	// the place of its first data, in milliseconds.
 	messageWaitMs = 1000
-	// maxWaiting bounds the blocked connections that wait; beyond it they are closed without a message.
-	maxWaiting = 1024
+	// maxClosing bounds the refused connections that wait; beyond it they are closed without a message.
+	maxClosing = 1024
 )
 
 // connection is one client's connection.
 type connection struct {
-	vm.NoStream
-	filter *filter
-	id     uint32
-	entry  engine.Entry
-	// answered is whether the upstream has sent something.
-	answered bool
-	place    vm.Place
-	// spoken is whether the client has sent something while it waited.
-	spoken bool
-	// blocked is whether nothing of the client's may reach the upstream; message is what the client is to get, before the
-	// deadline in nanoseconds.
-	blocked  bool
+	vm.Base
+	handler *handler
+	// upstreamSpoke is whether the upstream has sent something, clientSpoke whether the client has while it waited.
+	upstreamSpoke, clientSpoke bool
+	// message is what the client of a refused connection is to get, before the deadline in nanoseconds.
 	message  string
 	deadline int64
 }
 
 // OnNewConnection implements vm.Stream: the connection enters its resource, or is closed.
-func (c *connection) OnNewConnection() (action types.Action) {
-	defer func() {
-		if r := recover(); r != nil {
-			action = c.refuse(c.filter.Unavailable(fmt.Errorf("panic: %v", r)), 0)
-		}
-	}()
-	name := c.filter.resolver.Resolve(peer{})
+func (c *connection) OnNewConnection() envoyhost.Action {
+	name := c.handler.resolver.Resolve(peer{})
 	if name == "" {
-		return types.ActionContinue
+		return envoyhost.Continue
 	}
-	now := c.filter.Now()
-	return c.proceed(c.filter.Enter(name, now, &c.entry), now)
+	return c.Enter(name)
 }
 
-// proceed closes, forwards or holds back a connection by what its entry says.
-func (c *connection) proceed(b *engine.Block, now int64) types.Action {
-	until, waits := c.entry.Waiting()
-	if b != nil || !waits {
-		return c.refuse(b, now)
-	}
-	if err := c.filter.queue.Add(&c.place, c, c.id, until); err != nil {
-		c.filter.Fault("waiting", err) // the next ordinary tick lets it go on
-	}
-	return types.ActionPause
-}
+// Resume implements vm.Stream.
+func (*connection) Resume() error { return envoyhost.ResumeConnection() }
 
-// Turn implements vm.Waiter: the connection has waited. What its client has sent meanwhile goes on with it.
-func (c *connection) Turn(now int64) {
-	action := types.ActionPause
-	defer func() {
-		if r := recover(); r != nil {
-			action = c.refuse(c.filter.Unavailable(fmt.Errorf("panic: %v", r)), 0)
-		}
-		if action == types.ActionContinue {
-			if err := proxywasm.ContinueTcpStream(); err != nil {
-				c.filter.Fault("resuming a connection", err)
-			}
-		}
-	}()
-	action = c.proceed(c.entry.Resume(now), now)
-}
-
-// refuse closes a blocked connection, at once or after its message.
-func (c *connection) refuse(b *engine.Block, now int64) types.Action {
-	if b == nil {
-		return types.ActionContinue
-	}
-	c.blocked = true
+// Refuse implements vm.Stream: the connection is closed, at once or after its message.
+func (c *connection) Refuse(b *engine.Block, now int64) envoyhost.Action {
 	envoyhost.NameBlock(b)
-	cfg := &c.filter.Config().Block
-	if !cfg.TCPMessage || b.Reason == engine.Unavailable || c.spoken || len(c.filter.waiting) >= maxWaiting {
+	cfg := &c.Plugin.Config().Block
+	if !cfg.TCPMessage || b.Reason == engine.Unavailable || c.clientSpoke || len(c.handler.closing) >= maxClosing {
 		c.close()
-		return types.ActionPause
+		return envoyhost.Pause
 	}
 	// Only bytes that come from the upstream can be changed on their way to the client: it must be let connect.
 	if c.message = cfg.Body; c.message == "" {
-		c.message = c.filter.Explain(b, now)
+		c.message = c.Plugin.Explain(b, now)
 	}
 	c.deadline = now + messageWaitMs*1e6
-	c.filter.waiting[c.id] = c
-	return types.ActionContinue
+	c.handler.closing[c.Context()] = c
+	return envoyhost.Continue
 }
 
-// OnDownstreamData implements vm.Stream: nothing of a blocked client's is forwarded. A client that speaks first
+// OnDownstreamData implements vm.Stream: nothing of a refused client's is forwarded. A client that speaks first
 // waits for an answer that will not come.
-func (c *connection) OnDownstreamData(int) types.Action {
-	if c.place.Waits() {
-		c.spoken = true
-		return types.ActionPause
+func (c *connection) OnDownstreamData(int) envoyhost.Action {
+	if c.Waits() {
+		c.clientSpoke = true
+		return envoyhost.Pause
 	}
-	if !c.blocked {
-		return types.ActionContinue
+	if !c.Refused() {
+		return envoyhost.Continue
 	}
 	if c.message != "" {
 		c.close()
 	}
-	return types.ActionPause
+	return envoyhost.Pause
 }
 
-// OnUpstreamData implements vm.Stream: a blocked client gets the message in place of the first data.
-func (c *connection) OnUpstreamData(size int) types.Action {
-	if !c.blocked {
-		c.hear(size)
-		return types.ActionContinue
+// OnUpstreamData implements vm.Stream: a refused client gets the message in place of the first data.
+func (c *connection) OnUpstreamData(size int) envoyhost.Action {
+	if !c.Refused() {
+		c.observeAnswer(size)
+		return envoyhost.Continue
 	}
 	message := c.message
 	c.message = ""
 	if message == "" {
-		return types.ActionPause
+		return envoyhost.Pause
 	}
-	if err := proxywasm.ReplaceUpstreamData([]byte(message)); err != nil {
-		c.filter.Fault("writing a block message", err)
+	if err := envoyhost.ReplaceUpstreamData([]byte(message)); err != nil {
+		c.Plugin.Fault("writing a block message", err)
 	}
 	c.deadline = 0 // the next tick closes: now it would be before the message is on its way
-	return types.ActionContinue
+	return envoyhost.Continue
 }
 
-// hear takes note, once, that the upstream speaks.
-func (c *connection) hear(size int) {
-	if c.answered || size == 0 || !c.entry.InFlight() {
+// observeAnswer reports, once, that the upstream speaks.
+func (c *connection) observeAnswer(size int) {
+	if c.upstreamSpoke || size == 0 || !c.Entry.InFlight() {
 		return
 	}
-	defer func() {
-		if r := recover(); r != nil {
-			c.filter.Fault("hearing from the upstream", fmt.Errorf("panic: %v", r))
-		}
-	}()
-	c.answered = true
-	if c.entry.AwaitsAnswer() {
-		c.entry.Answers(c.filter.Now())
+	c.upstreamSpoke = true
+	if c.Entry.AwaitsAnswer() {
+		c.Entry.Answers(envoyhost.Now())
 	}
 }
 
 // close closes the client's connection, after what is on its way.
 func (c *connection) close() {
-	delete(c.filter.waiting, c.id)
-	if err := proxywasm.CloseDownstream(); err != nil {
-		c.filter.Fault("closing a connection", err)
+	delete(c.handler.closing, c.Context())
+	if err := envoyhost.CloseDownstream(); err != nil {
+		c.Plugin.Fault("closing a connection", err)
 	}
 }
 
 // failed is whether the connection that is ending failed: by default where the upstream could not be reached or reset it.
 // An end from either side is no failure.
-func (f *filter) failed() bool {
-	flags, failures := envoyhost.ResponseFlags(), &f.Config().Failures
+func (c *connection) failed() bool {
+	flags, failures := envoyhost.ResponseFlags(), &c.Plugin.Config().Failures
 	return failures.Connect && flags.Unreached() || failures.Resets && flags.BrokeOff()
 }
 
 // OnEnd implements vm.Stream: the connection leaves its resource.
 func (c *connection) OnEnd() {
-	defer func() {
-		if r := recover(); r != nil {
-			c.filter.Fault("ending a connection", fmt.Errorf("panic: %v", r))
-		}
-	}()
-	delete(c.filter.waiting, c.id)
-	c.filter.queue.Remove(&c.place)
-	if c.entry.InFlight() {
-		c.entry.Exit(c.filter.Now(), c.filter.failed())
+	delete(c.handler.closing, c.Context())
+	if c.Entry.InFlight() {
+		c.Entry.Exit(envoyhost.Now(), c.failed())
 	}
 }

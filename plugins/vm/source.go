@@ -3,7 +3,7 @@ package vm
 import (
 	"fmt"
 
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
+	"sentinel-envoy/plugins/envoyhost"
 )
 
 // maxAnswer bounds how much of a source's answer is read, in bytes.
@@ -11,36 +11,31 @@ const maxAnswer = 4 << 20
 
 // askSource asks for the figures of the machine when it is this filter's turn. The answer comes to the context whose tick
 // it is.
-func (p *plugin) askSource(now int64) {
-	source, due := p.engine.AskSource(now)
+func (p *Plugin) askSource(now int64) {
+	source, due := p.AskSource(now)
 	if !due {
 		return
 	}
 	headers := [][2]string{
 		{":method", "GET"}, {":path", source.Path}, {":authority", source.Authority}, {"accept", "text/plain"},
 	}
-	_, err := proxywasm.DispatchHttpCall(source.Cluster, headers, nil, nil, source.IntervalMs, p.answered)
-	if err != nil {
-		p.engine.Answered(nil, fmt.Errorf("cluster %q: %w", source.Cluster, err), now)
+	if err := envoyhost.CallHTTP(source.Cluster, headers, source.IntervalMs, p.onSourceAnswer); err != nil {
+		p.Answered(nil, fmt.Errorf("cluster %q: %w", source.Cluster, err), now)
 	}
 }
 
-// answered is called with a source's answer, or with none where the call has failed.
-func (p *plugin) answered(headers, size, _ int) {
-	defer func() {
-		if r := recover(); r != nil {
-			p.vm.engine.Fault("reading system_source", fmt.Errorf("panic: %v", r))
-		}
-	}()
+// onSourceAnswer is called with a source's answer, or with none where the call has failed.
+func (p *Plugin) onSourceAnswer(headers, size int) {
+	defer recoverPanic(func(err error) { p.Fault("reading system_source", err) })
 	answer, err := readAnswer(headers, size)
-	p.engine.Answered(answer, err, p.vm.host.Now())
+	p.Answered(answer, err, envoyhost.Now())
 }
 
 func readAnswer(headers, size int) ([]byte, error) {
 	if headers == 0 {
 		return nil, fmt.Errorf("no answer")
 	}
-	list, err := proxywasm.GetHttpCallResponseHeaders()
+	list, err := envoyhost.CallHeaders()
 	if err != nil {
 		return nil, err
 	}
@@ -52,5 +47,5 @@ func readAnswer(headers, size int) ([]byte, error) {
 	if size > maxAnswer {
 		return nil, fmt.Errorf("an answer of %d bytes", size)
 	}
-	return proxywasm.GetHttpCallResponseBody(0, size)
+	return envoyhost.CallBody(size)
 }

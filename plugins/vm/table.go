@@ -1,39 +1,5 @@
 package vm
 
-import "github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
-
-// Stream is a request or a connection, in those of Envoy's callbacks that the filters need. It may embed NoStream for the
-// callbacks that are not for its kind.
-type Stream interface {
-	// OnRequestHeaders is called with the headers of a request.
-	OnRequestHeaders() types.Action
-	// OnNewConnection is called when a client has connected, OnDownstreamData and OnUpstreamData with what the client and
-	// the upstream have sent, so many bytes of it.
-	OnNewConnection() types.Action
-	OnDownstreamData(size int) types.Action
-	OnUpstreamData(size int) types.Action
-	// OnEnd is called once, with what the access log knows of the stream. The stream is not used after it.
-	OnEnd()
-}
-
-// NoStream lets everything pass.
-type NoStream struct{}
-
-// OnRequestHeaders implements Stream.
-func (NoStream) OnRequestHeaders() types.Action { return types.ActionContinue }
-
-// OnNewConnection implements Stream.
-func (NoStream) OnNewConnection() types.Action { return types.ActionContinue }
-
-// OnDownstreamData implements Stream.
-func (NoStream) OnDownstreamData(int) types.Action { return types.ActionContinue }
-
-// OnUpstreamData implements Stream.
-func (NoStream) OnUpstreamData(int) types.Action { return types.ActionContinue }
-
-// OnEnd implements Stream.
-func (NoStream) OnEnd() {}
-
 // streams are the VM's, by the ids of their contexts: a hash table with open addressing and linear probing. Envoy numbers
 // contexts one after the other, so that nearly each finds its slot at once.
 type streams struct {

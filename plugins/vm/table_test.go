@@ -1,3 +1,5 @@
+//go:build !wasip1
+
 package vm
 
 import (
@@ -8,7 +10,7 @@ import (
 
 // named is a stream that can be told from others.
 type named struct {
-	NoStream
+	listedStream
 	id uint32
 }
 

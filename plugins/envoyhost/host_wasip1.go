@@ -1,4 +1,3 @@
-// Package envoyhost is the host that Envoy gives a Wasm plugin, through the Proxy-Wasm SDK.
 package envoyhost
 
 import (
@@ -11,12 +10,15 @@ import (
 	"sentinel-envoy/shared/host"
 )
 
-// Host is Envoy. Its zero value is ready for use in any callback of the plugin after OnVMStart.
+// Host is Envoy as the core needs it. It is ready for use in any callback of a plugin.
 type Host struct {
 	vmID string
 }
 
 var _ host.Host = (*Host)(nil)
+
+// NewHost returns the host.
+func NewHost() *Host { return &Host{} }
 
 // Get implements host.SharedData.
 func (*Host) Get(key string) ([]byte, uint32, error) {
@@ -38,9 +40,9 @@ func (*Host) Open(name string) (uint32, error) {
 // Resolve implements host.Queue.
 func (h *Host) Resolve(name string) (uint32, error) {
 	if h.vmID == "" {
-		vmID, err := proxywasm.GetProperty([]string{"plugin_vm_id"})
-		if err != nil {
-			return 0, translate(err)
+		vmID, st := property([]byte("plugin_vm_id"))
+		if st != ok {
+			return 0, st.err()
 		}
 		h.vmID = string(vmID)
 	}
@@ -86,7 +88,9 @@ func (*Host) Record(id uint32, value uint64) (err error) {
 }
 
 // Log implements host.Log.
-func (*Host) Log(level host.Level, message string) {
+func (*Host) Log(level host.Level, message string) { logAt(level, message) }
+
+func logAt(level host.Level, message string) {
 	switch level {
 	case host.Trace:
 		proxywasm.LogTrace(message)

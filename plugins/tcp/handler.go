@@ -1,11 +1,9 @@
 // Package tcp is the network filter: it asks for each connection whether it may enter its resource, closes those that
-// may not before anything reaches the upstream, and tells when the others ended.
+// may not before anything reaches the upstream, and reports when the others ended.
 package tcp
 
 import (
 	"net/netip"
-
-	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
@@ -13,41 +11,41 @@ import (
 	"sentinel-envoy/shared/resource"
 )
 
-// New makes the filter with root_id sentinel_tcp.
-var New = vm.NewFilter{Kind: config.KindTCP, Make: newFilter}
+// Kind is the filter with root_id sentinel_tcp.
+var Kind = vm.HandlerKind{Kind: config.KindTCP, New: newHandler}
 
-type filter struct {
-	*vm.Engine
+type handler struct {
+	plugin   *vm.Plugin
 	resolver *resource.TCP
-	// waiting are blocked connections, still open, whose client gets a message in place of the upstream's first data.
-	waiting map[uint32]*connection
-	// queue are the connections that wait for their turn.
-	queue vm.Queue
+	// closing are refused connections, still open, whose client gets a message in place of the upstream's first data.
+	closing map[uint32]*connection
 }
 
-func newFilter(e *vm.Engine) (vm.Filter, error) {
-	cfg := e.Config()
-	resolver, err := resource.NewTCP(cfg)
+func newHandler(p *vm.Plugin) (vm.Handler, error) {
+	resolver, err := resource.NewTCP(p.Config())
 	if err != nil {
 		return nil, err
 	}
-	e.Params = peer{}
-	return &filter{Engine: e, resolver: resolver, waiting: map[uint32]*connection{}}, nil
+	p.Params = peer{}
+	return &handler{plugin: p, resolver: resolver, closing: map[uint32]*connection{}}, nil
 }
 
-// NewStream implements vm.Filter.
-func (f *filter) NewStream(id uint32) vm.Stream { return &connection{filter: f, id: id} }
+// NewStream implements vm.Handler.
+func (h *handler) NewStream(context uint32) vm.Stream {
+	c := &connection{handler: h}
+	c.Init(h.plugin, c, context)
+	return c
+}
 
-// OnTick implements vm.Filter: it lets connections go on whose turn it is, and closes blocked connections whose client has
-// its message, or whose upstream has not spoken in time.
-func (f *filter) OnTick(now int64) {
-	f.queue.Tick(f.Engine, now)
-	for id, c := range f.waiting {
+// OnTick implements vm.Handler: it closes refused connections whose client has its message, or whose upstream has not
+// spoken in time.
+func (h *handler) OnTick(now int64) {
+	for context, c := range h.closing {
 		if now < c.deadline {
 			continue
 		}
-		delete(f.waiting, id)
-		if err := proxywasm.SetEffectiveContext(id); err == nil {
+		delete(h.closing, context)
+		if err := envoyhost.SetEffectiveContext(context); err == nil {
 			c.close()
 		}
 	}

@@ -1,0 +1,288 @@
+//go:build !wasip1
+
+package envoyhost
+
+import (
+	"encoding/binary"
+	"errors"
+	"strings"
+
+	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/host/memhost"
+)
+
+// Recorder takes Envoy's place in native tests: it has what a test says of Envoy's streams, and writes down what plugins did.
+// Shared data, queues, the clock, metrics and the log are those of one worker of a memhost.Process.
+type Recorder struct {
+	*memhost.Process
+	Worker *memhost.Worker
+	// Before, where set, is called before each call by the call's name in this package, in lower camel case, and before
+	// each of those of host.Host as "host". It may panic; what it returns is the call's error.
+	Before func(call string) error
+	// Plugins and Streams are those there have been, by the ids of their contexts.
+	Plugins map[uint32]*RecordedPlugin
+	Streams map[uint32]*RecordedStream
+	// Critical are the messages of that level. The others are the Worker's.
+	Critical []string
+	// Calls are the HTTP calls, in their order.
+	Calls []*RecordedCall
+
+	vm        VM
+	vmConfig  string
+	effective uint32
+	answering *RecordedCall
+}
+
+// RecordedPlugin is a plugin.
+type RecordedPlugin struct {
+	RootID, Configuration string
+	// TickPeriods are those that were set, in milliseconds.
+	TickPeriods []uint32
+	plugin      Plugin
+}
+
+// RecordedStream is a request or a connection: what a test says of it, and what the plugin did to it.
+type RecordedStream struct {
+	Request, Response, Trailers map[string]string
+	// Properties are as Envoy encodes them, by their paths with dots between the parts.
+	Properties map[string]string
+
+	Answers  []Answer
+	Resumed  int
+	Closed   int
+	Replaced []string
+	State    map[string]string
+	plugin   uint32
+}
+
+// Answer is a response that a plugin has sent.
+type Answer struct {
+	Status     uint32
+	Headers    [][2]string
+	Body       string
+	GRPCStatus int32
+}
+
+// RecordedCall is an HTTP call.
+type RecordedCall struct {
+	Cluster   string
+	Headers   [][2]string
+	TimeoutMs uint32
+	answered  func(headers, size int)
+	headers   [][2]string
+	body      string
+}
+
+// recorder is the one that calls go to.
+var recorder = newRecorder()
+
+// Record returns a new Recorder, to which all calls go from now on. The monotonic clock stands at one hour.
+func Record() *Recorder {
+	recorder = newRecorder()
+	return recorder
+}
+
+func newRecorder() *Recorder {
+	r := &Recorder{
+		Process: memhost.NewProcess(3600e9), Plugins: map[uint32]*RecordedPlugin{}, Streams: map[uint32]*RecordedStream{},
+	}
+	r.Worker = r.Process.Worker(func() { _ = r.before("host") })
+	return r
+}
+
+// StartVM does what Envoy does with the VM that was registered.
+func (r *Recorder) StartVM(configuration string) bool {
+	r.vmConfig = configuration
+	return r.vm.OnStart(len(configuration))
+}
+
+// StartPlugin does what Envoy does with a new plugin once its context was created.
+func (r *Recorder) StartPlugin(context uint32, rootID, configuration string) bool {
+	p := r.Plugins[context]
+	p.RootID, p.Configuration = rootID, configuration
+	r.effective = context
+	return p.plugin.OnStart(len(configuration))
+}
+
+// Tick lets a plugin have its tick.
+func (r *Recorder) Tick(context uint32) {
+	r.effective = context
+	r.Plugins[context].plugin.OnTick()
+}
+
+// AddStream makes a stream of a plugin.
+func (r *Recorder) AddStream(context, plugin uint32) *RecordedStream {
+	s := &RecordedStream{
+		Request: map[string]string{}, Response: map[string]string{}, Trailers: map[string]string{},
+		Properties: map[string]string{}, State: map[string]string{}, plugin: plugin,
+	}
+	r.Streams[context] = s
+	return s
+}
+
+// EnterContext makes a context the effective one, as Envoy does before a callback about a stream.
+func (r *Recorder) EnterContext(context uint32) { r.effective = context }
+
+// AnswerCall answers an HTTP call; without headers, it has failed.
+func (r *Recorder) AnswerCall(c *RecordedCall, headers [][2]string, body string) {
+	c.headers, c.body = headers, body
+	r.answering = c
+	c.answered(len(headers), len(body))
+	r.answering = nil
+}
+
+// Integer is a number as Envoy encodes it in a property.
+func Integer(n int64) string { return string(binary.LittleEndian.AppendUint64(nil, uint64(n))) }
+
+func (r *Recorder) before(call string) error {
+	if r.Before == nil {
+		return nil
+	}
+	return r.Before(call)
+}
+
+// errContext is the error of a call that is not for the effective context.
+var errContext = errors.New("recorder: not in this context")
+
+// inStream makes a call about the effective stream.
+func inStream(call string, do func(s *RecordedStream)) error {
+	if err := recorder.before(call); err != nil {
+		return err
+	}
+	s := recorder.Streams[recorder.effective]
+	if s == nil {
+		return errContext
+	}
+	do(s)
+	return nil
+}
+
+func register(vm VM) { recorder.vm = vm }
+
+func createPlugin(context uint32) {
+	recorder.Plugins[context] = &RecordedPlugin{plugin: recorder.vm.NewPlugin(context)}
+}
+
+func endPlugin(context uint32) {
+	recorder.effective = context
+	recorder.Plugins[context].plugin.OnDone()
+}
+
+// Host is the Recorder's worker.
+type Host struct{ *memhost.Worker }
+
+// NewHost returns the host.
+func NewHost() *Host { return &Host{recorder.Worker} }
+
+func monotonic() int64 { return recorder.Worker.Now() }
+
+func logAt(level host.Level, message string) { recorder.Worker.Log(level, message) }
+
+func logCritical(message string) { recorder.Critical = append(recorder.Critical, message) }
+
+// Begin is called at the beginning of each callback about a stream.
+func Begin() {}
+
+func vmConfiguration() ([]byte, error) {
+	err := recorder.before("vmConfiguration")
+	return []byte(recorder.vmConfig), err
+}
+
+func pluginConfiguration() ([]byte, error) {
+	err := recorder.before("pluginConfiguration")
+	return []byte(recorder.Plugins[recorder.effective].Configuration), err
+}
+
+func setTickPeriod(ms uint32) error {
+	if err := recorder.before("setTickPeriod"); err != nil {
+		return err
+	}
+	context := recorder.effective
+	if s := recorder.Streams[context]; s != nil {
+		context = s.plugin
+	}
+	p := recorder.Plugins[context]
+	p.TickPeriods = append(p.TickPeriods, ms)
+	return nil
+}
+
+func setEffectiveContext(context uint32) error {
+	if err := recorder.before("setEffectiveContext"); err != nil {
+		return err
+	}
+	if recorder.Streams[context] == nil && recorder.Plugins[context] == nil {
+		return errContext
+	}
+	recorder.effective = context
+	return nil
+}
+
+func header(kind headers, name string) (value []byte, st status) {
+	st = notFound
+	_ = inStream("header", func(s *RecordedStream) {
+		all := map[headers]map[string]string{
+			requestHeaders: s.Request, responseHeaders: s.Response, responseTrailers: s.Trailers,
+		}
+		if text, there := all[kind][name]; there {
+			value, st = []byte(text), ok
+		}
+	})
+	return value, st
+}
+
+func property(path []byte) (value []byte, st status) {
+	name := strings.ReplaceAll(string(path), "\x00", ".")
+	if p := recorder.Plugins[recorder.effective]; p != nil && name == "plugin_root_id" && recorder.before("property") == nil {
+		return []byte(p.RootID), ok
+	}
+	st = notFound
+	_ = inStream("property", func(s *RecordedStream) {
+		if text, there := s.Properties[name]; there {
+			value, st = []byte(text), ok
+		}
+	})
+	return value, st
+}
+
+func setProperty(name, value string) error {
+	return inStream("setProperty", func(s *RecordedStream) { s.State[name] = value })
+}
+
+func sendResponse(status uint32, headers [][2]string, body []byte, grpcStatus int32) error {
+	return inStream("sendResponse", func(s *RecordedStream) {
+		s.Answers = append(s.Answers, Answer{status, headers, string(body), grpcStatus})
+	})
+}
+
+func resumeRequest() error { return inStream("resumeRequest", func(s *RecordedStream) { s.Resumed++ }) }
+
+func resumeConnection() error {
+	return inStream("resumeConnection", func(s *RecordedStream) { s.Resumed++ })
+}
+
+func closeDownstream() error {
+	return inStream("closeDownstream", func(s *RecordedStream) { s.Closed++ })
+}
+
+func replaceUpstreamData(data []byte) error {
+	return inStream("replaceUpstreamData", func(s *RecordedStream) { s.Replaced = append(s.Replaced, string(data)) })
+}
+
+func callHTTP(cluster string, headers [][2]string, timeoutMs uint32, answered func(headers, size int)) error {
+	if err := recorder.before("callHTTP"); err != nil {
+		return err
+	}
+	c := &RecordedCall{Cluster: cluster, Headers: headers, TimeoutMs: timeoutMs, answered: answered}
+	recorder.Calls = append(recorder.Calls, c)
+	return nil
+}
+
+func callHeaders() ([][2]string, error) {
+	err := recorder.before("callHeaders")
+	return recorder.answering.headers, err
+}
+
+func callBody(size int) ([]byte, error) {
+	err := recorder.before("callBody")
+	return []byte(recorder.answering.body[:size]), err
+}

@@ -1,0 +1,65 @@
+// Package http is the HTTP filter: it asks for each request whether it may enter its resource, answers those that may
+// not, and reports how the others ended.
+package http
+
+import (
+	"sentinel-envoy/plugins/envoyhost"
+	"sentinel-envoy/plugins/vm"
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/resource"
+)
+
+// Kind is the filter with root_id sentinel_http.
+var Kind = vm.HandlerKind{Kind: config.KindHTTP, New: newHandler}
+
+type handler struct {
+	plugin   *vm.Plugin
+	resolver *resource.HTTP
+	// free are streams that are over, for reuse: a request allocates none.
+	free []*stream
+}
+
+// maxFree bounds the streams kept for reuse.
+const maxFree = 1024
+
+func newHandler(p *vm.Plugin) (vm.Handler, error) {
+	resolver, err := resource.NewHTTP(p.Config(), p.PathResources())
+	if err != nil {
+		return nil, err
+	}
+	p.Params = request{}
+	return &handler{plugin: p, resolver: resolver}, nil
+}
+
+// NewStream implements vm.Handler.
+func (h *handler) NewStream(context uint32) vm.Stream {
+	s := h.reuse()
+	if s == nil {
+		s = &stream{handler: h}
+	}
+	s.Init(h.plugin, s, context)
+	return s
+}
+
+// reuse takes a stream that is over, nil if there is none.
+func (h *handler) reuse() *stream {
+	last := len(h.free) - 1
+	if last < 0 {
+		return nil
+	}
+	s := h.free[last]
+	h.free = h.free[:last]
+	return s
+}
+
+// OnTick implements vm.Handler.
+func (*handler) OnTick(int64) { testFaultTick() }
+
+// request is the request of the stream whose callback is running.
+type request struct{}
+
+// Header implements resource.Request.
+func (request) Header(name string) (string, bool) { return envoyhost.RequestHeader(name) }
+
+// Property implements engine.Params.
+func (request) Property(path []string) (string, bool) { return envoyhost.Text(path) }

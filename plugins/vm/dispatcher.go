@@ -1,0 +1,162 @@
+// Package vm is the life of the Wasm VM, of its plugins and of their streams: configuration, ticks, entry and end.
+package vm
+
+import (
+	"github.com/alibaba/sentinel-golang/logging"
+
+	"sentinel-envoy/plugins/envoyhost"
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/version"
+)
+
+// Dispatcher hands Envoy's callbacks in one worker's VM, which have only numbers of contexts, to plugins and streams. None
+// of them lets a panic out.
+type Dispatcher struct {
+	kinds  map[string]HandlerKind
+	engine *engine.VM
+	shared *config.Config
+
+	// plugins are those that live, by their contexts' ids; last is the one that had a stream last.
+	plugins map[uint32]*Plugin
+	last    *Plugin
+	streams streams
+	// ended is the stream that ended last.
+	ended uint32
+}
+
+var _ envoyhost.VM = (*Dispatcher)(nil)
+
+// current is the one there is in a VM.
+var current *Dispatcher
+
+// Register makes a Dispatcher for the filters of kinds, which are by their root_ids, and makes it known to Envoy.
+func Register(kinds map[string]HandlerKind) *Dispatcher {
+	// The only error is of a nil logger.
+	_ = logging.ResetGlobalLogger(envoyhost.SentinelLogger{})
+	current = &Dispatcher{
+		kinds: kinds, engine: engine.New(envoyhost.NewHost(), version.Version+" ("+version.Commit+")"),
+		plugins: map[uint32]*Plugin{},
+	}
+	envoyhost.Register(current)
+	return current
+}
+
+// OnStart implements envoyhost.VM. All plugins have the same configuration of the VM.
+func (d *Dispatcher) OnStart(size int) (started bool) {
+	defer recoverPanic(func(err error) { logErrors("starting", err) })
+	if d.shared != nil {
+		return true
+	}
+	data, err := configuration(size, envoyhost.VMConfiguration)
+	if err == nil {
+		d.shared, err = config.Parse(data, config.KindVM)
+	}
+	if err != nil {
+		logErrors("vm_config.configuration", err)
+		return false
+	}
+	return true
+}
+
+// NewPlugin implements envoyhost.VM. Which filter it is, its root_id tells when it starts.
+func (d *Dispatcher) NewPlugin(context uint32) envoyhost.Plugin {
+	p := &Plugin{dispatcher: d, context: context}
+	d.plugins[context] = p
+	return p
+}
+
+// OnContextCreate is called for each plugin, with a root of 0, and for each stream of the plugin root.
+func (d *Dispatcher) OnContextCreate(context, root uint32) {
+	defer recoverPanic(func(err error) { d.engine.Fault("creating a context", err) })
+	if root == 0 {
+		envoyhost.CreatePlugin(context)
+		return
+	}
+	if d.last == nil || d.last.context != root {
+		p := d.plugins[root]
+		if p == nil || p.handler == nil {
+			return // one that has not started has no streams
+		}
+		d.last = p
+	}
+	d.streams.put(context, d.last.handler.NewStream(context))
+}
+
+// OnRequestHeaders is called with the headers of a request.
+func (d *Dispatcher) OnRequestHeaders(context uint32) (action envoyhost.Action) {
+	envoyhost.Begin()
+	s := d.streams.get(context)
+	if s == nil {
+		return envoyhost.Continue
+	}
+	defer recoverPanic(func(err error) { s.base().fail(err, &action) })
+	return s.OnRequestHeaders()
+}
+
+// OnNewConnection is called when a client has connected.
+func (d *Dispatcher) OnNewConnection(context uint32) (action envoyhost.Action) {
+	envoyhost.Begin()
+	s := d.streams.get(context)
+	if s == nil {
+		return envoyhost.Continue
+	}
+	defer recoverPanic(func(err error) { s.base().fail(err, &action) })
+	return s.OnNewConnection()
+}
+
+// OnDownstreamData is called when a client has sent size bytes.
+func (d *Dispatcher) OnDownstreamData(context uint32, size int) (action envoyhost.Action) {
+	envoyhost.Begin()
+	s := d.streams.get(context)
+	if s == nil {
+		return envoyhost.Continue
+	}
+	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
+	return s.OnDownstreamData(size)
+}
+
+// OnUpstreamData is called when an upstream has sent size bytes.
+func (d *Dispatcher) OnUpstreamData(context uint32, size int) (action envoyhost.Action) {
+	envoyhost.Begin()
+	s := d.streams.get(context)
+	if s == nil {
+		return envoyhost.Continue
+	}
+	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
+	return s.OnUpstreamData(size)
+}
+
+// OnLog is called when a stream has ended.
+func (d *Dispatcher) OnLog(context uint32) {
+	envoyhost.Begin()
+	d.end(context)
+}
+
+// OnDone is called when a context is done, and reports whether it may be deleted. Envoy calls it before OnLog for a
+// connection, and after it for a request.
+func (d *Dispatcher) OnDone(context uint32) bool {
+	envoyhost.Begin()
+	if !d.end(context) && d.plugins[context] != nil {
+		d.endPlugin(context)
+	}
+	return true
+}
+
+// end ends the stream of a context, and reports whether there was one, or the last that ended was it.
+func (d *Dispatcher) end(context uint32) bool {
+	s := d.streams.take(context)
+	if s == nil {
+		return context == d.ended
+	}
+	d.ended = context
+	s.base().end()
+	return true
+}
+
+func (d *Dispatcher) endPlugin(context uint32) {
+	defer recoverPanic(func(err error) { d.engine.Fault("ending a plugin", err) })
+	delete(d.plugins, context)
+	d.last = nil
+	envoyhost.EndPlugin(context)
+}

@@ -1,0 +1,141 @@
+package vm
+
+import (
+	"sentinel-envoy/plugins/envoyhost"
+	"sentinel-envoy/shared/engine"
+)
+
+// Stream is a request or a connection, in those of Envoy's callbacks that the filters need. It embeds Base.
+type Stream interface {
+	// OnRequestHeaders is called with the headers of a request.
+	OnRequestHeaders() envoyhost.Action
+	// OnNewConnection is called when a client has connected, OnDownstreamData and OnUpstreamData with what the client and
+	// the upstream have sent, so many bytes of it.
+	OnNewConnection() envoyhost.Action
+	OnDownstreamData(size int) envoyhost.Action
+	OnUpstreamData(size int) envoyhost.Action
+	// OnEnd is called once, with what the access log knows of the stream. The stream is not used after it.
+	OnEnd()
+
+	// Refuse answers or closes a stream that may not enter its resource at the time now in nanoseconds, 0 where it is not
+	// known. The stream goes on as it returns.
+	Refuse(b *engine.Block, now int64) envoyhost.Action
+	// Resume lets the stream go on after a pause.
+	Resume() error
+
+	base() *Base
+}
+
+// Base is what all streams have: an entry into a resource and, while it is held back, a place among the plugin's streams
+// that wait. By itself it lets everything pass.
+type Base struct {
+	Plugin *Plugin
+	Entry  engine.Entry
+
+	stream  Stream
+	context uint32
+	refused bool
+	// until is when a stream that waits may go on, in nanoseconds, and place its index among them plus one, 0 if it does not.
+	until int64
+	place int
+}
+
+// Init makes the base that of a new stream, which may have been another's before. context is the id of its context.
+func (b *Base) Init(p *Plugin, s Stream, context uint32) {
+	b.Plugin, b.stream, b.context, b.refused = p, s, context, false
+}
+
+func (b *Base) base() *Base { return b }
+
+// Context is the id of the stream's context.
+func (b *Base) Context() uint32 { return b.context }
+
+// Waits is whether the stream is held back until its turn.
+func (b *Base) Waits() bool { return b.place > 0 }
+
+// Refused is whether the stream may not enter its resource.
+func (b *Base) Refused() bool { return b.refused }
+
+// Enter asks whether the stream may enter a resource, and refuses it, lets it go on or holds it back.
+func (b *Base) Enter(resource string) envoyhost.Action {
+	now := envoyhost.Now()
+	return b.proceed(b.Plugin.Enter(resource, now, &b.Entry), now)
+}
+
+// proceed does what the entry says. While a request is held back Envoy buffers what there is of its body, up to the
+// connection's buffer limit, and then stops reading.
+func (b *Base) proceed(block *engine.Block, now int64) envoyhost.Action {
+	if block != nil {
+		return b.refuse(block, now)
+	}
+	until, waits := b.Entry.Waiting()
+	if !waits {
+		return envoyhost.Continue
+	}
+	if err := b.Plugin.waiting.add(b, until); err != nil {
+		b.Plugin.Fault("waiting", err) // the next ordinary tick lets it go on
+	}
+	return envoyhost.Pause
+}
+
+func (b *Base) refuse(block *engine.Block, now int64) envoyhost.Action {
+	b.refused = true
+	return b.stream.Refuse(block, now)
+}
+
+// turn lets the stream proceed, which has waited.
+func (b *Base) turn(now int64) {
+	if b.resume(now) != envoyhost.Continue {
+		return
+	}
+	if err := b.stream.Resume(); err != nil {
+		b.Plugin.Fault("resuming a stream", err)
+	}
+}
+
+func (b *Base) resume(now int64) (action envoyhost.Action) {
+	defer recoverPanic(func(err error) { b.fail(err, &action) })
+	return b.proceed(b.Entry.Resume(now), now)
+}
+
+// fail does with a stream that could not be decided what the failure mode says.
+func (b *Base) fail(err error, action *envoyhost.Action) {
+	*action = envoyhost.Pause // where refusing it fails too, it is at least held back
+	b.Plugin.waiting.remove(b)
+	if block := b.Plugin.Unavailable(err); block != nil {
+		*action = b.refuse(block, 0)
+		return
+	}
+	*action = envoyhost.Continue
+}
+
+// failData keeps the data of a stream from going where it must not, after a panic.
+func (b *Base) failData(err error, action *envoyhost.Action) {
+	if *action = envoyhost.Continue; b.refused || b.Waits() {
+		*action = envoyhost.Pause
+	}
+	b.Plugin.Fault("passing data", err)
+}
+
+// end takes the stream out of the queue, where it must not be when it is used for another, and ends it. It leaves its
+// resource whatever happens.
+func (b *Base) end() {
+	defer recoverPanic(func(err error) {
+		b.Plugin.Fault("ending a stream", err)
+		b.Entry.Exit(envoyhost.Now(), false)
+	})
+	b.Plugin.waiting.remove(b)
+	b.stream.OnEnd()
+}
+
+// OnRequestHeaders implements Stream.
+func (*Base) OnRequestHeaders() envoyhost.Action { return envoyhost.Continue }
+
+// OnNewConnection implements Stream.
+func (*Base) OnNewConnection() envoyhost.Action { return envoyhost.Continue }
+
+// OnDownstreamData implements Stream.
+func (*Base) OnDownstreamData(int) envoyhost.Action { return envoyhost.Continue }
+
+// OnUpstreamData implements Stream.
+func (*Base) OnUpstreamData(int) envoyhost.Action { return envoyhost.Continue }

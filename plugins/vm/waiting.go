@@ -1,0 +1,87 @@
+package vm
+
+import (
+	"container/heap"
+
+	"sentinel-envoy/plugins/envoyhost"
+	"sentinel-envoy/shared/engine"
+)
+
+// resumeMs is how often a plugin looks, while any of its streams waits, whose turn it is, in milliseconds: a stream goes
+// on at most that much after its time.
+const resumeMs = 5
+
+// waiting are the streams of one plugin that are held back until their turn, the next one first. The engine bounds how many
+// there are.
+type waiting struct {
+	streams byTurn
+	// fast is whether the plugin's tick is the fast one.
+	fast bool
+}
+
+// add holds a stream back until a time in nanoseconds.
+func (w *waiting) add(b *Base, until int64) error {
+	b.until = until
+	heap.Push(&w.streams, b)
+	if w.fast {
+		return nil
+	}
+	w.fast = true
+	return envoyhost.SetTickPeriod(resumeMs)
+}
+
+// remove takes out a stream that has gone, if it is there. It leaves the tick as it is: each change of the period begins it
+// anew, and clients that come and go must not keep it from ending.
+func (w *waiting) remove(b *Base) {
+	if b.Waits() {
+		heap.Remove(&w.streams, b.place-1)
+	}
+}
+
+// resume lets all proceed whose time has come.
+func (w *waiting) resume(f *engine.Filter, now int64) {
+	if !w.fast {
+		return
+	}
+	for len(w.streams) > 0 && w.streams[0].until <= now {
+		b := heap.Pop(&w.streams).(*Base)
+		if err := envoyhost.SetEffectiveContext(b.context); err != nil {
+			f.Fault("resuming a stream", err)
+			continue
+		}
+		b.turn(now)
+	}
+	if len(w.streams) == 0 {
+		w.fast = false
+		if err := envoyhost.SetTickPeriod(engine.TickMs); err != nil {
+			f.Fault("slowing the tick", err)
+		}
+	}
+}
+
+// byTurn implements heap.Interface.
+type byTurn []*Base
+
+func (s byTurn) Len() int           { return len(s) }
+func (s byTurn) Less(i, j int) bool { return s[i].until < s[j].until }
+func (s byTurn) Swap(i, j int) {
+	s[i], s[j] = s[j], s[i]
+	s[i].place, s[j].place = i+1, j+1
+}
+
+// Push implements heap.Interface.
+func (s *byTurn) Push(x any) {
+	b := x.(*Base)
+	*s = append(*s, b)
+	b.place = len(*s)
+}
+
+// Pop implements heap.Interface.
+func (s *byTurn) Pop() any {
+	last := len(*s) - 1
+	b := (*s)[last]
+	(*s)[last] = nil
+	*s = (*s)[:last]
+	b.place = 0
+	return b
+}
