@@ -77,7 +77,7 @@ func seeOneVM(t *testing.T, e *envoytest.Envoy) {
 			t.Errorf("%d VMs tell their rules, want %d", n, workers+1)
 		}
 	}
-	if n := metric(e, "sentinel_aggregator_term"); n < 1 {
+	if n := e.Sum("sentinel_aggregator_term"); n < 1 {
 		t.Errorf("sentinel_aggregator_term is %v", n)
 	}
 }

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/plugintest"
 	"sentinel-envoy/internal/seeds"
 )
 
@@ -123,7 +124,7 @@ func TestEndurance(t *testing.T) { seeds.Try(t, 1, endure) }
 func endure(t *testing.T, seed uint64) {
 	web, echo := envoytest.StartHTTPService(t), envoytest.StartTCPService(t, "")
 	filter := func(root, config string) []envoytest.Wasm {
-		return []envoytest.Wasm{{File: wasm(t, release), RootID: root, Config: config}}
+		return []envoytest.Wasm{{File: plugintest.File(t, release), RootID: root, Config: config}}
 	}
 	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{
 		envoytest.HTTP{Upstream: web.Addr(), Wasm: filter("sentinel_http", enduranceHTTP), Routes: []envoytest.Route{
@@ -143,7 +144,7 @@ func endure(t *testing.T, seed uint64) {
 	run.seeMemory(t, memory, took)
 	waitMetric(t, e, 0, "sentinel_in_flight")
 	waitMetric(t, e, 0, "sentinel_faults")
-	noVMDied(t, e)
+	plugintest.NoVMDied(t, e)
 }
 
 // memory is Envoy's, in KiB, over requests and connections, in millions.
