@@ -170,8 +170,7 @@ func seeCounted(t testing.TB, e *envoytest.Envoy, sums map[string]load.Summary) 
 // seeHealth checks that nothing of ours went wrong.
 func (c *churn) seeHealth(t testing.TB) {
 	t.Helper()
-	ticks := c.Sum("sentinel_ticks")
-	envoytest.Eventually(t, soon, "what was counted is told", func() bool { return c.Sum("sentinel_ticks") > ticks+500 })
+	waitTicks(t, c.Envoy, 500) // what was counted is exported by then
 	waitDead(t, c.Envoy, 0, workers+1)
 	for _, name := range []string{"sentinel_faults", "sentinel_records_replaced"} {
 		waitMetric(t, c.Envoy, 0, name)

@@ -169,8 +169,7 @@ func slowReaders(s *siege) string {
 		two.headers(true, ":path", "/large")
 	}
 	waitMetric(s.t, s.Envoy, 2*n, "sentinel_in_flight", "resource", "attacked")
-	// Still so when everything has been quiet for a while.
-	time.Sleep(2 * time.Second)
+	waitTicks(s.t, s.Envoy, 500) // still so when everything has been quiet for a while
 	if got := s.Sum("sentinel_in_flight", "resource", "attacked"); got != 2*n {
 		s.t.Errorf("%v are in flight, want %d", got, 2*n)
 	}

@@ -142,7 +142,7 @@ func halfOpen(s *siege) string {
 		}
 	}
 	waitMetric(s.t, s.Envoy, n, "sentinel_in_flight", "resource", "tcp")
-	time.Sleep(time.Second) // nothing happens by itself
+	waitTicks(s.t, s.Envoy, 250) // nothing happens by itself
 	if got := s.Sum("sentinel_in_flight", "resource", "tcp"); got != n {
 		s.t.Errorf("%v half-closed connections are in flight, want %d", got, n)
 	}

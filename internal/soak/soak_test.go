@@ -93,6 +93,14 @@ func waitMetric(t testing.TB, e *envoytest.Envoy, want float64, name string, lab
 	e.WaitSum(t, soon, want, name, labels...)
 }
 
+// waitTicks waits until the plugins have had so many ticks more, of all VMs together; each has about 50 a second. What has
+// not happened by then does not happen by itself.
+func waitTicks(t testing.TB, e *envoytest.Envoy, n float64) {
+	t.Helper()
+	before := e.Sum("sentinel_ticks")
+	envoytest.Eventually(t, soon, fmt.Sprintf("%v ticks", n), func() bool { return e.Sum("sentinel_ticks") > before+n })
+}
+
 // decided counts decisions.
 type decided struct{ admitted, refused int }
 
