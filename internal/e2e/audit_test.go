@@ -1,25 +1,15 @@
 package e2e
 
 import (
-	"context"
-	"fmt"
-	"strconv"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"sentinel-envoy/internal/envoytest"
-	"sentinel-envoy/internal/load"
+	"sentinel-envoy/internal/plugintest"
 )
 
 // auditing has the plugin write what it decided, by the time of the decision.
 var auditing = map[string]string{"wasm": "debug"}
-
-// perSecond is a rule that admits so many in a second: in every two adjacent buckets of 500 ms.
-func perSecond(id, resource string, threshold int) string {
-	return `{"id": "` + id + `", "resource": "` + resource + `", "threshold": ` + strconv.Itoa(threshold) + `}`
-}
 
 // decided is what all workers decided about one rule.
 type decided struct {
@@ -27,23 +17,19 @@ type decided struct {
 	refused  int
 }
 
-// audit adds up what the log says about a rule.
-func audit(t *testing.T, e *envoytest.Envoy, rule string) decided {
+// audit adds up what the log says about a rule whose window has buckets of 500 ms.
+func audit(t testing.TB, e *envoytest.Envoy, rule string) decided {
 	t.Helper()
 	d := decided{admitted: map[int]int{}}
-	// By hand: a test asks often, and the lines are many.
-	const start, format = "audit rule=", " bucket_ms=500 bucket=%d admitted=%d refused=%d\n"
 	for line := range strings.Lines(e.Log.String()) {
-		_, text, ok := strings.Cut(line, start+rule+" ")
-		if !ok || !strings.HasSuffix(text, "\n") {
-			continue
+		one, ok, err := plugintest.ParseDecided(line)
+		if err != nil {
+			t.Fatal(err)
 		}
-		var bucket, admitted, refused int
-		if _, err := fmt.Sscanf(" "+text, format, &bucket, &admitted, &refused); err != nil {
-			t.Fatalf("%v in %q", err, line)
+		if ok && one.Rule == rule {
+			d.admitted[int(one.Bucket)] += one.Admitted
+			d.refused += one.Refused
 		}
-		d.admitted[bucket] += admitted
-		d.refused += refused
 	}
 	return d
 }
@@ -76,7 +62,7 @@ func (d decided) newest() (newest int) {
 
 // within fails the test where two adjacent buckets have admitted more than the threshold, or, so that there was
 // something to limit, none admitted nearly as much and nothing was refused.
-func (d decided) within(t *testing.T, threshold int) {
+func (d decided) within(t testing.TB, threshold int) {
 	t.Helper()
 	for b, n := range d.admitted {
 		if sum := n + d.admitted[b+1]; sum > threshold {
@@ -87,40 +73,4 @@ func (d decided) within(t *testing.T, threshold int) {
 		t.Errorf("at most %d of %d were admitted in a window and %d refused in all: there was too little to limit",
 			most, threshold, d.refused)
 	}
-}
-
-// offered is load in the background.
-type offered struct {
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-	sum    load.Summary
-	err    error
-}
-
-// offer offers load, until stop or the test's end.
-func offer(t *testing.T, o load.Options) *offered {
-	t.Helper()
-	ctx, cancel := context.WithCancel(t.Context())
-	l := &offered{cancel: cancel}
-	o.Duration = max(o.Duration, 2*time.Minute)
-	l.done.Go(func() { l.sum, l.err = load.Run(ctx, o) })
-	t.Cleanup(func() { cancel(); l.done.Wait() })
-	return l
-}
-
-// wait waits until all that was to be offered is.
-func (l *offered) wait(t *testing.T) load.Summary {
-	t.Helper()
-	l.done.Wait()
-	if l.err != nil {
-		t.Fatal(l.err)
-	}
-	return l.sum
-}
-
-// stop ends the load.
-func (l *offered) stop(t *testing.T) load.Summary {
-	t.Helper()
-	l.cancel()
-	return l.wait(t)
 }

@@ -15,6 +15,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/plugintest"
 )
 
 // The phases of a breaker, as its gauge has them.
@@ -115,7 +116,7 @@ func TestBreaker(t *testing.T) {
 	}
 	get := func(path string) func(*testing.T, *envoytest.Envoy, int) bool {
 		return func(t *testing.T, e *envoytest.Envoy, i int) bool {
-			r, err := envoytest.Do(envoytest.Context(t, soon), lanes[i].client, "GET", e.URL("http")+path)
+			r, err := lanes[i].Do(envoytest.Context(t, soon), path)
 			if err != nil {
 				t.Error(err)
 			}
@@ -153,11 +154,11 @@ func TestBreaker(t *testing.T) {
 }
 
 // lanesToAll opens connections until each worker has one of the HTTP listener's.
-func lanesToAll(t *testing.T, e *envoytest.Envoy) (lanes []*lane) {
+func lanesToAll(t *testing.T, e *envoytest.Envoy) (lanes []*plugintest.Lane) {
 	t.Helper()
 	for len(lanes) < 32*workers {
-		l := newLane(t)
-		if got := l.get(t, e, "/"); got != http.StatusOK {
+		l := plugintest.NewLane(t, e, "http")
+		if got := l.Get(t, "/"); got != http.StatusOK {
 			t.Fatalf("status %d", got)
 		}
 		lanes = append(lanes, l)
@@ -195,7 +196,7 @@ func (p patient) see(t *testing.T, e *envoytest.Envoy, a *ailing, lanes int) {
 			return r.Status == http.StatusServiceUnavailable && strings.Contains(r.Body, p.explains) && r.Header.Get("retry-after") != ""
 		})
 	}
-	if got := metric(e, "sentinel_breaker_state", "resource", p.resource, "rule", p.rule); got != open && got != halfOpen {
+	if got := e.Sum("sentinel_breaker_state", "resource", p.resource, "rule", p.rule); got != open && got != halfOpen {
 		t.Errorf("the gauge is %v while it is open", got)
 	}
 
@@ -214,7 +215,7 @@ func (p patient) see(t *testing.T, e *envoytest.Envoy, a *ailing, lanes int) {
 	if n := transitions(e, p.rule, "half-open -> closed"); n < 1 {
 		t.Errorf("the log has %d lines about its closing", n)
 	}
-	if blocked := metric(e, "sentinel_blocked", "rule", p.rule); blocked == 0 {
+	if blocked := e.Sum("sentinel_blocked", "rule", p.rule); blocked == 0 {
 		t.Error("no refusal was counted")
 	}
 }
@@ -260,7 +261,7 @@ func askAll(t *testing.T, e *envoytest.Envoy, lanes int, ask func(*testing.T, *e
 // is back, and that closes it as soon as the service answers, however long the connection lasts.
 func seeConnections(t *testing.T, e *envoytest.Envoy, a *ailing) {
 	const rule = "connections-failures"
-	state := func() float64 { return metric(e, "sentinel_breaker_state", "rule", rule) }
+	state := func() float64 { return e.Sum("sentinel_breaker_state", "rule", rule) }
 	const hello = "GET /tcp HTTP/1.1\r\nHost: a\r\n\r\n"
 	c := e.Dial("tcp")
 	say(t, c, hello)
@@ -298,7 +299,7 @@ func seeConnections(t *testing.T, e *envoytest.Envoy, a *ailing) {
 	}
 	waitMetric(t, e, closed, "sentinel_breaker_state", "rule", rule)
 	say(t, lasting, hello) // it is still open
-	if got := metric(e, "sentinel_blocked", "rule", rule); got == 0 {
+	if got := e.Sum("sentinel_blocked", "rule", rule); got == 0 {
 		t.Error("no connection was refused while it was open")
 	}
 	if transitions(e, rule, "closed -> open") == 0 || transitions(e, rule, "half-open -> closed") == 0 {

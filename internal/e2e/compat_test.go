@@ -11,6 +11,7 @@ import (
 	"sentinel-envoy/internal/envoybin"
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/load"
+	"sentinel-envoy/internal/plugintest"
 )
 
 const (
@@ -39,7 +40,7 @@ func TestEveryEnvoy(t *testing.T) {
 			}
 			seeLimits(t, e)
 			waitMetric(t, e, 0, "sentinel_faults")
-			noVMDied(t, e)
+			plugintest.NoVMDied(t, e)
 		})
 	}
 }
@@ -77,9 +78,9 @@ func olderThan(t *testing.T, e *envoytest.Envoy, minor string) bool {
 func limiting(t *testing.T, web, up string, extra ...string) []envoytest.Listener {
 	return []envoytest.Listener{
 		envoytest.HTTP{Upstream: web, Wasm: httpFilter(t, `{"resource_name": "web", `+
-			flowRules(append(extra, perSecond("web-qps", "web", limitedTo))...)+`}`)},
+			flowRules(append(extra, plugintest.PerSecond("web-qps", "web", limitedTo))...)+`}`)},
 		envoytest.TCP{Upstream: up, Wasm: tcpFilter(t, `{"resource_name": "db", `+
-			flowRules(perSecond("db-qps", "db", limitedTo))+`}`)},
+			flowRules(plugintest.PerSecond("db-qps", "db", limitedTo))+`}`)},
 	}
 }
 
@@ -87,10 +88,10 @@ func limiting(t *testing.T, web, up string, extra ...string) []envoytest.Listene
 func seeLimits(t *testing.T, e *envoytest.Envoy) {
 	t.Helper()
 	webBefore, dbBefore := audit(t, e, "web-qps"), audit(t, e, "db-qps")
-	requests := offer(t, load.Options{QPS: 150, Requests: limitedRequests, Connections: 8, Port: envoytest.PortOf(t, e.Addr("http"))})
-	connections := offer(t, load.Options{Proto: load.TCP, QPS: 150, Requests: limitedRequests, Port: envoytest.PortOf(t, e.Addr("tcp"))})
-	seeLimit(t, e, "web-qps", webBefore, requests.wait(t))
-	seeLimit(t, e, "db-qps", dbBefore, connections.wait(t))
+	requests := plugintest.Offer(t, e.Addr("http"), load.Options{QPS: 150, Requests: limitedRequests, Connections: 8})
+	connections := plugintest.Offer(t, e.Addr("tcp"), load.Options{Proto: load.TCP, QPS: 150, Requests: limitedRequests})
+	seeLimit(t, e, "web-qps", webBefore, requests.Wait(t))
+	seeLimit(t, e, "db-qps", dbBefore, connections.Wait(t))
 }
 
 func seeLimit(t *testing.T, e *envoytest.Envoy, rule string, before decided, sum load.Summary) {

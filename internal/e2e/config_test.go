@@ -14,6 +14,7 @@ import (
 	"google.golang.org/protobuf/types/known/structpb"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/plugintest"
 )
 
 // TestConfiguration changes the configuration of a running Envoy: rightly, and in every wrong way.
@@ -226,7 +227,7 @@ func seeMistakes(t *testing.T, e *envoytest.Envoy) {
 			t.Fatal(err)
 		}
 		// No JSON of a Struct has it, but a control plane's bytes may. Envoy hands over either's bytes as they are.
-		filter := envoytest.Wasm{File: wasm(t, release), RootID: "sentinel_http", Config: string(encoded), ConfigAsBytes: true}
+		filter := envoytest.Wasm{File: plugintest.File(t, release), RootID: "sentinel_http", Config: string(encoded), ConfigAsBytes: true}
 		seeRejected(t, e.For(t), answering(filter), "configuration of root_id sentinel_http",
 			`flowRules\[0\]\.threshold: must be a finite number, got NaN`)
 	})
@@ -292,7 +293,7 @@ func seeInLog(t *testing.T, all func(pattern string) [][]string, where string, w
 }
 
 func seeUnknownRootID(t *testing.T, e *envoytest.Envoy) {
-	filter := envoytest.Wasm{File: wasm(t, release), RootID: "sentinel", Config: updateFrom}
+	filter := envoytest.Wasm{File: plugintest.File(t, release), RootID: "sentinel", Config: updateFrom}
 	seeRejected(t, e, answering(filter), "configuration of root_id sentinel",
 		`unknown root_id "sentinel": this binary has sentinel_http and sentinel_tcp`)
 }
@@ -325,7 +326,7 @@ func seeManyRules(t *testing.T, e *envoytest.Envoy) {
 
 func seeNoRules(t *testing.T, e *envoytest.Envoy) {
 	for _, config := range []string{"", " ", "{}", "null", `{"flowRules": []}`} {
-		e.Update(answering(envoytest.Wasm{File: wasm(t, release), RootID: "sentinel_http", Config: config, ConfigAsString: true}))
+		e.Update(answering(envoytest.Wasm{File: plugintest.File(t, release), RootID: "sentinel_http", Config: config, ConfigAsString: true}))
 		envoytest.Eventually(t, soon, "nothing is refused", func() bool {
 			return e.Get("http", "/many/9999").Status == http.StatusOK
 		})

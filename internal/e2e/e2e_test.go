@@ -1,7 +1,6 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"io/fs"
 	"os"
@@ -14,7 +13,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"sentinel-envoy/internal/envoytest"
-	"sentinel-envoy/internal/wasmbuild/build"
+	"sentinel-envoy/internal/plugintest"
 )
 
 const (
@@ -40,20 +39,7 @@ var forever = func() int64 {
 	return interval
 }()
 
-// scratch is a directory that all tests share.
-var scratch string
-
-func TestMain(m *testing.M) {
-	os.Exit(func() int {
-		var err error
-		if scratch, err = os.MkdirTemp("", "sentinel-e2e"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(scratch)
-		return m.Run()
-	}())
-}
+func TestMain(m *testing.M) { os.Exit(plugintest.Run(m)) }
 
 // release is dist/sentinel.wasm; an error where it is not what the sources make.
 var release = sync.OnceValues(func() (string, error) {
@@ -82,27 +68,8 @@ var release = sync.OnceValues(func() (string, error) {
 	return path, nil
 })
 
-// faulty is a build that does what a request's header x-sentinel-fault says: "panic" or "trap".
-var faulty = sync.OnceValues(func() (string, error) {
-	path := filepath.Join(scratch, "faulty.wasm")
-	_, err := build.Build(context.Background(), build.Options{
-		Dir: root, Package: "./plugins", Tags: "faultinjection", Out: path,
-	})
-	return path, err
-})
-
-// wasm is the file that one of the two above gives.
-func wasm(t testing.TB, file func() (string, error)) string {
-	t.Helper()
-	path, err := file()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
-
 // start runs an Envoy until the test's end, with 4 workers where cfg does not say how many.
-func start(t *testing.T, cfg envoytest.Config) *envoytest.Envoy {
+func start(t testing.TB, cfg envoytest.Config) *envoytest.Envoy {
 	t.Helper()
 	if cfg.Concurrency == 0 {
 		cfg.Concurrency = workers
@@ -113,12 +80,12 @@ func start(t *testing.T, cfg envoytest.Config) *envoytest.Envoy {
 // httpFilter and tcpFilter are the filters of dist/sentinel.wasm with a plugin configuration.
 func httpFilter(t testing.TB, config string) []envoytest.Wasm {
 	t.Helper()
-	return []envoytest.Wasm{{File: wasm(t, release), RootID: "sentinel_http", Config: config}}
+	return []envoytest.Wasm{{File: plugintest.File(t, release), RootID: "sentinel_http", Config: config}}
 }
 
 func tcpFilter(t testing.TB, config string) []envoytest.Wasm {
 	t.Helper()
-	return []envoytest.Wasm{{File: wasm(t, release), RootID: "sentinel_tcp", Config: config}}
+	return []envoytest.Wasm{{File: plugintest.File(t, release), RootID: "sentinel_tcp", Config: config}}
 }
 
 // flowRule is a rule that admits so many in all.
@@ -128,11 +95,6 @@ func flowRule(id, resource string, threshold int) string {
 
 // flowRules is the member of a configuration that has these rules.
 func flowRules(rules ...string) string { return `"flowRules": [` + strings.Join(rules, ", ") + `]` }
-
-// metric adds up the samples of one of our metrics that have these labels, names and values in turn; 0 if there is none.
-func metric(e *envoytest.Envoy, name string, labels ...string) float64 {
-	return envoytest.Sum(e.Prometheus(), name, labels...)
-}
 
 // samples are those of one of our metrics.
 func samples(e *envoytest.Envoy, name string) (found []envoytest.Sample) {
@@ -145,7 +107,7 @@ func samples(e *envoytest.Envoy, name string) (found []envoytest.Sample) {
 }
 
 // waitMetric waits until the sum of a metric is want.
-func waitMetric(t *testing.T, e *envoytest.Envoy, want float64, name string, labels ...string) {
+func waitMetric(t testing.TB, e *envoytest.Envoy, want float64, name string, labels ...string) {
 	t.Helper()
 	e.WaitSum(t, soon, want, name, labels...)
 }

@@ -8,6 +8,7 @@ import (
 	"testing"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/plugintest"
 	"sentinel-envoy/internal/quickstart"
 )
 
@@ -27,7 +28,7 @@ func example(t *testing.T, name, upstream string, edit ...func([]byte) []byte) *
 	if err != nil {
 		t.Fatal(err)
 	}
-	rendered, err := quickstart.Render(bootstrap, quickstart.Ports{Upstream: number}, wasm(t, release))
+	rendered, err := quickstart.Render(bootstrap, quickstart.Ports{Upstream: number}, plugintest.File(t, release))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -178,7 +178,7 @@ func throttledHTTP(t *testing.T, e *envoytest.Envoy, up *arrivals) {
 // throttledHTTPLeaves: who leaves while it waits is not forwarded, and those behind go on.
 func throttledHTTPLeaves(t *testing.T, e *envoytest.Envoy, up *arrivals) {
 	ctx, leave := context.WithCancel(t.Context())
-	before := metric(e, "sentinel_passed", "resource", "mails")
+	before := e.Sum("sentinel_passed", "resource", "mails")
 	wait := crowd(t, t.Context(), 5, "GET", e.URL("http")+"/mails/stay", nil)
 	envoytest.Eventually(t, soon, "the first has gone on", func() bool { return up.count("/mails/stay") > 0 })
 	gone := crowd(t, ctx, 5, "GET", e.URL("http")+"/mails/leave", nil)
@@ -334,10 +334,10 @@ func warmUpTCP(t *testing.T, e *envoytest.Envoy) {
 		e.Dial("tcp").Close()
 	}
 	envoytest.Eventually(t, soon, "all are decided", func() bool {
-		passed := metric(e, "sentinel_passed", "resource", "connections")
-		return passed+metric(e, "sentinel_blocked", "rule", "connections-warm-up") == 60
+		passed := e.Sum("sentinel_passed", "resource", "connections")
+		return passed+e.Sum("sentinel_blocked", "rule", "connections-warm-up") == 60
 	})
-	if passed := metric(e, "sentinel_passed", "resource", "connections"); passed < 10 || passed > 3*11 {
+	if passed := e.Sum("sentinel_passed", "resource", "connections"); passed < 10 || passed > 3*11 {
 		t.Errorf("%v of 60 connections at once were let in by a cold rule of 30 / 3", passed)
 	}
 }

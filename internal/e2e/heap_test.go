@@ -1,12 +1,10 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
-	"path/filepath"
 	"sync"
 	"testing"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"sentinel-envoy/internal/envoybin"
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/load"
+	"sentinel-envoy/internal/plugintest"
 	"sentinel-envoy/internal/wasmbuild/build"
 )
 
@@ -33,10 +32,10 @@ const heapPlugin = "./internal/wasmbuild/testdata/heap"
 
 // Three builds of it: as the release is built, the same but with the host's poll_oneoff, and as the go command alone does.
 var (
-	heap         = sync.OnceValues(func() (string, error) { return buildHeap("heap.wasm", false) })
-	heapHostPoll = sync.OnceValues(func() (string, error) { return buildHeap("heap-host-poll.wasm", true) })
+	heap         = plugintest.Build("heap.wasm", build.Options{Package: heapPlugin})
+	heapHostPoll = plugintest.Build("heap-host-poll.wasm", build.Options{Package: heapPlugin, HostPoll: true})
 	heapPlain    = sync.OnceValues(func() (string, error) {
-		path := filepath.Join(scratch, "heap-plain.wasm")
+		path := plugintest.Scratch("heap-plain.wasm")
 		cmd := exec.Command("go", "build", "-buildmode=c-shared", "-o", path, heapPlugin)
 		cmd.Dir, cmd.Env = root, append(os.Environ(), "GOOS=wasip1", "GOARCH=wasm")
 		if out, err := cmd.CombinedOutput(); err != nil {
@@ -45,12 +44,6 @@ var (
 		return path, nil
 	})
 )
-
-func buildHeap(name string, hostPoll bool) (string, error) {
-	path := filepath.Join(scratch, name)
-	_, err := build.Build(context.Background(), build.Options{Dir: root, Package: heapPlugin, Out: path, HostPoll: hostPoll})
-	return path, err
-}
 
 // TestHeap makes heaps grow and shrink, which is when Go's runtime comes to poll: ours live, and what does not have
 // poll_oneoff inside lives or dies as the host has it. It is on the oldest release unless one is asked for.
@@ -69,7 +62,7 @@ func TestHeap(t *testing.T) {
 func seeOurHeaps(t *testing.T, version string) {
 	web, up := envoytest.StartHTTPService(t), envoytest.StartTCPService(t, "hello\n")
 	listeners := func(extra ...string) []envoytest.Listener {
-		return append(limiting(t, web.Addr(), up.Addr(), append(extra, perSecond("busy-qps", "/busy", limitedTo))...),
+		return append(limiting(t, web.Addr(), up.Addr(), append(extra, plugintest.PerSecond("busy-qps", "/busy", limitedTo))...),
 			heapListener(t, heap))
 	}
 	e := start(t, envoytest.Config{
@@ -79,18 +72,18 @@ func seeOurHeaps(t *testing.T, version string) {
 	seeLimits(t, e)
 	growRules(t, e, listeners)
 
-	ours := offer(t, load.Options{Path: "/busy", QPS: 100, Connections: 4, Port: envoytest.PortOf(t, e.Addr("http"))})
+	ours := plugintest.Offer(t, e.Addr("http"), load.Options{Path: "/busy", QPS: 100, Connections: 4})
 	if err := churn(t, e); err != nil {
 		t.Error(err)
 	}
-	if sum := ours.stop(t); sum.Failed != 0 {
+	if sum := ours.Stop(t); sum.Failed != 0 {
 		t.Errorf("%d of %d requests to our plugin failed: %s", sum.Failed, sum.Sent, sum.LastError)
 	}
 	t.Attr("heap", survived)
 
 	seeLimits(t, e)
 	waitMetric(t, e, 0, "sentinel_faults")
-	noVMDied(t, e)
+	plugintest.NoVMDied(t, e)
 }
 
 // seeHostPoll is the control: what the build saves a plugin from.
@@ -125,7 +118,7 @@ func seePlainBuild(t *testing.T, version string) {
 
 func heapListener(t *testing.T, file func() (string, error)) envoytest.Listener {
 	return envoytest.HTTP{Name: "heap", Routes: []envoytest.Route{{DirectStatus: 200}}, Wasm: []envoytest.Wasm{
-		{File: wasm(t, file), RootID: "heap_http", VMID: "heap"}}}
+		{File: plugintest.File(t, file), RootID: "heap_http", VMID: "heap"}}}
 }
 
 // growRules makes our own heap grow and shrink twice, by an update to many rules and back.
@@ -133,7 +126,7 @@ func growRules(t *testing.T, e *envoytest.Envoy, listeners func(extra ...string)
 	t.Helper()
 	many := make([]string, heapRules)
 	for i := range many {
-		many[i] = perSecond(fmt.Sprint("rule-", i), fmt.Sprint("/resource/", i), i)
+		many[i] = plugintest.PerSecond(fmt.Sprint("rule-", i), fmt.Sprint("/resource/", i), i)
 	}
 	hash := rulesHash(e)
 	for range 2 {
@@ -199,15 +192,4 @@ func churn(t *testing.T, e *envoytest.Envoy) (err error) {
 		return err != nil || now >= first+heapTicks
 	})
 	return err
-}
-
-// vmDied matches what Envoy logs when a call into a VM fails.
-const vmDied = `(Function: \w+ failed|Uncaught RuntimeError|Uncaught RangeError|panic:|fatal error:).*`
-
-// noVMDied fails the test where a VM has.
-func noVMDied(t *testing.T, e *envoytest.Envoy) {
-	t.Helper()
-	if lines := e.Log.All(vmDied); len(lines) > 0 {
-		t.Errorf("%d lines tell of a VM that died, the first: %s", len(lines), lines[0][0])
-	}
 }

@@ -18,6 +18,7 @@ import (
 	"time"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/plugintest"
 )
 
 // mark is in everything that the hostile client sends, and must be in nothing that Envoy tells of us.
@@ -83,7 +84,7 @@ func TestHostileClient(t *testing.T) {
 			return text != "hello\n"
 		})
 	}
-	envoytest.Eventually(t, soon, "the refusals are counted", func() bool { return metric(e, "sentinel_blocked") >= 30 })
+	envoytest.Eventually(t, soon, "the refusals are counted", func() bool { return e.Sum("sentinel_blocked") >= 30 })
 	seeNothingOf(t, e)
 	series, memory := len(e.Prometheus()), resident(t, e)
 	besiege(t, e)
@@ -95,10 +96,10 @@ func TestHostileClient(t *testing.T) {
 	if grown := resident(t, e) - memory; grown > 64<<20 {
 		t.Errorf("memory has grown by %d MiB", grown>>20)
 	}
-	if n := metric(e, "sentinel_faults"); n != 0 {
+	if n := e.Sum("sentinel_faults"); n != 0 {
 		t.Errorf("%v faults", n)
 	}
-	noVMDied(t, e)
+	plugintest.NoVMDied(t, e)
 }
 
 func quoteJSON(s string) string { return `"` + strings.ReplaceAll(s, "\n", `\n`) + `"` }

@@ -80,7 +80,7 @@ func TestHotspot(t *testing.T) {
 	} {
 		t.Run(s.name, func(t *testing.T) { s.see(t, e.For(t)) })
 	}
-	if n := metric(e, "sentinel_faults"); n != 0 {
+	if n := e.Sum("sentinel_faults"); n != 0 {
 		t.Errorf("%v faults", n)
 	}
 }
@@ -110,7 +110,7 @@ func seeUsers(t *testing.T, e *envoytest.Envoy) {
 		t.Errorf("without the header %v of 50 were let through", got)
 	}
 	deadline := time.Now().Add(soon)
-	for metric(e, "sentinel_hotspot_evicted", "rule", "per-user") == 0 {
+	for e.Sum("sentinel_hotspot_evicted", "rule", "per-user") == 0 {
 		if time.Now().After(deadline) {
 			t.Fatal("no value was evicted, or it was not counted")
 		}

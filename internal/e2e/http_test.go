@@ -21,6 +21,7 @@ import (
 	"google.golang.org/grpc/status"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/plugintest"
 )
 
 // bed is an Envoy with the services behind it: gRPC below /grpc., nobody below /nobody/, HTTP everywhere else.
@@ -81,7 +82,7 @@ func TestHTTP(t *testing.T) {
 		})
 	}
 	t.Run("no faults", func(t *testing.T) {
-		if n := metric(e.For(t), "sentinel_faults"); n != 0 {
+		if n := e.For(t).Sum("sentinel_faults"); n != 0 {
 			t.Errorf("sentinel_faults is %v after all that", n)
 		}
 		if lines := e.Log.All(`^[^[]`); len(lines) > 0 {
@@ -342,7 +343,7 @@ func seeExits(t *testing.T, b bed) {
 			x.do(t, b, x.path)
 			waitMetric(t, b.Envoy, 1, "sentinel_completed", "resource", x.path)
 			waitMetric(t, b.Envoy, 0, "sentinel_in_flight", "resource", x.path)
-			if got := metric(b.Envoy, "sentinel_failed", "resource", x.path); got != x.failed {
+			if got := b.Sum("sentinel_failed", "resource", x.path); got != x.failed {
 				t.Errorf("sentinel_failed is %v, want %v", got, x.failed)
 			}
 		})
@@ -432,7 +433,7 @@ func seeDuration(t *testing.T, b bed) {
 		}
 	}
 	waitMetric(t, b.Envoy, 2, "sentinel_completed", "resource", "slow")
-	if ms := metric(b.Envoy, "sentinel_rt_ms_sum", "resource", "slow"); ms < 300 || ms > soon.Seconds()*1000 {
+	if ms := b.Sum("sentinel_rt_ms_sum", "resource", "slow"); ms < 300 || ms > soon.Seconds()*1000 {
 		t.Errorf("sentinel_rt_ms_sum is %v for two requests of 150 ms and more", ms)
 	}
 
@@ -471,7 +472,7 @@ func seeShadow(t *testing.T, b bed) {
 	}
 	waitMetric(t, b.Envoy, 3, "sentinel_shadow_blocked", "resource", "shadowed", "rule", "shadowed")
 	waitMetric(t, b.Envoy, 5, "sentinel_passed", "resource", "shadowed")
-	if n := metric(b.Envoy, "sentinel_blocked", "resource", "shadowed"); n != 0 {
+	if n := b.Sum("sentinel_blocked", "resource", "shadowed"); n != 0 {
 		t.Errorf("sentinel_blocked is %v in shadow mode", n)
 	}
 	// The enforced budget has not been touched.
@@ -481,7 +482,7 @@ func seeShadow(t *testing.T, b bed) {
 		}
 	}
 	waitMetric(t, b.Envoy, 1, "sentinel_blocked", "resource", "shadowed", "rule", "shadowed")
-	if n := metric(b.Envoy, "sentinel_shadow_blocked", "resource", "shadowed"); n != 3 {
+	if n := b.Sum("sentinel_shadow_blocked", "resource", "shadowed"); n != 3 {
 		t.Errorf("sentinel_shadow_blocked is %v after enforced requests, want 3", n)
 	}
 }
@@ -632,13 +633,13 @@ func seeStrange(t *testing.T, b bed) {
 	})
 	waitMetric(t, b.Envoy, 0, "sentinel_in_flight", "resource", "strange")
 	envoytest.Eventually(t, soon, "as many requests have ended as have passed", func() bool {
-		passed := metric(b.Envoy, "sentinel_passed", "resource", "strange")
-		return passed > 30 && passed == metric(b.Envoy, "sentinel_completed", "resource", "strange")
+		passed := b.Sum("sentinel_passed", "resource", "strange")
+		return passed > 30 && passed == b.Sum("sentinel_completed", "resource", "strange")
 	})
-	if n := metric(b.Envoy, "sentinel_in_flight"); n != 0 {
+	if n := b.Sum("sentinel_in_flight"); n != 0 {
 		t.Errorf("%v requests are in flight in all resources", n)
 	}
-	if n := metric(b.Envoy, "sentinel_failed", "resource", "strange"); n != 0 {
+	if n := b.Sum("sentinel_failed", "resource", "strange"); n != 0 {
 		t.Errorf("%v clients' departures count as failures", n)
 	}
 }
@@ -648,7 +649,7 @@ func TestFailureMode(t *testing.T) {
 	web := envoytest.StartHTTPService(t)
 	listener := func(mode string) envoytest.Listener {
 		return envoytest.HTTP{Name: mode, Upstream: web.Addr(), Wasm: []envoytest.Wasm{{
-			File: wasm(t, faulty), RootID: "sentinel_http",
+			File: plugintest.File(t, plugintest.Faulty), RootID: "sentinel_http",
 			Config: fmt.Sprintf(`{"resource_name": "r", "failure_mode": %q, %s}`, mode, flowRules(flowRule("f-"+mode, "r", 2))),
 		}}}
 	}

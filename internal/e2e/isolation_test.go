@@ -17,6 +17,8 @@ import (
 	"google.golang.org/protobuf/types/known/emptypb"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/plugintest"
+	"sentinel-envoy/internal/stall"
 )
 
 // silence is for how long what is held is watched: longer than a lease counts without being renewed.
@@ -31,7 +33,7 @@ type occupied struct {
 	peak map[string]int
 }
 
-func startOccupied(t *testing.T) *occupied {
+func startOccupied(t testing.TB) *occupied {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -59,6 +61,15 @@ func (o *occupied) most(name string) int {
 	o.mu.Lock()
 	defer o.mu.Unlock()
 	return o.peak[name]
+}
+
+// begin waits until no request is there, and forgets how many were.
+func (o *occupied) begin(t testing.TB, name string) {
+	t.Helper()
+	envoytest.Eventually(t, soon, "the upstream has nothing to do", func() bool { return o.has(name) == 0 })
+	o.mu.Lock()
+	defer o.mu.Unlock()
+	o.peak[name] = 0
 }
 
 // has is the number of requests that are there.
@@ -101,10 +112,10 @@ func talk(w http.ResponseWriter) {
 }
 
 // opener tries to open something that lasts until end is called; ok is whether it was let in.
-type opener func(t *testing.T, e *envoytest.Envoy) (end func(), ok bool)
+type opener func(t testing.TB, e *envoytest.Envoy) (end func(), ok bool)
 
 // openHTTP opens a request on a connection of its own.
-func openHTTP(t *testing.T, e *envoytest.Envoy) (end func(), ok bool) {
+func openHTTP(t testing.TB, e *envoytest.Envoy) (end func(), ok bool) {
 	t.Helper()
 	client := envoytest.NewHTTPClient(false)
 	client.Timeout = 0
@@ -127,7 +138,7 @@ func openHTTP(t *testing.T, e *envoytest.Envoy) (end func(), ok bool) {
 }
 
 // letIn is whether got is what is had when let in; it must be that or what is had when refused.
-func letIn[T comparable](t *testing.T, got, let, refused T) bool {
+func letIn[T comparable](t testing.TB, got, let, refused T) bool {
 	t.Helper()
 	if got != let && got != refused {
 		t.Fatalf("got %v, want %v or %v", got, let, refused)
@@ -135,7 +146,7 @@ func letIn[T comparable](t *testing.T, got, let, refused T) bool {
 	return got == let
 }
 
-func openWebSocket(t *testing.T, e *envoytest.Envoy) (end func(), ok bool) {
+func openWebSocket(t testing.TB, e *envoytest.Envoy) (end func(), ok bool) {
 	t.Helper()
 	conn, err := net.Dial("tcp", e.Addr("http"))
 	if err != nil {
@@ -155,7 +166,7 @@ func openWebSocket(t *testing.T, e *envoytest.Envoy) (end func(), ok bool) {
 	return end, letIn(t, resp.StatusCode, 101, 429)
 }
 
-func openGRPC(t *testing.T, e *envoytest.Envoy) (end func(), ok bool) {
+func openGRPC(t testing.TB, e *envoytest.Envoy) (end func(), ok bool) {
 	t.Helper()
 	client, err := envoytest.NewGRPCClient(e.Addr("http"))
 	if err != nil {
@@ -181,7 +192,7 @@ func openGRPC(t *testing.T, e *envoytest.Envoy) (end func(), ok bool) {
 }
 
 // openTCP opens a connection, and asks for what the upstream will not end.
-func openTCP(t *testing.T, e *envoytest.Envoy) (end func(), ok bool) {
+func openTCP(t testing.TB, e *envoytest.Envoy) (end func(), ok bool) {
 	t.Helper()
 	conn, err := net.Dial("tcp", e.Addr("tcp"))
 	if err != nil {
@@ -197,7 +208,7 @@ func openTCP(t *testing.T, e *envoytest.Envoy) (end func(), ok bool) {
 }
 
 // fill opens until n are let in.
-func fill(t *testing.T, e *envoytest.Envoy, n int, open ...opener) (ends []func()) {
+func fill(t testing.TB, e *envoytest.Envoy, n int, open ...opener) (ends []func()) {
 	t.Helper()
 	for deadline := time.Now().Add(soon); len(ends) < n; {
 		end, ok := open[len(ends)%len(open)](t, e)
@@ -248,10 +259,11 @@ func TestIsolation(t *testing.T) {
 		}
 	})
 	t.Run("LongStreams", func(t *testing.T) {
-		all := []opener{openHTTP, openWebSocket, openGRPC}
-		stay(t, e.For(t), web, "orders", 8, all...)
+		stall.Retry(t, func(t testing.TB) { stay(t, e.For(t), web, "orders", 8, openHTTP, openWebSocket, openGRPC) })
 	})
-	t.Run("Connections", func(t *testing.T) { stay(t, e.For(t), web, "tcp", 5, openTCP) })
+	t.Run("Connections", func(t *testing.T) {
+		stall.Retry(t, func(t testing.TB) { stay(t, e.For(t), web, "tcp", 5, openTCP) })
+	})
 	waitMetric(t, e, 0, "sentinel_in_flight", "resource", "orders")
 	waitMetric(t, e, 0, "sentinel_in_flight", "resource", "connections")
 	waitMetric(t, e, 0, "sentinel_faults")
@@ -259,8 +271,9 @@ func TestIsolation(t *testing.T) {
 
 // stay fills up to the threshold, sees that nothing more is let in for as long as all stay, and that an end makes room
 // for exactly one.
-func stay(t *testing.T, e *envoytest.Envoy, web *occupied, name string, threshold int, open ...opener) {
+func stay(t testing.TB, e *envoytest.Envoy, web *occupied, name string, threshold int, open ...opener) {
 	t.Helper()
+	web.begin(t, name)
 	ends := fill(t, e, threshold, open...)
 	for i, deadline := 0, time.Now().Add(silence); time.Now().Before(deadline); i++ {
 		end, ok := open[i%len(open)](t, e)
@@ -288,13 +301,15 @@ func stay(t *testing.T, e *envoytest.Envoy, web *occupied, name string, threshol
 
 // TestIsolationWorkerDies traps the VM of a worker: what it had in flight is room for the others soon after, and nothing
 // beyond. (The dead VM's requests are no longer counted, whether or not Envoy has ended them.)
-func TestIsolationWorkerDies(t *testing.T) {
+func TestIsolationWorkerDies(t *testing.T) { stall.Retry(t, isolationWorkerDies) }
+
+func isolationWorkerDies(t testing.TB) {
 	const threshold, each = 2 * workers, 2
 	web := startOccupied(t)
 	config := `{"resource_name": "orders", "isolationRules": [{"id": "i", "resource": "orders", "threshold": 8}]}`
 	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{envoytest.HTTP{
 		Upstream: web.addr, ExactBalance: true, Timeout: time.Hour,
-		Wasm: []envoytest.Wasm{{File: wasm(t, faulty), RootID: "sentinel_http", Config: config}},
+		Wasm: []envoytest.Wasm{{File: plugintest.File(t, plugintest.Faulty), RootID: "sentinel_http", Config: config}},
 	}}})
 	fill(t, e, threshold, openHTTP) // connections are spread evenly: each worker has as many
 	if r := e.Get("http", "/", "x-sentinel-fault", "trap"); r.Status != 503 {
@@ -317,7 +332,7 @@ func TestIsolationWorkerDies(t *testing.T) {
 }
 
 // openAnywhere tries to open a request that is held; the dead worker answers 503.
-func openAnywhere(t *testing.T, e *envoytest.Envoy) bool {
+func openAnywhere(t testing.TB, e *envoytest.Envoy) bool {
 	t.Helper()
 	client := envoytest.NewHTTPClient(false)
 	client.Timeout = 0

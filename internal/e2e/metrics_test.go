@@ -60,24 +60,21 @@ func seeLogAtStart(t *testing.T, e *envoytest.Envoy) {
 // One VM for each worker and one for the main thread, whatever the number of filters, and all with the same rules.
 func seeOneVM(t *testing.T, e *envoytest.Envoy) {
 	hashes := map[float64]int{}
-	envoytest.Eventually(t, soon, "each VM tells its rules", func() bool {
+	envoytest.Eventually(t, soon, "each VM tells its rules, and no other", func() bool {
 		clear(hashes)
 		n := 0
 		for _, s := range samples(e, "sentinel_rules_hash") {
-			hashes[s.Value]++
-			n++
+			if s.Value != 0 { // it is 0 in the place of a VM that was taken for dead
+				hashes[s.Value]++
+				n++
+			}
 		}
-		return n >= workers+1
+		return n == workers+1
 	})
-	if len(hashes) != 1 || hashes[0] != 0 {
+	if len(hashes) != 1 {
 		t.Errorf("the VMs have different rules, by hash: %v", hashes)
 	}
-	for _, n := range hashes {
-		if n != workers+1 {
-			t.Errorf("%d VMs tell their rules, want %d", n, workers+1)
-		}
-	}
-	if n := metric(e, "sentinel_aggregator_term"); n < 1 {
+	if n := e.Sum("sentinel_aggregator_term"); n < 1 {
 		t.Errorf("sentinel_aggregator_term is %v", n)
 	}
 }

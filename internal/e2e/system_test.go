@@ -143,7 +143,7 @@ func (s *systemTest) concurrency(t *testing.T) {
 func (s *systemTest) refuses(t *testing.T, rule, delayMs string, clients int) {
 	t.Helper()
 	e := s.e.For(t)
-	before := metric(e, "sentinel_blocked", "rule", rule)
+	before := e.Sum("sentinel_blocked", "rule", rule)
 	envoytest.Eventually(t, soon, "a refusal for "+rule, func() bool {
 		var wg sync.WaitGroup
 		for range clients {
@@ -158,7 +158,7 @@ func (s *systemTest) refuses(t *testing.T, rule, delayMs string, clients int) {
 			})
 		}
 		wg.Wait()
-		return metric(e, "sentinel_blocked", "rule", rule) > before
+		return e.Sum("sentinel_blocked", "rule", rule) > before
 	})
 }
 
@@ -213,7 +213,7 @@ func (s *systemTest) sourceDies(t *testing.T) {
 	s.machine.Close()
 	s.eventually(t, "")
 	waitMetric(t, e, 1, "sentinel_system_source_stale")
-	if metric(e, "sentinel_faults") == 0 {
+	if e.Sum("sentinel_faults") == 0 {
 		t.Error("no answer was not counted as a fault")
 	}
 }

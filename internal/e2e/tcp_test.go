@@ -328,7 +328,7 @@ func tcpResources(t *testing.T) part {
 				{"name": "this-port", "match": {"destination_port": %d}}`, port%65535+1, port)))
 			envoytest.Eventually(t, soon, "connections to the port are its resource's", func() bool {
 				connect(t, e.Addr("sorted"), "", "127.0.0.1")
-				return metric(e, "sentinel_passed", "resource", "this-port") > 0
+				return e.Sum("sentinel_passed", "resource", "this-port") > 0
 			})
 			waitMetric(t, e, 0, "sentinel_passed", "resource", "other-port")
 		},

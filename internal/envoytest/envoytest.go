@@ -128,11 +128,17 @@ func (e *Envoy) Prometheus() []Sample {
 	return samples
 }
 
+// Sum adds up the samples of a metric that have these labels, names and values in turn; 0 if there is none.
+func (e *Envoy) Sum(name string, labels ...string) float64 {
+	e.tb.Helper()
+	return Sum(e.Prometheus(), name, labels...)
+}
+
 // WaitSum waits until the Sum of a metric is want, and fails the test after d.
 func (e *Envoy) WaitSum(tb testing.TB, d time.Duration, want float64, name string, labels ...string) {
 	tb.Helper()
 	ctx := Context(tb, d)
-	for got := Sum(e.Prometheus(), name, labels...); got != want; got = Sum(e.Prometheus(), name, labels...) {
+	for got := e.Sum(name, labels...); got != want; got = e.Sum(name, labels...) {
 		if sleep(ctx, pollEvery) != nil {
 			tb.Fatalf("%s%v is %v after %v, want %v", name, labels, got, d, want)
 		}

@@ -88,10 +88,12 @@ func progress(out []byte) (execs, interesting, corpus int) {
 	return n(1), n(2), n(3)
 }
 
-// command is a go command that ends with ctx, politely: go test then ends its workers.
+// command is a go command that ends with ctx, politely. go test leaves a signal to its test, so that needs one, too: all
+// are a group of their own.
 func command(ctx context.Context, args ...string) *exec.Cmd {
 	cmd := exec.CommandContext(ctx, "go", args...)
-	cmd.Cancel = func() error { return cmd.Process.Signal(syscall.SIGINT) }
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true}
+	cmd.Cancel = func() error { return syscall.Kill(-cmd.Process.Pid, syscall.SIGINT) }
 	cmd.WaitDelay = 10 * time.Second
 	return cmd
 }

@@ -6,9 +6,13 @@ import (
 	"errors"
 	"os"
 	"path/filepath"
+	"strconv"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
+
+	"sentinel-envoy/internal/envoytest"
 )
 
 // module makes a module with one package whose test file is given, and goes there.
@@ -45,7 +49,7 @@ func TestNone(t *testing.T) {}
 func TestTellsWhichTargetFailedAndWhereTheInputIs(t *testing.T) {
 	module(t, toy)
 	var out bytes.Buffer
-	if err := run(t.Context(), &out, []string{"./..."}, 5*time.Second, 1); !errors.Is(err, errFailed) {
+	if err := run(t.Context(), &out, []string{"./..."}, time.Second, 1); !errors.Is(err, errFailed) {
 		t.Fatalf("%v\n%s", err, &out)
 	}
 	var fine, bad string
@@ -77,12 +81,59 @@ func TestNoTargetIsAMistake(t *testing.T) {
 	}
 }
 
-func TestEndsWithItsContext(t *testing.T) {
-	module(t, toy)
-	ctx, cancel := context.WithTimeout(t.Context(), 2*time.Second)
+// endless has a target that never fails, and whose processes tell their ids.
+const endless = `package toy
+
+import (
+	"os"
+	"strconv"
+	"testing"
+)
+
+func init() {
+	f, err := os.OpenFile("pids", os.O_APPEND|os.O_CREATE|os.O_WRONLY, 0o644)
+	if err == nil {
+		_, err = f.WriteString(strconv.Itoa(os.Getpid()) + "\n")
+	}
+	if err != nil {
+		panic(err)
+	}
+}
+
+func FuzzEndless(f *testing.F) {
+	f.Fuzz(func(t *testing.T, n int) {})
+}
+`
+
+// pids are the processes of endless that have begun.
+func pids() (all []int) {
+	text, _ := os.ReadFile("pids")
+	for line := range strings.Lines(string(text)) {
+		if pid, err := strconv.Atoi(strings.TrimSuffix(line, "\n")); err == nil {
+			all = append(all, pid)
+		}
+	}
+	return all
+}
+
+func alive() (some []int) {
+	for _, pid := range pids() {
+		if syscall.Kill(pid, 0) == nil {
+			some = append(some, pid)
+		}
+	}
+	return some
+}
+
+func TestEndsWithItsContextAndLeavesNoProcess(t *testing.T) {
+	module(t, endless)
+	ctx, cancel := context.WithCancel(t.Context())
 	defer cancel()
 	done := make(chan error, 1)
 	go func() { done <- run(ctx, &bytes.Buffer{}, []string{"./..."}, time.Hour, 1) }()
+	// One lists the targets, one fuzzes, and one tries the inputs.
+	envoytest.Eventually(t, time.Minute, "inputs are tried", func() bool { return len(pids()) >= 3 })
+	cancel()
 	select {
 	case err := <-done:
 		if err == nil {
@@ -91,6 +142,7 @@ func TestEndsWithItsContext(t *testing.T) {
 	case <-time.After(time.Minute):
 		t.Error("it goes on")
 	}
+	envoytest.Eventually(t, time.Minute, "all its processes are gone", func() bool { return len(alive()) == 0 })
 }
 
 func TestProgress(t *testing.T) {

@@ -6,6 +6,8 @@ import (
 	"slices"
 	"testing"
 	"time"
+
+	"sentinel-envoy/internal/seeds"
 )
 
 func TestBucketsCoverAllDurationsInOrder(t *testing.T) {
@@ -28,10 +30,8 @@ func TestBucketsCoverAllDurationsInOrder(t *testing.T) {
 }
 
 func TestQuantilesAgainstSortedSamples(t *testing.T) {
-	seed := rand.Uint64()
-	r := rand.New(rand.NewPCG(seed, 0))
-	t.Logf("seed %d", seed)
-	for range 50 {
+	seeds.Try(t, 50, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 0))
 		var a, b histogram
 		samples := make([]time.Duration, 1+r.IntN(2000))
 		for i := range samples {
@@ -54,7 +54,7 @@ func TestQuantilesAgainstSortedSamples(t *testing.T) {
 		if want := samples[len(samples)-1]; a.latency().Max != want {
 			t.Fatalf("max %d, want %d", a.latency().Max, want)
 		}
-	}
+	})
 }
 
 func TestEmptyHistogram(t *testing.T) {

@@ -13,6 +13,9 @@ import (
 // The whole short table on a real Envoy. What the machine cannot offer is said and no failure, but at a threshold that
 // any machine exceeds every cell must have shown what it is for.
 func TestProcessWideLimitIsExactOnEveryListenerAndLoad(t *testing.T) {
+	if testing.Short() {
+		t.Skip("loads Envoys for half a minute")
+	}
 	o, err := parseFlags([]string{"-short", "-wasm", "../../dist/sentinel.wasm"}, io.Discard)
 	if err != nil {
 		t.Fatal(err)

@@ -13,12 +13,13 @@ import (
 	"time"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/plugintest"
+	"sentinel-envoy/internal/seeds"
 )
 
 var (
 	requests    = flag.Int64("soak.requests", 300_000, "HTTP requests of the endurance test")
 	connections = flag.Int64("soak.connections", 60_000, "TCP connections of the endurance test")
-	seed        = flag.Uint64("soak.seed", 1, "of what the endurance test's clients ask")
 )
 
 const (
@@ -118,10 +119,12 @@ type endurance struct {
 // TestEndurance sends requests and opens connections, millions of each where asked to, on a configuration with all
 // families of rules. Envoy's memory must not grow with them, the limit must be as exact at the end as at the start, and
 // what clients saw must be what was counted.
-func TestEndurance(t *testing.T) {
+func TestEndurance(t *testing.T) { seeds.Try(t, 1, endure) }
+
+func endure(t *testing.T, seed uint64) {
 	web, echo := envoytest.StartHTTPService(t), envoytest.StartTCPService(t, "")
 	filter := func(root, config string) []envoytest.Wasm {
-		return []envoytest.Wasm{{File: wasm(t, release), RootID: root, Config: config}}
+		return []envoytest.Wasm{{File: plugintest.File(t, release), RootID: root, Config: config}}
 	}
 	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{
 		envoytest.HTTP{Upstream: web.Addr(), Wasm: filter("sentinel_http", enduranceHTTP), Routes: []envoytest.Route{
@@ -130,8 +133,8 @@ func TestEndurance(t *testing.T) {
 		envoytest.TCP{Name: "tcp-limited", Upstream: echo.Addr(), Wasm: filter("sentinel_tcp", enduranceLimitedTCP)},
 	}})
 	run := &endurance{web: e.Addr("http"), tcp: e.Addr("tcp"), limitedTCP: e.Addr("tcp-limited"),
-		requests: *requests / round * round, conns: *connections, seed: *seed}
-	t.Logf("%d requests and %d connections, seed %d", run.requests, run.conns, run.seed)
+		requests: *requests / round * round, conns: *connections, seed: seed}
+	t.Logf("%d requests and %d connections", run.requests, run.conns)
 
 	began := time.Now()
 	saw, memory, decisions := run.watch(t, e)
@@ -141,7 +144,7 @@ func TestEndurance(t *testing.T) {
 	run.seeMemory(t, memory, took)
 	waitMetric(t, e, 0, "sentinel_in_flight")
 	waitMetric(t, e, 0, "sentinel_faults")
-	noVMDied(t, e)
+	plugintest.NoVMDied(t, e)
 }
 
 // memory is Envoy's, in KiB, over requests and connections, in millions.

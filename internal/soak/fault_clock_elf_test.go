@@ -122,7 +122,7 @@ func clockShiftLibrary() []byte {
 }
 
 // set shifts the clock of all processes that have the library.
-func (c *clockShift) set(t *testing.T, shift time.Duration) {
+func (c *clockShift) set(t testing.TB, shift time.Duration) {
 	t.Helper()
 	word := binary.LittleEndian.AppendUint64(nil, uint64(int64(shift/time.Second)))
 	if _, err := c.file.WriteAt(word, shiftPage); err != nil {

@@ -8,6 +8,7 @@ import (
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/load"
+	"sentinel-envoy/internal/plugintest"
 )
 
 const (
@@ -46,8 +47,8 @@ func restart(t *testing.T, drain ...string) (most, above int) {
 			HotRestart: true, TakesOver: takesOver,
 			Args: append(drain, "--parent-shutdown-time-s", strconv.Itoa(int(overlap.Seconds()))),
 			Listeners: []envoytest.Listener{envoytest.HTTP{Port: port, Upstream: web.Addr(), Wasm: []envoytest.Wasm{{
-				File: wasm(t, release), RootID: "sentinel_http",
-				Config: filterConfig("web", perSecond("web-qps", "web", restartThreshold)),
+				File: plugintest.File(t, release), RootID: "sentinel_http",
+				Config: filterConfig("web", plugintest.PerSecond("web-qps", "web", restartThreshold)),
 			}}}},
 		}
 	}
@@ -55,7 +56,7 @@ func restart(t *testing.T, drain ...string) (most, above int) {
 	port := envoytest.PortOf(t, old.Addr("http"))
 	before := newAudit(t, &envoytest.Envoy{Process: old})
 	offered := load.Options{QPS: 3 * restartThreshold, Connections: 100}
-	clients := []*fullLoad{loadFully(t, old.Addr("http"), offered)}
+	clients := []*plugintest.Offered{loadFully(t, old.Addr("http"), offered)}
 	limits := func(a *audit, what string) {
 		t.Helper()
 		windows := a.refills(t, "web-qps")
@@ -74,7 +75,7 @@ func restart(t *testing.T, drain ...string) (most, above int) {
 	limits(after, "the new process limits alone")
 	var passed, failed uint64
 	for _, c := range clients {
-		sum := c.stop(t)
+		sum := c.Stop(t)
 		passed, failed = passed+sum.Passed, failed+sum.Failed
 	}
 
@@ -90,7 +91,7 @@ func restart(t *testing.T, drain ...string) (most, above int) {
 	waitDead(t, e, 0, workers+1)
 	report(t, "old process %v; new process %v; both at most %.2f × the threshold, %d windows above it; %d passed, %.0f by the "+
 		"new process's counter, which takes the old one's over; %d failed as the old process ended", first, second,
-		float64(both.most)/restartThreshold, both.over, passed, metric(e, "sentinel_passed"), failed)
+		float64(both.most)/restartThreshold, both.over, passed, e.Sum("sentinel_passed"), failed)
 	return both.most, both.over
 }
 

@@ -1,21 +1,14 @@
 package soak
 
 import (
-	"context"
 	"fmt"
-	"net/http"
 	"strings"
-	"sync"
 	"testing"
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/load"
+	"sentinel-envoy/internal/plugintest"
 )
-
-// perSecond is a rule that admits so many in a second: in every two adjacent buckets of 500 ms.
-func perSecond(id, resource string, threshold int) string {
-	return fmt.Sprintf(`{"id": %q, "resource": %q, "threshold": %d}`, id, resource, threshold)
-}
 
 // filterConfig is a configuration with flow rules.
 func filterConfig(resource string, rules ...string) string {
@@ -25,46 +18,20 @@ func filterConfig(resource string, rules ...string) string {
 // busy connections keep the machine busy, each with its next request as soon as it has an answer.
 const busy = 24
 
-// fullLoad offers as much as the machine can, until stop.
-type fullLoad struct {
-	cancel context.CancelFunc
-	done   sync.WaitGroup
-	sum    load.Summary
-	err    error
-}
-
-func loadFully(t *testing.T, addr string, o load.Options) *fullLoad {
+// loadFully offers as much as the machine can, where the options do not say less.
+func loadFully(t testing.TB, addr string, o load.Options) *plugintest.Offered {
 	t.Helper()
-	o.Port = envoytest.PortOf(t, addr)
 	if o.Connections == 0 {
 		o.Connections = busy
 	}
-	if o.Duration == 0 {
-		o.Duration = load.MaxDuration
-	}
-	ctx, cancel := context.WithCancel(t.Context())
-	l := &fullLoad{cancel: cancel}
-	l.done.Go(func() { l.sum, l.err = load.Run(ctx, o) })
-	t.Cleanup(func() { cancel(); l.done.Wait() })
-	return l
-}
-
-// stop ends the load and gives what became of it.
-func (l *fullLoad) stop(t *testing.T) load.Summary {
-	t.Helper()
-	l.cancel()
-	l.done.Wait()
-	if l.err != nil {
-		t.Fatal(l.err)
-	}
-	return l.sum
+	return plugintest.Offer(t, addr, o)
 }
 
 // interrupted is how many requests the end of a load cut off: they may or may not have been decided.
 func interrupted(sum load.Summary) uint64 { return sum.Errors["interrupted"] }
 
 // seeNoneFailed fails the test where a request failed, other than by the end of the load.
-func seeNoneFailed(t *testing.T, what string, sum load.Summary) {
+func seeNoneFailed(t testing.TB, what string, sum load.Summary) {
 	t.Helper()
 	if sum.Failed > interrupted(sum) {
 		t.Errorf("%s: %d of %d requests failed: %v %v, the last: %s", what, sum.Failed, sum.Sent, sum.Status, sum.Errors, sum.LastError)
@@ -72,7 +39,7 @@ func seeNoneFailed(t *testing.T, what string, sum load.Summary) {
 }
 
 // seeSums waits until the counters of a resource, or of all, are what its clients saw.
-func seeSums(t *testing.T, e *envoytest.Envoy, resource string, sums ...load.Summary) {
+func seeSums(t testing.TB, e *envoytest.Envoy, resource string, sums ...load.Summary) {
 	t.Helper()
 	var labels []string
 	if resource != "" {
@@ -86,32 +53,13 @@ func seeSums(t *testing.T, e *envoytest.Envoy, resource string, sums ...load.Sum
 	var p, b, c float64
 	envoytest.Eventually(t, soon, fmt.Sprintf("%q: %v passed and %v blocked, %v of them unknown", resource, passed, blocked, unknown),
 		func() bool {
-			p, b, c = metric(e, "sentinel_passed", labels...), metric(e, "sentinel_blocked", labels...), metric(e, "sentinel_completed", labels...)
+			p, b, c = e.Sum("sentinel_passed", labels...), e.Sum("sentinel_blocked", labels...), e.Sum("sentinel_completed", labels...)
 			return p >= passed && b >= blocked && p+b <= passed+blocked+unknown && c == p
 		})
 }
 
-// lane is a client with one connection, and so one worker.
-type lane struct{ client *http.Client }
-
-func newLane(t *testing.T) *lane {
-	l := &lane{client: envoytest.NewHTTPClient(false)}
-	t.Cleanup(l.client.CloseIdleConnections)
-	return l
-}
-
-// get gives the status of the answer to a request, 0 where the connection broke.
-func (l *lane) get(t *testing.T, e *envoytest.Envoy, path string, headers ...string) int {
-	t.Helper()
-	r, err := envoytest.Do(envoytest.Context(t, soon), l.client, "GET", e.URL("http")+path, headers...)
-	if err != nil {
-		return 0
-	}
-	return r.Status
-}
-
 // residentMB is Envoy's resident memory.
-func residentMB(t *testing.T, e *envoytest.Envoy) int64 {
+func residentMB(t testing.TB, e *envoytest.Envoy) int64 {
 	t.Helper()
 	rss, err := e.RSS()
 	if err != nil {
@@ -123,21 +71,21 @@ func residentMB(t *testing.T, e *envoytest.Envoy) int64 {
 // dead is how many VMs have died. One that a busy machine holds up for two seconds, as making a VM anew does the main
 // thread, is lost too, but returns.
 func dead(e *envoytest.Envoy) float64 {
-	return metric(e, "sentinel_workers_lost") - metric(e, "sentinel_workers_returned")
+	return e.Sum("sentinel_workers_lost") - e.Sum("sentinel_workers_returned")
 }
 
 // waitDead waits until so many VMs have died, and so many live.
-func waitDead(t *testing.T, e *envoytest.Envoy, died, live float64) {
+func waitDead(t testing.TB, e *envoytest.Envoy, died, live float64) {
 	t.Helper()
 	envoytest.Eventually(t, soon, fmt.Sprintf("the metrics tell that %v VMs have died and %v live", died, live), func() bool {
-		return dead(e) == died && metric(e, "sentinel_workers") == live
+		return dead(e) == died && e.Sum("sentinel_workers") == live
 	})
 }
 
 // waitRefusals waits until a rule refuses.
-func waitRefusals(t *testing.T, e *envoytest.Envoy, rule string) {
+func waitRefusals(t testing.TB, e *envoytest.Envoy, rule string) {
 	t.Helper()
-	envoytest.Eventually(t, soon, rule+" refuses", func() bool { return metric(e, "sentinel_blocked", "rule", rule) > 0 })
+	envoytest.Eventually(t, soon, rule+" refuses", func() bool { return e.Sum("sentinel_blocked", "rule", rule) > 0 })
 }
 
 // all judges all windows of a rule.
@@ -147,7 +95,7 @@ func (a *audit) all(rule string, threshold int) verdict {
 }
 
 // never fails the test where a window was over the threshold.
-func (v verdict) never(t *testing.T, what string) {
+func (v verdict) never(t testing.TB, what string) {
 	t.Helper()
 	if v.over > 0 {
 		t.Errorf("%s: %d of %d windows are over, the worst admitted %d", what, v.over, v.windows, v.most)

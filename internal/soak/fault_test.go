@@ -9,14 +9,14 @@ import (
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/load"
+	"sentinel-envoy/internal/plugintest"
+	"sentinel-envoy/internal/stall"
 )
 
 var faults = flag.Int("soak.faults", 4, "how many VMs die under each failure policy; no more than there are workers where dead VMs stay dead")
 
 const (
 	faultThreshold = 300
-	// marker is the path, and resource, of requests that show on which worker their connection is.
-	marker = "/marker"
 	// takeover is what a dead worker may cost the others: 2 s by the design, the rest is for a busy machine.
 	takeover = 10 * time.Second
 )
@@ -27,7 +27,7 @@ const (
 // nothing: it is outside.)
 func TestDeaths(t *testing.T) {
 	for _, policy := range []string{"FAIL_CLOSED", "FAIL_OPEN", "FAIL_RELOAD"} {
-		t.Run(policy, func(t *testing.T) { seeDeaths(t, policy) })
+		t.Run(policy, func(t *testing.T) { stall.Retry(t, func(t testing.TB) { seeDeaths(t, policy) }) })
 	}
 }
 
@@ -35,21 +35,22 @@ func TestDeaths(t *testing.T) {
 type dying struct {
 	*envoytest.Envoy
 	policy string
-	lanes  map[string]*lane // to each worker whose VM lives, by the number of its thread
-	live   float64          // VMs
+	lanes  map[string][]*plugintest.Lane // one to each worker whose VM lives, by the number of its thread
+	live   float64                       // VMs
 	deaths float64
 }
 
-func seeDeaths(t *testing.T, policy string) {
+func seeDeaths(t testing.TB, policy string) {
 	web := envoytest.StartHTTPService(t)
 	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{
 		envoytest.HTTP{Upstream: web.Addr(), ExactBalance: true, Wasm: []envoytest.Wasm{{
-			File: wasm(t, faulty), RootID: "sentinel_http", FailurePolicy: policy,
-			Config: filterConfig("web", perSecond("web-qps", "web", faultThreshold), perSecond("marker", marker, 1000)),
+			File: plugintest.File(t, plugintest.Faulty), RootID: "sentinel_http", FailurePolicy: policy,
+			Config: filterConfig("web", plugintest.PerSecond("web-qps", "web", faultThreshold),
+				plugintest.PerSecond("marker", plugintest.Marker, 1000)),
 		}}},
 	}})
 	audit := newAudit(t, e)
-	d := &dying{Envoy: e, policy: policy, lanes: lanesOfAll(t, e), live: workers + 1}
+	d := &dying{Envoy: e, policy: policy, lanes: plugintest.Lanes(t, e, workers, 1), live: workers + 1}
 	waitMetric(t, e, d.live, "sentinel_workers")
 	rss := residentMB(t, e)
 	full := loadFully(t, e.Addr("http"), load.Options{})
@@ -60,7 +61,7 @@ func seeDeaths(t *testing.T, policy string) {
 	for round := 0; round < *faults && (reloads || len(d.lanes) > 1); round++ {
 		d.kill(t, round%2 == 0)
 	}
-	sum := full.stop(t)
+	sum := full.Stop(t)
 	waitMetric(t, e, 0, "sentinel_in_flight", "resource", "web")
 	waitMetric(t, e, 0, "sentinel_faults")
 	audit.read(t)
@@ -89,35 +90,34 @@ func seeDeaths(t *testing.T, policy string) {
 }
 
 // killIdle kills the main thread's VM, which gets no request that could do it, and waits until a worker aggregates.
-func (d *dying) killIdle(t *testing.T) {
+func (d *dying) killIdle(t testing.TB) {
 	t.Helper()
-	d.anyLane().get(t, d.Envoy, "/", "x-sentinel-fault", "trap-idle")
+	plugintest.Trap(t, d.Envoy, d.anyLane(), "trap-idle")
 	d.live--
 	d.seeDeath(t)
 	envoytest.Eventually(t, takeover, "a worker aggregates", func() bool {
-		all := aggregators(t, d.Envoy)
-		return d.lanes[all[len(all)-1]] != nil
+		return d.lanes[plugintest.Aggregator(t, d.Envoy)] != nil
 	})
 }
 
 // kill kills the VM of a worker, of the one that aggregates or of another, and waits until the others have taken over.
-func (d *dying) kill(t *testing.T, aggregates bool) {
+func (d *dying) kill(t testing.TB, aggregates bool) {
 	t.Helper()
-	announced, term := aggregators(t, d.Envoy), metric(d.Envoy, "sentinel_aggregator_term")
-	leader := announced[len(announced)-1]
+	announced, term := len(plugintest.Aggregators(t, d.Envoy)), d.Sum("sentinel_aggregator_term")
+	leader := plugintest.Aggregator(t, d.Envoy)
 	var thread string
 	for candidate := range d.lanes {
 		if (candidate == leader) == aggregates {
 			thread = candidate
 		}
 	}
-	reloads := metric(d.Envoy, "envoy_wasm_sentinel_http_vm_reload_success")
-	d.trap(t, thread)
+	reloads := d.Sum("envoy_wasm_sentinel_http_vm_reload_success")
+	plugintest.Trap(t, d.Envoy, d.lanes[thread][0], "trap")
 	if d.policy == "FAIL_RELOAD" {
 		envoytest.Eventually(t, takeover, "the worker has a new VM that decides", func() bool {
-			return d.lanes[thread].decidedBy(t, d.Envoy) == thread
+			return d.lanes[thread][0].Thread(t, d.Envoy) == thread
 		})
-		if now := metric(d.Envoy, "envoy_wasm_sentinel_http_vm_reload_success"); now != reloads+1 {
+		if now := d.Sum("envoy_wasm_sentinel_http_vm_reload_success"); now != reloads+1 {
 			t.Errorf("Envoy tells of %v new VMs, after %v", now, reloads)
 		}
 	} else {
@@ -128,98 +128,45 @@ func (d *dying) kill(t *testing.T, aggregates bool) {
 	if aggregates {
 		// Which may be the same worker's new one.
 		envoytest.Eventually(t, takeover, "another VM aggregates", func() bool {
-			return metric(d.Envoy, "sentinel_aggregator_term") > term && len(aggregators(t, d.Envoy)) > len(announced)
+			return d.Sum("sentinel_aggregator_term") > term && len(plugintest.Aggregators(t, d.Envoy)) > announced
 		})
-	} else if now := metric(d.Envoy, "sentinel_aggregator_term"); now != term {
+	} else if now := d.Sum("sentinel_aggregator_term"); now != term {
 		t.Errorf("the aggregator changed though another worker died: term %v, then %v", term, now)
 	}
 	envoytest.Eventually(t, takeover, "the snapshot goes on", func() bool {
-		return metric(d.Envoy, "sentinel_block_qps", "resource", "web") > 0
+		return d.Sum("sentinel_block_qps", "resource", "web") > 0
 	})
 }
 
 // killRest kills all VMs that live: nobody is left to count the dead, and sentinel_ticks shows it.
-func (d *dying) killRest(t *testing.T) {
+func (d *dying) killRest(t testing.TB) {
 	t.Helper()
-	before := metric(d.Envoy, "sentinel_ticks")
+	before := d.Sum("sentinel_ticks")
 	envoytest.Eventually(t, takeover, "sentinel_ticks goes on while a VM lives", func() bool {
-		return metric(d.Envoy, "sentinel_ticks") > before
+		return d.Sum("sentinel_ticks") > before
 	})
 	for thread := range maps.Clone(d.lanes) {
-		d.trap(t, thread)
+		plugintest.Trap(t, d.Envoy, d.lanes[thread][0], "trap")
 		delete(d.lanes, thread)
 	}
-	last := metric(d.Envoy, "sentinel_ticks")
+	last := d.Sum("sentinel_ticks")
 	over := time.Now().Add(2 * time.Second)
 	envoytest.Eventually(t, takeover, "two seconds have passed", func() bool { return time.Now().After(over) })
-	if now := metric(d.Envoy, "sentinel_ticks"); now != last {
+	if now := d.Sum("sentinel_ticks"); now != last {
 		t.Errorf("all VMs are dead and sentinel_ticks has gone on from %v to %v", last, now)
 	}
 }
 
-// trap kills the VM of a worker.
-func (d *dying) trap(t *testing.T, thread string) {
-	t.Helper()
-	before := len(d.Log.All(vmDied))
-	d.lanes[thread].get(t, d.Envoy, "/", "x-sentinel-fault", "trap")
-	envoytest.Eventually(t, soon, "the log tells of the VM's death", func() bool { return len(d.Log.All(vmDied)) > before })
-}
-
 // seeDeath waits until the metrics tell of one more death.
-func (d *dying) seeDeath(t *testing.T) {
+func (d *dying) seeDeath(t testing.TB) {
 	t.Helper()
 	d.deaths++
 	waitDead(t, d.Envoy, d.deaths, d.live)
 }
 
-func (d *dying) anyLane() *lane {
-	for _, l := range d.lanes {
-		return l
+func (d *dying) anyLane() *plugintest.Lane {
+	for _, of := range d.lanes {
+		return of[0]
 	}
 	return nil
-}
-
-// aggregators are the threads whose VMs have announced that they aggregate, the last one last.
-func aggregators(t *testing.T, e *envoytest.Envoy) (threads []string) {
-	t.Helper()
-	for _, m := range e.Log.All(`^\[[^]]*\]\[(\d+)\].* this worker \(\d+\) aggregates$`) {
-		threads = append(threads, m[1])
-	}
-	if len(threads) == 0 {
-		t.Fatal("no worker has announced that it aggregates")
-	}
-	return threads
-}
-
-// lanesOfAll opens a lane to each worker, by the number of its thread.
-func lanesOfAll(t *testing.T, e *envoytest.Envoy) map[string]*lane {
-	t.Helper()
-	lanes := map[string]*lane{}
-	for range 8 * workers {
-		l := newLane(t)
-		lanes[l.decidedBy(t, e)] = l
-		if len(lanes) == workers {
-			return lanes
-		}
-	}
-	t.Fatalf("connections reach only %d of %d workers", len(lanes), workers)
-	return nil
-}
-
-// decidedBy is the thread that decides about the lane's requests; empty where none does.
-func (l *lane) decidedBy(t *testing.T, e *envoytest.Envoy) (thread string) {
-	t.Helper()
-	const pattern = `^\[[^]]*\]\[(\d+)\].* audit rule=marker .* admitted=[1-9]`
-	before := len(e.Log.All(pattern))
-	if l.get(t, e, marker) != 200 {
-		return ""
-	}
-	envoytest.Eventually(t, soon, "the audit has the request to "+marker, func() bool {
-		all := e.Log.All(pattern)
-		if len(all) > before {
-			thread = all[before][1]
-		}
-		return thread != ""
-	})
-	return thread
 }

@@ -10,6 +10,8 @@ import (
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/load"
+	"sentinel-envoy/internal/plugintest"
+	"sentinel-envoy/internal/stall"
 )
 
 var updates = flag.Int("soak.updates", 16, "how many updates of the configuration there are, one a second")
@@ -33,9 +35,11 @@ type churn struct {
 // TestUpdates changes the configuration every second under as much load as the machine can. Guarantees 1 to 7 hold
 // throughout: a rule that stays keeps its window on both listeners, one whose threshold changes admits at most the larger,
 // no request fails, all are counted, and memory does not grow with the number of updates.
-func TestUpdates(t *testing.T) {
+func TestUpdates(t *testing.T) { stall.Retry(t, keepUpdating) }
+
+func keepUpdating(t testing.TB) {
 	c := &churn{web: envoytest.StartHTTPService(t), slow: envoytest.StartHTTPService(t),
-		echo: envoytest.StartTCPService(t, "hello\n"), wasm: wasm(t, release)}
+		echo: envoytest.StartTCPService(t, "hello\n"), wasm: plugintest.File(t, release)}
 	c.Envoy = start(t, envoytest.Config{
 		Dynamic: true, Listeners: c.listeners(0), Upstreams: []string{c.slow.Addr()},
 		Args: []string{"--drain-time-s", "3"}, // a context lives until those that it drains are gone, and here many are to go
@@ -60,11 +64,11 @@ func TestUpdates(t *testing.T) {
 	c.vmConfig = "{}" // other than none: Envoy makes all VMs anew
 	c.Update(c.listeners(0)...)
 	envoytest.Eventually(t, soon, "there are new VMs beside the old ones", func() bool {
-		return metric(c.Envoy, "sentinel_workers") > workers+1
+		return c.Sum("sentinel_workers") > workers+1
 	})
 	waitMetric(t, c.Envoy, workers+1, "sentinel_workers")
 
-	sums := map[string]load.Summary{"web": web.stop(t), "/changing": changing.stop(t), "/slow": slow.stop(t), "tcp": tcp.stop(t)}
+	sums := map[string]load.Summary{"web": web.Stop(t), "/changing": changing.Stop(t), "/slow": slow.Stop(t), "tcp": tcp.Stop(t)}
 	seeCounted(t, c.Envoy, sums)
 	if most := crowd(); most > slots {
 		t.Errorf("%d requests were in flight at once, more than %d", most, slots)
@@ -74,7 +78,7 @@ func TestUpdates(t *testing.T) {
 	steady, changed := audit.all("steady", steadyThreshold), audit.all("changing", changingThresholds[1])
 	steady.exact(t, "steady", 10)
 	changed.never(t, "changing")
-	if n, told := audit.total("steady").admitted, metric(c.Envoy, "sentinel_passed", "resource", "web"); n != int(told) {
+	if n, told := audit.total("steady").admitted, c.Sum("sentinel_passed", "resource", "web"); n != int(told) {
 		t.Errorf("%d were admitted, sentinel_passed is %v", n, told)
 	}
 	c.seeHealth(t)
@@ -94,12 +98,12 @@ func (c *churn) listeners(n int) []envoytest.Listener {
 	if n%5 == 4 {
 		n -= 2
 	}
-	steady := perSecond("steady", "web", steadyThreshold)
+	steady := plugintest.PerSecond("steady", "web", steadyThreshold)
 	isolation := fmt.Sprintf(`"isolationRules": [{"id": "slots", "resource": "/slow", "threshold": %d}]`, slots)
-	http := filterConfig("web", steady, perSecond("changing", "/changing", changingThresholds[n%2]),
-		perSecond(fmt.Sprintf("new-%d", n), "/new", 50))
+	http := filterConfig("web", steady, plugintest.PerSecond("changing", "/changing", changingThresholds[n%2]),
+		plugintest.PerSecond(fmt.Sprintf("new-%d", n), "/new", 50))
 	http = strings.TrimSuffix(http, "}") + ", " + isolation + "}"
-	tcp := filterConfig("web", steady, perSecond(fmt.Sprintf("new-%d", n), "web", 100_000))
+	tcp := filterConfig("web", steady, plugintest.PerSecond(fmt.Sprintf("new-%d", n), "web", 100_000))
 	return []envoytest.Listener{
 		envoytest.HTTP{Upstream: c.web.Addr(), Routes: []envoytest.Route{{Prefix: "/slow", Upstream: c.slow.Addr()}, {Prefix: "/"}},
 			Wasm: []envoytest.Wasm{{File: c.wasm, RootID: "sentinel_http", Config: http, VMConfig: c.vmConfig, VMConfigAsString: true}}},
@@ -108,7 +112,7 @@ func (c *churn) listeners(n int) []envoytest.Listener {
 }
 
 // update makes the updates from one to another, one a second.
-func (c *churn) update(t *testing.T, from, to int) {
+func (c *churn) update(t testing.TB, from, to int) {
 	t.Helper()
 	each := time.NewTicker(time.Second)
 	defer each.Stop()
@@ -119,7 +123,7 @@ func (c *churn) update(t *testing.T, from, to int) {
 }
 
 // rules is the rules_hash in which all VMs agree, 0 while they do not.
-func (c *churn) rules(t *testing.T) (agreed float64) {
+func (c *churn) rules(t testing.TB) (agreed float64) {
 	t.Helper()
 	for _, s := range c.Prometheus() {
 		if s.Name != "sentinel_rules_hash" {
@@ -134,7 +138,7 @@ func (c *churn) rules(t *testing.T) (agreed float64) {
 }
 
 // watchSlow gives the largest number of requests that the slow service answered at one time, as far as was seen.
-func (c *churn) watchSlow(t *testing.T) (most func() int64) {
+func (c *churn) watchSlow(t testing.TB) (most func() int64) {
 	c.slow.Behave(envoytest.Behaviour{Delay: 20 * time.Millisecond})
 	var seen atomic.Int64
 	done := make(chan struct{})
@@ -150,7 +154,7 @@ func (c *churn) watchSlow(t *testing.T) (most func() int64) {
 }
 
 // seeCounted holds what the clients saw against the counters: no request failed, and all are counted.
-func seeCounted(t *testing.T, e *envoytest.Envoy, sums map[string]load.Summary) {
+func seeCounted(t testing.TB, e *envoytest.Envoy, sums map[string]load.Summary) {
 	t.Helper()
 	for what, sum := range sums {
 		seeNoneFailed(t, what, sum)
@@ -164,15 +168,14 @@ func seeCounted(t *testing.T, e *envoytest.Envoy, sums map[string]load.Summary) 
 }
 
 // seeHealth checks that nothing of ours went wrong.
-func (c *churn) seeHealth(t *testing.T) {
+func (c *churn) seeHealth(t testing.TB) {
 	t.Helper()
-	ticks := metric(c.Envoy, "sentinel_ticks")
-	envoytest.Eventually(t, soon, "what was counted is told", func() bool { return metric(c.Envoy, "sentinel_ticks") > ticks+500 })
+	waitTicks(t, c.Envoy, 500) // what was counted is exported by then
 	waitDead(t, c.Envoy, 0, workers+1)
 	for _, name := range []string{"sentinel_faults", "sentinel_records_replaced"} {
 		waitMetric(t, c.Envoy, 0, name)
 	}
-	noVMDied(t, c.Envoy)
+	plugintest.NoVMDied(t, c.Envoy)
 }
 
 // TestDraining has listeners replaced in each of Envoy's ways while clients keep their connections to the old ones and go on
@@ -180,11 +183,11 @@ func (c *churn) seeHealth(t *testing.T) {
 func TestDraining(t *testing.T) {
 	const threshold = 100
 	web := envoytest.StartHTTPService(t)
-	path := wasm(t, release)
+	path := plugintest.File(t, release)
 	generation := func(n int, name string, exactBalance bool) envoytest.Listener {
 		resource := fmt.Sprintf("generation-%d", n)
 		return envoytest.HTTP{Name: name, Upstream: web.Addr(), ExactBalance: exactBalance, Wasm: []envoytest.Wasm{{
-			File: path, RootID: "sentinel_http", Config: filterConfig(resource, perSecond("one-budget", resource, threshold)),
+			File: path, RootID: "sentinel_http", Config: filterConfig(resource, plugintest.PerSecond("one-budget", resource, threshold)),
 		}}}
 	}
 	generations := []struct {
@@ -199,10 +202,10 @@ func TestDraining(t *testing.T) {
 	e := start(t, envoytest.Config{Dynamic: true, Listeners: []envoytest.Listener{generations[0].Listener},
 		Args: []string{"--drain-time-s", "3600"}}) // so that Envoy closes few of the old connections while the test lasts
 	audit := newAudit(t, e)
-	var loads []*fullLoad
+	var loads []*plugintest.Offered
 	decisions := func(n int) float64 {
 		resource := fmt.Sprintf("generation-%d", n)
-		return metric(e, "sentinel_passed", "resource", resource) + metric(e, "sentinel_blocked", "resource", resource)
+		return e.Sum("sentinel_passed", "resource", resource) + e.Sum("sentinel_blocked", "resource", resource)
 	}
 	for n, g := range generations {
 		name := "http"
@@ -229,7 +232,7 @@ func TestDraining(t *testing.T) {
 	}
 	var sums []load.Summary
 	for n, l := range loads {
-		sum := l.stop(t)
+		sum := l.Stop(t)
 		seeNoneFailed(t, fmt.Sprintf("clients of generation %d", n), sum)
 		sums = append(sums, sum)
 	}
@@ -237,7 +240,7 @@ func TestDraining(t *testing.T) {
 	audit.read(t)
 	v := audit.all("one-budget", threshold)
 	v.exact(t, "one-budget", 10)
-	noVMDied(t, e)
+	plugintest.NoVMDied(t, e)
 	report(t, "4 generations of a listener at once, %.0f, %.0f, %.0f and %.0f decisions: %v",
 		decisions(0), decisions(1), decisions(2), decisions(3), v)
 }

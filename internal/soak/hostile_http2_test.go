@@ -204,7 +204,7 @@ func rapidReset(s *siege) string {
 	const streams, clients = 30_000, 8
 	var begun, connections atomic.Int64
 	before := s.Stats()["http.http.downstream_rq_total"]
-	passed, refused := s.entered("attacked"), metric(s.Envoy, "sentinel_blocked", "resource", "attacked")
+	passed, refused := s.entered("attacked"), s.Sum("sentinel_blocked", "resource", "attacked")
 	deadline := time.Now().Add(soon)
 	each(clients, clients, func(i int) {
 		for begun.Load() < streams && time.Now().Before(deadline) {
@@ -221,7 +221,7 @@ func rapidReset(s *siege) string {
 	})
 	s.leaveNothing()
 	took := s.Stats()["http.http.downstream_rq_total"] - before
-	passed, refused = s.entered("attacked")-passed, metric(s.Envoy, "sentinel_blocked", "resource", "attacked")-refused
+	passed, refused = s.entered("attacked")-passed, s.Sum("sentinel_blocked", "resource", "attacked")-refused
 	if asked := passed + refused; passed == 0 || asked < streams/20 || asked > took || took > float64(begun.Load()) {
 		s.t.Errorf("of %d streams Envoy saw %v, %v passed and %v were refused", begun.Load(), took, passed, refused)
 	}

@@ -16,7 +16,7 @@ import (
 // stormHTTP opens connections and drops them: without a word, amid a request, and right after one.
 func stormHTTP(s *siege) string {
 	const n = 4000
-	before := metric(s.Envoy, "sentinel_passed", "resource", "attacked")
+	before := s.Sum("sentinel_passed", "resource", "attacked")
 	each(n, 32, func(i int) {
 		c := s.open("http")
 		if c == nil {
@@ -37,13 +37,13 @@ func stormHTTP(s *siege) string {
 		}
 	})
 	s.leaveNothing()
-	return fmt.Sprintf("%d connections, %.0f requests let in", n, metric(s.Envoy, "sentinel_passed", "resource", "attacked")-before)
+	return fmt.Sprintf("%d connections, %.0f requests let in", n, s.Sum("sentinel_passed", "resource", "attacked")-before)
 }
 
 // slowHeaders sends requests byte by byte: some come to an end, others the listener with a time limit gives up on.
 func slowHeaders(s *siege) string {
 	const n = 60
-	before := metric(s.Envoy, "sentinel_passed", "resource", "attacked")
+	before := s.Sum("sentinel_passed", "resource", "attacked")
 	var served, dropped atomic.Int64
 	each(2*n, 2*n, func(i int) {
 		listener, ends := "http", i%2 == 0
@@ -74,7 +74,7 @@ func slowHeaders(s *siege) string {
 		}
 	})
 	s.leaveNothing()
-	if passed := metric(s.Envoy, "sentinel_passed", "resource", "attacked") - before; passed > n || passed == 0 {
+	if passed := s.Sum("sentinel_passed", "resource", "attacked") - before; passed > n || passed == 0 {
 		s.t.Errorf("%v requests passed, but %d were made", passed, n)
 	}
 	return fmt.Sprintf("%d clients served, %d given up by Envoy", served.Load(), dropped.Load())
@@ -141,7 +141,7 @@ func slowBodies(s *siege) string {
 		case <-done:
 			running = false
 		default:
-			most = max(most, metric(s.Envoy, "sentinel_in_flight", "resource", "attacked"))
+			most = max(most, s.Sum("sentinel_in_flight", "resource", "attacked"))
 			time.Sleep(50 * time.Millisecond)
 		}
 	}
@@ -169,9 +169,8 @@ func slowReaders(s *siege) string {
 		two.headers(true, ":path", "/large")
 	}
 	waitMetric(s.t, s.Envoy, 2*n, "sentinel_in_flight", "resource", "attacked")
-	// Still so when everything has been quiet for a while.
-	time.Sleep(2 * time.Second)
-	if got := metric(s.Envoy, "sentinel_in_flight", "resource", "attacked"); got != 2*n {
+	waitTicks(s.t, s.Envoy, 500) // still so when everything has been quiet for a while
+	if got := s.Sum("sentinel_in_flight", "resource", "attacked"); got != 2*n {
 		s.t.Errorf("%v are in flight, want %d", got, 2*n)
 	}
 	_ = two.conn.Close()
@@ -242,7 +241,7 @@ func resets1(s *siege) string {
 // entered is how many requests have entered a resource.
 func (s *siege) entered(resource string) float64 {
 	s.t.Helper()
-	return metric(s.Envoy, "sentinel_passed", "resource", resource)
+	return s.Sum("sentinel_passed", "resource", resource)
 }
 
 // arrive waits until n streams have come to a stage. Some of those in the queue have had their turn by then.
@@ -268,7 +267,7 @@ func (s *siege) arrive(at stage, before float64, n int, connected func(stats map
 // resetsUpstream has the upstream reset streams, before its answer and amid it: each counts as a failure.
 func resetsUpstream(s *siege) string {
 	const n = 50
-	failed := metric(s.Envoy, "sentinel_failed", "resource", "attacked")
+	failed := s.Sum("sentinel_failed", "resource", "attacked")
 	for _, path := range []string{"/abort", "/abort-half"} {
 		for _, two := range []bool{false, true} {
 			each(n, 32, func(int) {
@@ -307,7 +306,7 @@ func bigHeaders(s *siege) string {
 		"GET /plain?" + big + " HTTP/1.1\r\nhost: a\r\n\r\n",
 		"GET /plain/" + big + " HTTP/1.1\r\nhost: a\r\n\r\n",
 	}
-	before, refused := s.entered("attacked"), metric(s.Envoy, "sentinel_blocked", "resource", "attacked")
+	before, refused := s.entered("attacked"), s.Sum("sentinel_blocked", "resource", "attacked")
 	answers := map[string]*[600]atomic.Int64{"big": {}, "http": {}}
 	for listener, count := range answers {
 		each(n*len(requests), 8, func(i int) {
@@ -332,7 +331,7 @@ func bigHeaders(s *siege) string {
 	two := s.bigHeaders2(big)
 	s.leaveNothing()
 	passed := s.entered("attacked") - before
-	refused = metric(s.Envoy, "sentinel_blocked", "resource", "attacked") - refused
+	refused = s.Sum("sentinel_blocked", "resource", "attacked") - refused
 	if passed+refused != float64(taken)+two {
 		s.t.Errorf("%v passed and %v were refused, but %d and %v were taken", passed, refused, taken, two)
 	}

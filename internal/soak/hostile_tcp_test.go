@@ -17,7 +17,7 @@ import (
 // stormTCP opens connections and drops them: by a reset, in order, after a word.
 func stormTCP(s *siege) string {
 	const n = 6000
-	before := metric(s.Envoy, "sentinel_passed", "resource", "tcp")
+	before := s.Sum("sentinel_passed", "resource", "tcp")
 	each(n, 32, func(i int) {
 		c := s.open("tcp")
 		if c == nil {
@@ -32,7 +32,7 @@ func stormTCP(s *siege) string {
 		}
 	})
 	s.leaveNothing()
-	return fmt.Sprintf("%d connections, %.0f let in", n, metric(s.Envoy, "sentinel_passed", "resource", "tcp")-before)
+	return fmt.Sprintf("%d connections, %.0f let in", n, s.Sum("sentinel_passed", "resource", "tcp")-before)
 }
 
 // resetsTCP resets connections at every stage of their life.
@@ -142,8 +142,8 @@ func halfOpen(s *siege) string {
 		}
 	}
 	waitMetric(s.t, s.Envoy, n, "sentinel_in_flight", "resource", "tcp")
-	time.Sleep(time.Second) // nothing happens by itself
-	if got := metric(s.Envoy, "sentinel_in_flight", "resource", "tcp"); got != n {
+	waitTicks(s.t, s.Envoy, 250) // nothing happens by itself
+	if got := s.Sum("sentinel_in_flight", "resource", "tcp"); got != n {
 		s.t.Errorf("%v half-closed connections are in flight, want %d", got, n)
 	}
 	s.speaker.release()
@@ -166,7 +166,7 @@ func halfOpen(s *siege) string {
 	for _, c := range conns {
 		say(c, "more") // it can still be told something
 	}
-	if got := metric(s.Envoy, "sentinel_in_flight", "resource", "tcp"); got != n {
+	if got := s.Sum("sentinel_in_flight", "resource", "tcp"); got != n {
 		s.t.Errorf("%v connections of a half-closed upstream are in flight, want %d", got, n)
 	}
 	for i, c := range conns {
@@ -229,7 +229,7 @@ func messages(s *siege) string {
 		}
 	})
 	envoytest.Eventually(s.t, soon, "each is counted as blocked, and none is open", func() bool {
-		return metric(s.Envoy, "sentinel_blocked", "resource", "tcp-message") == s.Stats()["tcp.tcp-message.downstream_cx_total"] &&
+		return s.Sum("sentinel_blocked", "resource", "tcp-message") == s.Stats()["tcp.tcp-message.downstream_cx_total"] &&
 			s.upstreamConnections() == 0
 	})
 	return fmt.Sprintf("%d connections, %d stayed until they were closed", n, got.Load())

@@ -14,6 +14,7 @@ import (
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/load"
+	"sentinel-envoy/internal/plugintest"
 )
 
 const (
@@ -86,7 +87,7 @@ func TestHostile(t *testing.T) {
 	echo := envoytest.StartTCPService(t, "")
 	s := &siege{t: t, service: startService(t), speaker: startSpeaker(t), echo: strings.ReplaceAll(echo.Addr(), ":", "_")}
 	wasmFilter := func(root, config string) []envoytest.Wasm {
-		return []envoytest.Wasm{{File: wasm(t, release), RootID: root, Config: config}}
+		return []envoytest.Wasm{{File: plugintest.File(t, release), RootID: root, Config: config}}
 	}
 	listener := func(name string, manager map[string]any) envoytest.HTTP {
 		return envoytest.HTTP{Name: name, Upstream: s.service.addr, Timeout: time.Hour, Wasm: wasmFilter("sentinel_http", hostileHTTP),
@@ -189,7 +190,7 @@ func (s *siege) stand(attack func(*siege) string) (grown int64) {
 	}
 	s.decided.read(s.t)
 	_, from := s.decided.span("steady-qps")
-	faults, began := metric(s.Envoy, "sentinel_faults"), time.Now()
+	faults, began := s.Sum("sentinel_faults"), time.Now()
 	before := s.rss()
 	figures := attack(s)
 	took := time.Since(began)
@@ -206,10 +207,10 @@ func (s *siege) stand(attack func(*siege) string) (grown int64) {
 			s.t.Errorf("%s: %v", rule, v)
 		}
 	}
-	if now := metric(s.Envoy, "sentinel_faults"); now != faults {
+	if now := s.Sum("sentinel_faults"); now != faults {
 		s.t.Errorf("sentinel_faults rose from %v to %v; %v", faults, now, s.Log.All(`fault \d+: .*`))
 	}
-	noVMDied(s.t, s.Envoy)
+	plugintest.NoVMDied(s.t, s.Envoy)
 	report(s.t, "%s, in %.1f s; RSS %+d MiB; others' limit meanwhile: %v", figures, took.Seconds(), grown, steady)
 	return grown
 }
@@ -276,7 +277,7 @@ func (s *siege) haveRoom() {
 	client.Timeout = 0
 	defer client.CloseIdleConnections()
 	defer cancel()
-	refusals := func(rule string) float64 { return metric(s.Envoy, "sentinel_blocked", "rule", rule) }
+	refusals := func(rule string) float64 { return s.Sum("sentinel_blocked", "rule", rule) }
 
 	before := refusals("attacked-slots")
 	held := 0

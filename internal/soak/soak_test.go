@@ -2,7 +2,6 @@ package soak
 
 import (
 	"bufio"
-	"context"
 	"flag"
 	"fmt"
 	"io"
@@ -14,6 +13,7 @@ import (
 	"time"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/plugintest"
 	"sentinel-envoy/internal/wasmbuild/build"
 )
 
@@ -23,17 +23,12 @@ const (
 	soon = 20 * time.Second
 	// workers is the usual --concurrency.
 	workers = 4
-	// vmDied matches what Envoy logs when a call into a VM fails.
-	vmDied = `(Function: \w+ failed|Uncaught RuntimeError|Uncaught RangeError|panic:|fatal error:).*`
 )
 
 var (
 	run   = flag.Bool("soak", false, "run the tests of this package, which take minutes")
 	built = flag.String("soak.wasm", "", "test these plugins, as they are released, instead of building them")
 )
-
-// scratch is a directory that all tests share.
-var scratch string
 
 // summary has a line for each scenario, printed at the end.
 var summary struct {
@@ -58,52 +53,27 @@ func TestMain(m *testing.M) {
 		fmt.Println("skipped: these tests take minutes; run make soak")
 		return
 	}
-	os.Exit(func() int {
-		var err error
-		if scratch, err = os.MkdirTemp("", "sentinel-soak"); err != nil {
-			fmt.Fprintln(os.Stderr, err)
-			return 1
-		}
-		defer os.RemoveAll(scratch)
-		code := m.Run()
-		if len(summary.rows) > 0 {
-			fmt.Printf("\n| scenario | figures |\n|---|---|\n%s\n\n", strings.Join(summary.rows, "\n"))
-		}
-		return code
-	}())
+	code := plugintest.Run(m)
+	if len(summary.rows) > 0 {
+		fmt.Printf("\n| scenario | figures |\n|---|---|\n%s\n\n", strings.Join(summary.rows, "\n"))
+	}
+	os.Exit(code)
 }
+
+// plugins are built here, into a file of our own that nobody else replaces while tests run.
+var plugins = plugintest.Build("release.wasm", build.Options{Package: "./plugins"})
 
 // release is the plugins as they are released.
 var release = sync.OnceValues(func() (string, error) {
 	if *built != "" {
 		return filepath.Abs(*built)
 	}
-	return plugins("release.wasm", "")
+	return plugins()
 })
-
-// faulty is a build that does what a request's header x-sentinel-fault says: "panic", "trap" or "trap-idle".
-var faulty = sync.OnceValues(func() (string, error) { return plugins("faulty.wasm", "faultinjection") })
-
-// plugins builds the Wasm binary, into a file of our own that nobody else replaces while tests run.
-func plugins(file, tags string) (string, error) {
-	path := filepath.Join(scratch, file)
-	_, err := build.Build(context.Background(), build.Options{Dir: root, Package: "./plugins", Tags: tags, Out: path})
-	return path, err
-}
-
-// wasm is the file that one of the two above gives.
-func wasm(t testing.TB, file func() (string, error)) string {
-	t.Helper()
-	path, err := file()
-	if err != nil {
-		t.Fatal(err)
-	}
-	return path
-}
 
 // start runs an Envoy until the test's end that tells of every decision (see audit), with 4 workers where cfg does not
 // say how many.
-func start(t *testing.T, cfg envoytest.Config) *envoytest.Envoy {
+func start(t testing.TB, cfg envoytest.Config) *envoytest.Envoy {
 	t.Helper()
 	if cfg.Concurrency == 0 {
 		cfg.Concurrency = workers
@@ -117,23 +87,18 @@ func start(t *testing.T, cfg envoytest.Config) *envoytest.Envoy {
 	return envoytest.Start(t, cfg)
 }
 
-// metric adds up the samples of one of our metrics that have these labels, names and values in turn; 0 if there is none.
-func metric(e *envoytest.Envoy, name string, labels ...string) float64 {
-	return envoytest.Sum(e.Prometheus(), name, labels...)
-}
-
 // waitMetric waits until the sum of a metric is want.
-func waitMetric(t *testing.T, e *envoytest.Envoy, want float64, name string, labels ...string) {
+func waitMetric(t testing.TB, e *envoytest.Envoy, want float64, name string, labels ...string) {
 	t.Helper()
 	e.WaitSum(t, soon, want, name, labels...)
 }
 
-// noVMDied fails the test where a VM has.
-func noVMDied(t *testing.T, e *envoytest.Envoy) {
+// waitTicks waits until the plugins have had so many ticks more, of all VMs together; each has about 50 a second. What has
+// not happened by then does not happen by itself.
+func waitTicks(t testing.TB, e *envoytest.Envoy, n float64) {
 	t.Helper()
-	if lines := e.Log.All(vmDied); len(lines) > 0 {
-		t.Errorf("%d lines tell of a VM that died, the first: %s", len(lines), lines[0][0])
-	}
+	before := e.Sum("sentinel_ticks")
+	envoytest.Eventually(t, soon, fmt.Sprintf("%v ticks", n), func() bool { return e.Sum("sentinel_ticks") > before+n })
 }
 
 // decided counts decisions.
@@ -148,7 +113,7 @@ type audit struct {
 	rules map[string]map[int64]decided
 }
 
-func newAudit(t *testing.T, e *envoytest.Envoy) *audit {
+func newAudit(t testing.TB, e *envoytest.Envoy) *audit {
 	t.Helper()
 	f, err := os.Open(e.Log.Path())
 	if err != nil {
@@ -159,7 +124,7 @@ func newAudit(t *testing.T, e *envoytest.Envoy) *audit {
 }
 
 // read takes in what the log has got since the last call.
-func (a *audit) read(t *testing.T) {
+func (a *audit) read(t testing.TB) {
 	t.Helper()
 	for {
 		line, err := a.rest.ReadString('\n')
@@ -170,26 +135,18 @@ func (a *audit) read(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		line, a.part = a.part, ""
-		_, text, ok := strings.Cut(line, "audit rule=")
-		if !ok {
+		d, ok, err := plugintest.ParseDecided(a.part)
+		if a.part = ""; err != nil {
+			t.Fatal(err)
+		}
+		if !ok || d.BucketMs != 500 {
 			continue
 		}
-		rule, text, _ := strings.Cut(text, " ")
-		var width, bucket int64
-		var d decided
-		_, err = fmt.Sscanf(text, "bucket_ms=%d bucket=%d admitted=%d refused=%d", &width, &bucket, &d.admitted, &d.refused)
-		if err != nil {
-			t.Fatalf("%v in %q", err, line)
+		if a.rules[d.Rule] == nil {
+			a.rules[d.Rule] = map[int64]decided{}
 		}
-		if width != 500 {
-			continue
-		}
-		if a.rules[rule] == nil {
-			a.rules[rule] = map[int64]decided{}
-		}
-		b := a.rules[rule][bucket]
-		a.rules[rule][bucket] = decided{b.admitted + d.admitted, b.refused + d.refused}
+		b := a.rules[d.Rule][d.Bucket]
+		a.rules[d.Rule][d.Bucket] = decided{b.admitted + d.Admitted, b.refused + d.Refused}
 	}
 }
 
@@ -254,7 +211,7 @@ func (v verdict) String() string {
 
 // exact fails the test where a window was over the threshold, or too little of it was used in those with demand enough: 99 %
 // of ten windows or more is the guarantee, fewer are judged by 90 %. So it does where fewer than least had demand enough.
-func (v verdict) exact(t *testing.T, what string, least int) {
+func (v verdict) exact(t testing.TB, what string, least int) {
 	t.Helper()
 	if v.over > 0 {
 		t.Errorf("%s: %d of %d windows are over, the worst admitted %d", what, v.over, v.windows, v.most)

@@ -7,6 +7,8 @@ import (
 	"math/rand/v2"
 	"testing"
 	"time"
+
+	"sentinel-envoy/internal/seeds"
 )
 
 const (
@@ -14,17 +16,6 @@ const (
 	second      = int64(time.Second)
 	start       = 1000 * second
 )
-
-// trySeeds runs check with many random sources, and names the seed of the one that fails.
-func trySeeds(t *testing.T, runs int, check func(t *testing.T, rng *rand.Rand)) {
-	t.Helper()
-	base := uint64(time.Now().UnixNano())
-	for i := range uint64(runs) {
-		if check(t, rand.New(rand.NewPCG(base+i, 1))); t.Failed() {
-			t.Fatalf("seed %d", base+i)
-		}
-	}
-}
 
 // trace is a random history of some workers, with everything that happened in it kept for a naive recount.
 type trace struct {
@@ -52,7 +43,8 @@ type event struct {
 	before, after int
 }
 
-func newTrace(rng *rand.Rand) *trace {
+func newTrace(seed uint64) *trace {
+	rng := rand.New(rand.NewPCG(seed, 1))
 	tr := &trace{rng: rng, now: start + rng.Int64N(second)}
 	for i := range 1 + rng.IntN(6) {
 		tr.workers = append(tr.workers, &traced{
@@ -165,16 +157,16 @@ func (tr *trace) compare(t *testing.T, a *Aggregator) {
 }
 
 func TestSnapshotEqualsRecount(t *testing.T) {
-	trySeeds(t, 150, func(t *testing.T, rng *rand.Rand) {
-		tr, a := newTrace(rng), NewAggregator()
+	seeds.Try(t, 150, func(t *testing.T, seed uint64) {
+		tr, a := newTrace(seed), NewAggregator()
 		for range 300 {
 			tr.step()
-			if rng.IntN(5) == 0 {
-				w := tr.workers[rng.IntN(len(tr.workers))]
+			if tr.rng.IntN(5) == 0 {
+				w := tr.workers[tr.rng.IntN(len(tr.workers))]
 				w.report()
 				deliver(t, a, w, tr.now)
 			}
-			if rng.IntN(40) == 0 {
+			if tr.rng.IntN(40) == 0 {
 				for _, w := range tr.workers {
 					w.nodes.ReportRecent(tr.now) // else those with entries in flight would be taken for dead
 					w.report()
@@ -200,16 +192,16 @@ func deliver(t *testing.T, a *Aggregator, w *traced, now int64) {
 // Messages of one worker come late, twice, in any order or not at all: when every worker has reported once more what is
 // recent, nothing is missing and nothing is counted twice. No time passes in which a lost count could leave the window.
 func TestRepeatedReorderedAndLostReportsDoNoHarm(t *testing.T) {
-	trySeeds(t, 300, func(t *testing.T, rng *rand.Rand) {
-		tr, a := newTrace(rng), NewAggregator()
+	seeds.Try(t, 300, func(t *testing.T, seed uint64) {
+		tr, a := newTrace(seed), NewAggregator()
 		tr.now = BucketOf(tr.now) * BucketMs * millisecond // the trace's steps stay within two buckets
 		for range 40 {
 			tr.step()
 			tr.now = min(tr.now, (BucketOf(start)+3)*BucketMs*millisecond)
-			w := tr.workers[rng.IntN(len(tr.workers))]
+			w := tr.workers[tr.rng.IntN(len(tr.workers))]
 			w.report()
-			if n := len(w.mailbox); n > 0 && rng.IntN(2) == 0 {
-				m := w.mailbox[rng.IntN(n)] // an old one, perhaps again
+			if n := len(w.mailbox); n > 0 && tr.rng.IntN(2) == 0 {
+				m := w.mailbox[tr.rng.IntN(n)] // an old one, perhaps again
 				if err := a.Receive(m, tr.now); err != nil {
 					t.Error(err)
 				}

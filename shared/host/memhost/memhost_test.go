@@ -7,6 +7,7 @@ import (
 	"sync"
 	"testing"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/host/memhost"
 )
@@ -127,17 +128,23 @@ func history(seed uint64, disturb func(sim *memhost.Sim, tasks []*memhost.Task, 
 }
 
 func TestSimIsDecidedByItsSeed(t *testing.T) {
-	one := history(1, nil)
-	if again := history(1, nil); !slices.Equal(one, again) {
-		t.Error("the same seed gave two orders")
-	}
-	if slices.Equal(one, history(2, nil)) {
-		t.Error("two seeds gave the same order")
-	}
+	seeds.Try(t, 20, func(t *testing.T, seed uint64) {
+		one := history(seed, nil)
+		if again := history(seed, nil); !slices.Equal(one, again) {
+			t.Error("the same seed gave two orders")
+		}
+		if slices.Equal(one, history(seed+1, nil)) {
+			t.Error("two seeds gave the same order")
+		}
+	})
 }
 
 func TestSimKillsAndStalls(t *testing.T) {
-	order := history(3, func(sim *memhost.Sim, tasks []*memhost.Task, step int) {
+	seeds.Try(t, 20, simKillsAndStalls)
+}
+
+func simKillsAndStalls(t *testing.T, seed uint64) {
+	order := history(seed, func(sim *memhost.Sim, tasks []*memhost.Task, step int) {
 		switch step {
 		case 0:
 			sim.Stall(tasks[1], 1e9)
