@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	psnet "github.com/shirou/gopsutil/v4/net"
 	"github.com/shirou/gopsutil/v4/process"
 )
 
@@ -62,9 +64,11 @@ func TestRunEndsWithoutTrace(t *testing.T) {
 func TestStoppedWhileItStarts(t *testing.T) {
 	r := start(t, buildCommand(t), sampleConfig)
 	r.waitFor(t, "starting")
-	poll(t, "Envoy", func() bool { return len(r.children(t)) > 0 })
-	// func-e waits for the admin interface, which takes connections long before it answers.
-	poll(t, "the admin port", func() bool { return checkPorts(t.Context(), r.ports.list()[2:3]) != nil })
+	// The admin interface takes connections long before it answers: then the command waits for the answer.
+	poll(t, "a question to the admin interface", func() bool {
+		conns, err := psnet.ConnectionsPid("tcp", int32(r.pid()))
+		return err == nil && slices.ContainsFunc(conns, func(c psnet.ConnectionStat) bool { return int(c.Raddr.Port) == r.ports.Admin })
+	})
 	if strings.Contains(r.out.String(), "Ready") {
 		t.Skip("Envoy was ready at once")
 	}
