@@ -1,7 +1,8 @@
 # Needs Go and Python 3, and no root; everything else is fetched on first use.
 
 GO ?= go
-STATICCHECK = honnef.co/go/tools/cmd/staticcheck@v0.8.2
+# Of the Wasm binary. Without one it is the commit's tag, and without that "dev".
+VERSION ?=
 
 # Of `make run`.
 CONFIG ?= envoy/envoy.yaml
@@ -15,17 +16,28 @@ WASM = dist/sentinel.wasm
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm run test check bench latency curves profile pgo scaling compat soak fuzz tinygo clean
+.PHONY: help wasm release run test check bench latency curves profile pgo scaling compat soak fuzz tinygo clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  ENVOY_PATH=/my/envoy uses that Envoy; ENVOY_VERSION=1.39.3 another release; ENVOY_FROM=func-e its own download.'
 
-wasm: $(WASM) ## build dist/sentinel.wasm and its .sha256
+wasm: $(WASM) ## build dist/sentinel.wasm and its .sha256; VERSION
 
-$(WASM): $(WASM_SOURCES)
-	$(GO) run ./internal/wasmbuild -o $@ ./plugins
+$(WASM): $(WASM_SOURCES) dist/version
+	$(GO) run ./internal/wasmbuild -version "$(VERSION)" -o $@ ./plugins
+
+# Written where the version has changed, so that the binary is then built anew.
+dist/version: FORCE
+	@mkdir -p dist
+	@version="$(or $(VERSION),$(shell git describe --tags --exact-match --match='v[0-9]*' --dirty 2>/dev/null))"; \
+		[ -f $@ ] && [ "$$(cat $@)" = "$$version" ] || echo "$$version" > $@
+
+FORCE:
+
+release: ## write dist/release/ from a clean tree: Wasm, checksums, the changelog's section; VERSION, TINYGO, TINYGO_TARGET
+	$(GO) run ./internal/release -version "$(VERSION)" -tinygo "$(TINYGO)" -tinygo-target "$(TINYGO_TARGET)"
 
 # exec, so that a signal to make reaches the command itself and not a shell or `go run` around it.
 run: $(WASM) ## run Envoy with the filters and a service; CONFIG, CONCURRENCY, HTTP_PORT, TCP_PORT, ADMIN_PORT, UPSTREAM_PORT
@@ -39,12 +51,14 @@ test: $(WASM) ## run all tests, also those on a real Envoy
 	$(GO) run ./cmd/sentinel envoy
 	$(GO) test -count=1 -p 1 -timeout 40m ./...
 
+# The tools are a module of their own, so that they are pinned and nothing that is built depends on what they need.
 check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./plugins/...
-	$(GO) run $(STATICCHECK) ./...
+	$(GO) tool -modfile=internal/tools/go.mod staticcheck ./...
 	$(GO) mod tidy -diff
+	$(GO) -C internal/tools mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters
 	$(GO) run ./internal/bench
@@ -75,7 +89,7 @@ fuzz: ## fuzz every target for FUZZTIME each
 
 tinygo: ## build dist/sentinel-tiny.wasm with TinyGo 0.41 or later; TINYGO, TINYGO_TARGET
 	$(GO) run ./internal/wasmbuild -tinygo $(or $(TINYGO),tinygo) -tinygo-target "$(TINYGO_TARGET)" \
-		-o dist/sentinel-tiny.wasm ./plugins
+		-version "$(VERSION)" -o dist/sentinel-tiny.wasm ./plugins
 
 clean: ## remove what was built here
 	rm -rf dist

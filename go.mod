@@ -2,6 +2,9 @@ module sentinel-envoy
 
 go 1.26.2
 
+// The bytes of the Wasm binary, and so its checksum, are those of this release.
+toolchain go1.26.8
+
 require (
 	github.com/alibaba/sentinel-golang v1.0.4
 	github.com/buger/jsonparser v1.2.0

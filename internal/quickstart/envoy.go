@@ -15,8 +15,8 @@ import (
 	"github.com/tetratelabs/func-e/experimental/admin"
 )
 
-// runEnvoy runs Envoy through func-e until ctx ends or Envoy does, and calls ready once Envoy's admin interface says so.
-// dir takes the rendered configuration and func-e's state; the caller removes it.
+// runEnvoy runs Envoy through func-e until ctx ends or Envoy does, and calls ready once Envoy's admin interface says so, but
+// not after either's end. dir takes the rendered configuration and func-e's state; the caller removes it.
 //
 // It returns nil if ctx ended. func-e kills Envoy then; on Linux the kernel also does should we be killed.
 func runEnvoy(ctx context.Context, s settings, envoy, dir string, rendered []byte, stdout, stderr io.Writer, ready func()) error {
@@ -38,8 +38,10 @@ func runEnvoy(ctx context.Context, s settings, envoy, dir string, rendered []byt
 	err := func_e.Run(ctx, args,
 		api.EnvoyPath(envoy), api.HomeDir(filepath.Join(dir, "func-e")), api.Out(io.Discard),
 		api.EnvoyOut(stdout), api.EnvoyErr(log),
-		admin.WithStartupHook(func(context.Context, admin.AdminClient, string) error {
-			ready()
+		admin.WithStartupHook(func(ctx context.Context, _ admin.AdminClient, _ string) error {
+			if ctx.Err() == nil { // func-e comes here also when it gives up waiting, because Envoy ends
+				ready()
+			}
 			return nil
 		}))
 	if err == nil || ctx.Err() != nil {

@@ -17,16 +17,17 @@ import (
 type listenPort struct {
 	port     int
 	use      string // what listens there
+	place    string // where the bootstrap has its number
 	flag     string // flag of `sentinel run`
 	variable string // variable of `make run`
 }
 
 func (p Ports) list() []listenPort {
 	return []listenPort{
-		{p.HTTP, "HTTP listener", "http-port", "HTTP_PORT"},
-		{p.TCP, "TCP listener", "tcp-port", "TCP_PORT"},
-		{p.Admin, "admin interface", "admin-port", "ADMIN_PORT"},
-		{p.Upstream, "service behind Envoy", "upstream-port", "UPSTREAM_PORT"},
+		{p.HTTP, "HTTP listener", placeHTTP, "http-port", "HTTP_PORT"},
+		{p.TCP, "TCP listener", placeTCP, "tcp-port", "TCP_PORT"},
+		{p.Admin, "admin interface", placeAdmin, "admin-port", "ADMIN_PORT"},
+		{p.Upstream, "service behind Envoy", placeUpstream, "upstream-port", "UPSTREAM_PORT"},
 	}
 }
 

@@ -10,9 +10,13 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"sentinel-envoy/internal/envoybin"
 )
+
+// sampleConfig is the sample's own bootstrap, from the root of the repository.
+const sampleConfig = "envoy/envoy.yaml"
 
 type settings struct {
 	config      string
@@ -45,7 +49,8 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	fs := flag.NewFlagSet("sentinel run", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&s.config, "config", "envoy/envoy.yaml", "Envoy bootstrap `file`; its ports and its Wasm file are replaced by those given here")
+	fs.StringVar(&s.config, "config", sampleConfig, "Envoy bootstrap `file`; of the listeners http and tcp, the admin interface "+
+		"and the cluster web_service the ports are replaced, and sentinel.wasm by the Wasm file given here")
 	fs.StringVar(&s.wasm, "wasm", "dist/sentinel.wasm", "Wasm `file`, made by make wasm")
 	fs.IntVar(&s.concurrency, "concurrency", 4, "Envoy's worker threads")
 	fs.IntVar(&s.ports.HTTP, "http-port", 8099, "port of the HTTP listener")
@@ -56,13 +61,14 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	if err := fs.Parse(args); err != nil {
 		return s, err
 	}
-	var err error
-	switch {
-	case fs.NArg() > 0:
-		err = fmt.Errorf("unexpected argument %q", fs.Arg(0))
-	case s.concurrency < 1:
-		err = fmt.Errorf("-concurrency %d: must be at least 1", s.concurrency)
+	var errs []error
+	if fs.NArg() > 0 {
+		errs = append(errs, fmt.Errorf("unexpected argument %q", fs.Arg(0)))
 	}
+	if s.concurrency < 1 {
+		errs = append(errs, fmt.Errorf("-concurrency %d: must be at least 1", s.concurrency))
+	}
+	err := errors.Join(errs...)
 	if err != nil {
 		fmt.Fprintln(stderr, "sentinel run:", err)
 	}
@@ -70,12 +76,12 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 }
 
 func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
-	rendered, err := prepare(s)
+	b, rendered, err := prepare(ctx, s)
 	if err != nil {
 		return err
 	}
-	if err := checkPorts(ctx, s.ports.list()); err != nil {
-		return err
+	if missing := b.missing(); len(missing) > 0 {
+		fmt.Fprintf(stdout, "%s: %s; all else runs as it is written\n", s.config, strings.Join(missing, ", "))
 	}
 	envoy, err := envoybin.Find(ctx, envoybin.Options{Log: stderr})
 	if ctx.Err() != nil {
@@ -84,11 +90,13 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	if err != nil {
 		return err
 	}
-	upstream, err := startUpstream(s.ports.Upstream)
-	if err != nil {
-		return err
+	if b.has(placeUpstream) {
+		upstream, err := startUpstream(s.ports.Upstream)
+		if err != nil {
+			return err
+		}
+		defer upstream.Close()
 	}
-	defer upstream.Close()
 	dir, err := os.MkdirTemp("", "sentinel-run-")
 	if err != nil {
 		return err
@@ -96,44 +104,34 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	defer os.RemoveAll(dir)
 
 	fmt.Fprintf(stdout, "starting %s with %d worker threads; it compiles the Wasm first, which takes a few seconds\n", envoy, s.concurrency)
-	err = runEnvoy(ctx, s, envoy, dir, rendered, stdout, stderr, func() { printHints(stdout, s) })
+	err = runEnvoy(ctx, s, envoy, dir, rendered, stdout, stderr, func() { printHints(stdout, s, b) })
 	if err == nil {
 		fmt.Fprintln(stdout, "stopped")
 	}
 	return err
 }
 
-// prepare returns the bootstrap to run.
-func prepare(s settings) ([]byte, error) {
-	wasm, err := filepath.Abs(s.wasm)
-	if err != nil {
-		return nil, err
+// prepare returns the bootstrap, and the text of it to run. Its error is about all that is wrong with files and ports.
+func prepare(ctx context.Context, s settings) (b *bootstrap, rendered []byte, err error) {
+	wasm, wasmErr := filepath.Abs(s.wasm)
+	if wasmErr == nil {
+		_, wasmErr = os.Stat(wasm)
 	}
-	if _, err := os.Stat(wasm); err != nil {
-		return nil, fmt.Errorf("%w (`make wasm` builds it)", err)
+	if wasmErr != nil {
+		wasmErr = fmt.Errorf("%w (`make wasm` builds it)", wasmErr)
 	}
-	bootstrap, err := os.ReadFile(s.config)
-	if err != nil {
-		return nil, err
+	ports := s.ports.list()
+	text, configErr := os.ReadFile(s.config)
+	if configErr == nil {
+		if b, configErr = parseBootstrap(text); configErr != nil {
+			configErr = fmt.Errorf("%s: %w", s.config, configErr)
+		} else {
+			ports = b.used(s.ports)
+		}
 	}
-	rendered, err := Render(bootstrap, s.ports, wasm)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.config, err)
+	if err := errors.Join(wasmErr, configErr, checkPorts(ctx, ports)); err != nil {
+		return nil, nil, err
 	}
-	return rendered, nil
-}
-
-func printHints(w io.Writer, s settings) {
-	p := s.ports
-	fmt.Fprintf(w, `
-Ready. Ctrl-C ends everything. To try, in another terminal:
-
-  one HTTP request     curl -i http://127.0.0.1:%[1]d/some-test
-  one TCP connection   curl -i http://127.0.0.1:%[2]d/some-test
-  100 requests/s       go run ./cmd/sentinel load -q 100 -u some-test -p %[1]d
-  100 connections/s    go run ./cmd/sentinel load -q 100 -u some-test -p %[2]d -tcp
-  what passed          curl -s http://127.0.0.1:%[3]d/stats/prometheus | grep sentinel
-  the service itself   http://127.0.0.1:%[4]d/
-
-`, p.HTTP, p.TCP, p.Admin, p.Upstream)
+	rendered, err = b.render(s.ports, wasm)
+	return b, rendered, err
 }

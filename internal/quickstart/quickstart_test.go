@@ -50,25 +50,71 @@ func TestMistakesAreTold(t *testing.T) {
 	dir := t.TempDir()
 	wasm, config := filepath.Join(dir, "x.wasm"), filepath.Join(dir, "envoy.yaml")
 	write(t, wasm, "")
-	write(t, config, "admin: {}")
+	write(t, config, "[]")
 	for _, c := range []struct {
 		args []string
 		code int
-		want string
+		want []string
 	}{
-		{[]string{"-wasm", filepath.Join(dir, "none")}, 1, "make wasm"},
-		{[]string{"-wasm", wasm, "-config", filepath.Join(dir, "none")}, 1, "none"},
-		{[]string{"-wasm", wasm, "-config", config}, 1, config + ": it has no listener named http"},
-		{[]string{"-concurrency", "0"}, 2, "at least 1"},
-		{[]string{"-nonsense"}, 2, "-nonsense"},
-		{[]string{"something"}, 2, "something"},
-		{[]string{"-h"}, 0, "-upstream-port"},
+		{[]string{"-wasm", filepath.Join(dir, "none"), "-config", config, "-tcp-port", "0", "-admin-port", "70000"}, 1,
+			[]string{"make wasm", config + ": it is no Envoy bootstrap", "-tcp-port 0", "-admin-port 70000"}},
+		{[]string{"-wasm", wasm, "-config", filepath.Join(dir, "none"), "-tcp-port", "0"}, 1, []string{"none", "-tcp-port 0"}},
+		{[]string{"-concurrency", "0", "something"}, 2, []string{"at least 1", "something"}},
+		{[]string{"-nonsense"}, 2, []string{"-nonsense"}},
+		{[]string{"-h"}, 0, []string{"-upstream-port"}},
 	} {
 		var stdout, stderr bytes.Buffer
 		if code := Main(t.Context(), c.args, &stdout, &stderr); code != c.code {
 			t.Errorf("%q: exit code %d, want %d", c.args, code, c.code)
 		}
-		wantText(t, stderr.String(), c.want)
+		wantText(t, stderr.String(), c.want...)
+	}
+}
+
+// TestOnlyPortsInUseAreAskedFor takes a port that the bootstrap has no place for.
+func TestOnlyPortsInUseAreAskedFor(t *testing.T) {
+	b, err := parseBootstrap([]byte(strings.Replace(minimal, "name: tcp", "name: raw", 1)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var places []string
+	for _, l := range b.used(somePorts) {
+		places = append(places, l.place)
+	}
+	if got := strings.Join(places, ", "); got != "listener named http, admin address, cluster named web_service" {
+		t.Errorf("ports of %s", got)
+	}
+}
+
+// TestHintsAreOfWhatThereIs prints the Ready block for the sample, for another bootstrap, and for one without a TCP listener.
+func TestHintsAreOfWhatThereIs(t *testing.T) {
+	for _, c := range []struct {
+		config, bootstrap string
+		labels            string
+	}{
+		{"./envoy/envoy.yaml", minimal, "one HTTP request, one TCP connection, a blocked one, 100 requests/s, 100 connections/s, " +
+			"what passed, the service itself"},
+		{"my.yaml", minimal, "one HTTP request, one TCP connection, 100 requests/s, 100 connections/s, what passed, the service itself"},
+		{"my.yaml", strings.ReplaceAll(minimal, "name: tcp", "name: raw"), "one HTTP request, 100 requests/s, what passed, the service itself"},
+	} {
+		b, err := parseBootstrap([]byte(c.bootstrap))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var out bytes.Buffer
+		printHints(&out, settings{config: c.config, ports: somePorts}, b)
+		var labels []string
+		for line := range strings.Lines(out.String()) {
+			if label, command, found := strings.Cut(strings.TrimPrefix(line, "  "), "  "); found {
+				labels = append(labels, label)
+				if !strings.Contains(command, "100") { // each of the ports begins with it
+					t.Errorf("no port in %q", line)
+				}
+			}
+		}
+		if got := strings.Join(labels, ", "); got != c.labels {
+			t.Errorf("%s: it shows %s, want %s", c.config, got, c.labels)
+		}
 	}
 }
 

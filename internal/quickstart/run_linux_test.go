@@ -8,12 +8,14 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"syscall"
 	"testing"
 	"time"
 
+	psnet "github.com/shirou/gopsutil/v4/net"
 	"github.com/shirou/gopsutil/v4/process"
 )
 
@@ -34,7 +36,7 @@ func TestRunEndsWithoutTrace(t *testing.T) {
 		{"kill", func(r *running) error { return syscall.Kill(r.pid(), syscall.SIGKILL) }, -1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			r := start(t, command, "../../envoy/envoy.yaml")
+			r := start(t, command, sampleConfig)
 			r.waitFor(t, "Ready")
 			for _, port := range []int{r.ports.HTTP, r.ports.TCP, r.ports.Upstream} {
 				wantOK(t, port)
@@ -56,6 +58,69 @@ func TestRunEndsWithoutTrace(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStoppedWhileItStarts ends the command while Envoy compiles the Wasm: it must not say that it is ready.
+func TestStoppedWhileItStarts(t *testing.T) {
+	r := start(t, buildCommand(t), sampleConfig)
+	r.waitFor(t, "starting")
+	// The admin interface takes connections long before it answers: then the command waits for the answer.
+	poll(t, "a question to the admin interface", func() bool {
+		conns, err := psnet.ConnectionsPid("tcp", int32(r.pid()))
+		return err == nil && slices.ContainsFunc(conns, func(c psnet.ConnectionStat) bool { return int(c.Raddr.Port) == r.ports.Admin })
+	})
+	if strings.Contains(r.out.String(), "Ready") {
+		t.Skip("Envoy was ready at once")
+	}
+	if err := syscall.Kill(-r.pid(), syscall.SIGINT); err != nil {
+		t.Fatal(err)
+	}
+	if code := r.wait(t); code != 0 {
+		t.Errorf("exit code %d, want 0; output:\n%s", code, r.out)
+	}
+	if strings.Contains(r.out.String(), "Ready") {
+		t.Errorf("it says that it is ready after it was stopped:\n%s", r.out)
+	}
+}
+
+// TestReadyBlockIsTrue runs the commands that the Ready block shows.
+func TestReadyBlockIsTrue(t *testing.T) {
+	if _, err := exec.LookPath("curl"); err != nil {
+		t.Skip(err)
+	}
+	r := start(t, buildCommand(t), sampleConfig)
+	r.waitFor(t, "the service itself")
+	for label, want := range map[string]string{
+		"one HTTP request":   "HTTP/1.1 200 OK",
+		"one TCP connection": "HTTP/1.1 200 OK",
+		"a blocked one":      "HTTP/1.1 429 Too Many Requests",
+		"what passed":        "sentinel_workers",
+	} {
+		_, command, _ := strings.Cut(r.out.String(), "  "+label)
+		command, _, _ = strings.Cut(command, "\n")
+		command, _, _ = strings.Cut(command, "    (")
+		poll(t, fmt.Sprintf("%q from %s", want, command), func() bool { // metrics come with the first tick
+			out, err := exec.Command("sh", "-c", command).CombinedOutput()
+			return err == nil && strings.Contains(string(out), want)
+		})
+	}
+}
+
+// TestRunLeavesTheRest runs a bootstrap with a listener of another name, whose port is its own.
+func TestRunLeavesTheRest(t *testing.T) {
+	sample, err := os.ReadFile("../../envoy/envoy.yaml")
+	if err != nil {
+		t.Fatal(err)
+	}
+	other := freePorts(t).TCP
+	config := filepath.Join(t.TempDir(), "envoy.yaml")
+	mine := strings.Replace(string(sample), "- name: tcp", "- name: mine", 1)
+	write(t, config, strings.Replace(mine, "port_value: 18000", fmt.Sprintf("port_value: %d", other), 1))
+	r := start(t, buildCommand(t), config)
+	r.waitFor(t, "the service itself")
+	wantText(t, r.out.String(), "no listener named tcp (TCP_PORT)")
+	wantOK(t, other)
+	wantOK(t, r.ports.HTTP)
 }
 
 // TestRunTellsEnvoysError gives Envoy a configuration that it refuses.
@@ -80,7 +145,7 @@ func TestRunTellsEnvoysError(t *testing.T) {
 // buildCommand returns the path of a fresh cmd/sentinel, and fails the test if there is no Wasm to run.
 func buildCommand(t *testing.T) string {
 	t.Helper()
-	if _, err := os.Stat(wasmFile); err != nil {
+	if _, err := os.Stat(filepath.Join(root, wasmFile)); err != nil {
 		t.Fatalf("this test needs the Wasm binary: run `make wasm` first (%v)", err)
 	}
 	path := filepath.Join(t.TempDir(), "sentinel")
@@ -90,7 +155,10 @@ func buildCommand(t *testing.T) string {
 	return path
 }
 
-const wasmFile = "../../dist/sentinel.wasm"
+const (
+	root     = "../.."
+	wasmFile = "dist/sentinel.wasm" // from root, where the command runs
+)
 
 // running is a started `sentinel run`, in a process group of its own as under a shell.
 type running struct {
@@ -104,7 +172,9 @@ type running struct {
 func start(t *testing.T, command, config string) *running {
 	t.Helper()
 	r := &running{ports: freePorts(t), out: &syncBuffer{}, tmp: t.TempDir(), done: make(chan struct{})}
-	r.cmd = exec.Command(command, append([]string{"run", "-config", config, "-wasm", wasmFile, "-concurrency", "2"}, portFlags(r.ports)...)...)
+	args := append([]string{"run", "-config", config, "-wasm", wasmFile, "-concurrency", "2"}, portFlags(r.ports)...)
+	r.cmd = exec.Command(command, args...)
+	r.cmd.Dir = root
 	r.cmd.Env = append(os.Environ(), "TMPDIR="+r.tmp)
 	r.cmd.Stdout, r.cmd.Stderr = r.out, r.out
 	r.cmd.SysProcAttr = &syscall.SysProcAttr{Setpgid: true, Pdeathsig: syscall.SIGKILL}

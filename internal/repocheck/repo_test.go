@@ -159,3 +159,18 @@ func TestRationaleAsksWhy(t *testing.T) {
 		}
 	}
 }
+
+// A tool that is named with its version is looked up on the network each time; one of internal/tools is not.
+func TestToolsArePinnedInTheirModule(t *testing.T) {
+	for _, name := range []string{"Makefile", ".ci/run", ".github/workflows/ci.yml"} {
+		if m := regexp.MustCompile(`(?m)^.*(?:run|install) \S+@(?:v\d|latest).*$`).FindString(read(t, name)); m != "" {
+			t.Errorf("%s: %s", name, m)
+		}
+	}
+	tools := read(t, "internal/tools/go.mod")
+	for _, m := range regexp.MustCompile(`tool -modfile=internal/tools/go.mod (\w+)`).FindAllStringSubmatch(read(t, "Makefile"), -1) {
+		if !strings.Contains(tools, "/"+m[1]+"\n") {
+			t.Errorf("the Makefile runs %s, which is no tool of internal/tools", m[1])
+		}
+	}
+}

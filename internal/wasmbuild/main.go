@@ -19,7 +19,7 @@ func main() {
 	var exports string
 	flag.StringVar(&o.Out, "o", "dist/sentinel.wasm", "`file` to write; its checksum goes to <file>.sha256")
 	flag.StringVar(&o.Tags, "tags", "", "build `tags`, separated by commas")
-	flag.StringVar(&o.Version, "version", "", "the release's `name`, such as v0.1.0 (default dev)")
+	flag.StringVar(&o.Version, "version", "", "the release's `name`, such as v0.1.0 (default: the tag of the commit, or dev)")
 	flag.StringVar(&exports, "exports", strings.Join(build.DefaultCallbacks, ","),
 		"the callbacks to keep, separated by commas; other proxy_on_* `names` are dropped")
 	flag.BoolVar(&o.Names, "names", false, "keep symbol names and custom sections, for profiles and stack traces")
@@ -27,6 +27,7 @@ func main() {
 	flag.StringVar(&o.TinyGo, "tinygo", "", "`path` of TinyGo, 0.41 or later, to compile with instead of Go")
 	flag.StringVar(&o.TinyGoTarget, "tinygo-target", "", "`target` for TinyGo (default wasip1)")
 	flag.StringVar(&o.WasmOpt, "wasm-opt", "", "`path` of Binaryen's wasm-opt, to run with -O3")
+	verbose := flag.Bool("v", false, "print which imports of Go's became functions, and which exports were dropped")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: wasmbuild [flags] package")
 		flag.PrintDefaults()
@@ -47,8 +48,8 @@ func main() {
 		os.Exit(1)
 	}
 	fmt.Printf("%s: %.2f MB, sha256 %s\n", o.Out, float64(res.Size)/1e6, res.SHA256)
-	if o.TinyGo == "" {
+	if *verbose {
 		fmt.Println("replaced imports:", strings.Join(res.Replaced, " "))
+		fmt.Println("dropped exports:", strings.Join(res.Dropped, " "))
 	}
-	fmt.Println("dropped exports:", strings.Join(res.Dropped, " "))
 }

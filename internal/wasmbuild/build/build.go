@@ -8,6 +8,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -18,15 +19,13 @@ import (
 	"sentinel-envoy/internal/wasmbuild/module"
 )
 
-const versionPackage = "sentinel-envoy/shared/version"
-
 // Options say what to build.
 type Options struct {
 	Dir     string // where the go command runs; "" is the current directory
 	Package string // the main package, as the go command takes it, such as "./plugins"
 	Out     string // the file to write, relative to the current directory; <Out>.sha256 is written beside it
 	Tags    string // build tags, separated by commas
-	Version string // what shared/version.Version says; "" leaves its default
+	Version string // what shared/version.Version says; "" means the tag of the commit, and without one its default
 
 	// Callbacks are the proxy_on_* exports to keep; nil means DefaultCallbacks.
 	Callbacks []string
@@ -97,6 +96,10 @@ func Build(ctx context.Context, o Options) (Result, error) {
 
 // compile runs the go command and returns the names of the imports it replaced.
 func compile(ctx context.Context, o Options, tmp, out string) (replaced []string, err error) {
+	linking, err := ldflags(ctx, o)
+	if err != nil {
+		return nil, err
+	}
 	g := goCommand{dir: o.Dir, log: o.log()}
 	goroot, err := g.output(ctx, "env", "GOROOT")
 	if err != nil {
@@ -119,41 +122,18 @@ func compile(ctx context.Context, o Options, tmp, out string) (replaced []string
 		return nil, err
 	}
 	args := append([]string{"build", "-buildmode=c-shared", "-trimpath", "-buildvcs=false", "-overlay", list,
-		"-modfile", modFile, "-tags", o.Tags, "-ldflags", ldflags(ctx, o), "-o", out}, coldFlags()...)
+		"-modfile", modFile, "-tags", o.Tags, "-ldflags", linking, "-o", out}, coldFlags()...)
 	_, err = g.output(ctx, append(args, o.Package)...)
 	return ov.replaced, err
 }
 
-func ldflags(ctx context.Context, o Options) string {
+func ldflags(ctx context.Context, o Options) (string, error) {
 	flags := []string{"-buildid="}
 	if !o.keepsNames() {
 		flags = append(flags, "-s", "-w")
 	}
-	return strings.Join(append(flags, versionFlags(ctx, o)...), " ")
-}
-
-// versionFlags are the linker's flags that tell the plugin what it was built from.
-func versionFlags(ctx context.Context, o Options) []string {
-	var flags []string
-	if o.Version != "" {
-		flags = append(flags, "-X", versionPackage+".Version="+o.Version)
-	}
-	if c := commit(ctx, o.Dir); c != "" {
-		flags = append(flags, "-X", versionPackage+".Commit="+c)
-	}
-	return flags
-}
-
-// commit returns the abbreviated commit that dir is at, or "" where there is no repository, no commit or no git.
-func commit(ctx context.Context, dir string) string {
-	// A fixed length: git's own choice grows with the clone.
-	cmd := exec.CommandContext(ctx, "git", "describe", "--always", "--exclude=*", "--abbrev=12", "--dirty")
-	cmd.Dir = dir
-	out, err := cmd.Output()
-	if err != nil {
-		return ""
-	}
-	return strings.TrimSpace(string(out))
+	version, err := versionFlags(ctx, o)
+	return strings.Join(append(flags, version...), " "), err
 }
 
 // trim takes out of a module what no host needs, and what would make a host take it for one of an older ABI.
@@ -218,25 +198,31 @@ func optimize(ctx context.Context, o Options, tmp string, b []byte) ([]byte, err
 	return os.ReadFile(out)
 }
 
-// write writes the module and its checksum, each at once: a reader never sees half a file.
+// write writes the module and its checksum, each at once: a reader never sees half a file, and of two builds at the same
+// time each finds its own.
 func write(path string, b []byte, sum string) error {
 	if err := os.MkdirAll(filepath.Dir(path), 0o777); err != nil {
 		return err
 	}
 	line := fmt.Sprintf("%s  %s\n", sum, filepath.Base(path))
-	for _, f := range []struct {
-		path string
-		data []byte
-	}{{path, b}, {path + ".sha256", []byte(line)}} {
-		part := f.path + ".part"
-		if err := os.WriteFile(part, f.data, 0o666); err != nil {
-			return err
-		}
-		if err := os.Rename(part, f.path); err != nil {
-			return err
-		}
+	return errors.Join(replaceFile(path, b), replaceFile(path+".sha256", []byte(line)))
+}
+
+// replaceFile puts a file of this content in path's place.
+func replaceFile(path string, content []byte) error {
+	part, err := os.CreateTemp(filepath.Dir(path), filepath.Base(path)+".*.part")
+	if err != nil {
+		return err
 	}
-	return nil
+	_, err = part.Write(content)
+	err = errors.Join(err, part.Chmod(0o644), part.Close())
+	if err == nil {
+		err = os.Rename(part.Name(), path)
+	}
+	if err != nil {
+		os.Remove(part.Name())
+	}
+	return err
 }
 
 func (o Options) log() io.Writer {

@@ -13,10 +13,11 @@ import (
 	"strings"
 	"testing"
 
+	"sentinel-envoy/internal/wasmbuild/buildtest"
 	"sentinel-envoy/internal/wasmbuild/module"
 )
 
-// TestSameBytesElsewhere builds the same source in two directories.
+// TestSameBytesElsewhere builds the same tagged commit in two directories.
 func TestSameBytesElsewhere(t *testing.T) {
 	if testing.Short() {
 		t.Skip("compiles a plugin twice")
@@ -24,9 +25,10 @@ func TestSameBytesElsewhere(t *testing.T) {
 	var built [2][]byte
 	for i, name := range []string{"a", "another/place"} {
 		dir := filepath.Join(t.TempDir(), name)
-		copySource(t, dir)
+		buildtest.Tree(t, dir)
+		buildtest.Commit(t, dir, "v7.7.7-trial")
 		out := filepath.Join(dir, "dist", "heap.wasm")
-		res, err := Build(t.Context(), Options{Dir: dir, Package: "./" + heap, Out: out, Version: "v7.7.7-trial"})
+		res, err := Build(t.Context(), Options{Dir: dir, Package: buildtest.Heap, Out: out})
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -158,7 +160,11 @@ func TestNamesAreKeptWhereAsked(t *testing.T) {
 		o     Options
 		named bool
 	}{{Options{}, false}, {Options{Names: true}, true}, {Options{KeepAll: true}, true}} {
-		flags := strings.Fields(ldflags(t.Context(), c.o))
+		line, err := ldflags(t.Context(), c.o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		flags := strings.Fields(line)
 		if stripped := slices.Contains(flags, "-s") && slices.Contains(flags, "-w"); stripped == c.named {
 			t.Errorf("%+v: linked with %v", c.o, flags)
 		}
@@ -223,36 +229,6 @@ func binary(imports, exports []string) []byte {
 		out += short(e) + "\x00\x00"
 	}
 	return []byte("\x00asm\x01\x00\x00\x00" + section(2, in) + section(7, out) + section(0, short("producers")))
-}
-
-const heap = "internal/wasmbuild/testdata/heap"
-
-// copySource copies what the heap plugin is made of into dir.
-func copySource(t *testing.T, dir string) {
-	t.Helper()
-	const root = "../../.."
-	for _, name := range []string{"go.mod", "go.sum"} {
-		copyFile(t, filepath.Join(root, name), filepath.Join(dir, name))
-	}
-	for _, pkg := range []string{heap, "shared/version"} {
-		files, err := filepath.Glob(filepath.Join(root, pkg, "*.go"))
-		if err != nil || files == nil {
-			t.Fatalf("%s: no Go files (%v)", pkg, err)
-		}
-		for _, f := range files {
-			copyFile(t, f, filepath.Join(dir, pkg, filepath.Base(f)))
-		}
-	}
-}
-
-func copyFile(t *testing.T, from, to string) {
-	t.Helper()
-	if err := os.MkdirAll(filepath.Dir(to), 0o777); err != nil {
-		t.Fatal(err)
-	}
-	if err := os.WriteFile(to, read(t, from), 0o666); err != nil {
-		t.Fatal(err)
-	}
 }
 
 func read(t *testing.T, path string) []byte {

@@ -19,6 +19,10 @@ import (
 // Without goroutines there is no scheduler to link, which nothing here needs and which would run every function through
 // Binaryen's asyncify.
 func compileTiny(ctx context.Context, o Options, tmp, out string) error {
+	flags, err := versionFlags(ctx, o)
+	if err != nil {
+		return err
+	}
 	g := goCommand{dir: o.Dir, log: o.log()}
 	packages, err := dependencies(ctx, g, o)
 	if err != nil {
@@ -34,7 +38,7 @@ func compileTiny(ctx context.Context, o Options, tmp, out string) error {
 	}
 	args := []string{"build", "-target=" + target, "-buildmode=c-shared", "-scheduler=none", "-opt=2", "-no-debug",
 		"-tags=" + o.Tags, "-o", out}
-	if flags := versionFlags(ctx, o); flags != nil {
+	if flags != nil {
 		args = append(args, "-ldflags="+strings.Join(flags, " "))
 	}
 	cmd := exec.CommandContext(ctx, o.TinyGo, append(args, o.Package)...)
