@@ -26,11 +26,11 @@ const maxFree = 1024
 
 func newFilter(e *vm.Engine) (vm.Filter, error) {
 	cfg := e.Config()
-	resolver, err := resource.NewHTTP(cfg, e.PathResources())
+	resolver, err := resource.NewHTTP(cfg, e.PathResources(), e.Stream)
 	if err != nil {
 		return nil, err
 	}
-	e.Params = request{}
+	e.Stream.Of(current{})
 	return &filter{Engine: e, resolver: resolver}, nil
 }
 
@@ -51,11 +51,11 @@ func (f *filter) OnTick(now int64) {
 	f.queue.Tick(f.Engine, now)
 }
 
-// request is the request of the stream whose callback is running.
-type request struct{}
+// current is the request of the stream whose callback is running.
+type current struct{}
 
-// Header implements resource.Request.
-func (request) Header(name string) (string, bool) { return envoyhost.RequestHeader(name) }
+// Header implements request.Host.
+func (current) Header(name string) (string, bool) { return envoyhost.RequestHeader(name) }
 
-// Property implements engine.Params.
-func (request) Property(path []string) (string, bool) { return envoyhost.Text(path) }
+// Property implements request.Host.
+func (current) Property(path []string) (string, bool) { return envoyhost.Text(path) }

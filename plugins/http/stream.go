@@ -27,7 +27,8 @@ func (s *stream) OnRequestHeaders() (action types.Action) {
 		}
 	}()
 	testFault()
-	name := s.filter.resolver.Resolve(request{})
+	s.filter.Stream.Begin()
+	name := s.filter.resolver.Resolve()
 	if name == "" {
 		return types.ActionContinue
 	}

@@ -44,7 +44,8 @@ func (c *connection) OnNewConnection() (action types.Action) {
 			action = c.refuse(c.filter.Unavailable(fmt.Errorf("panic: %v", r)), 0)
 		}
 	}()
-	name := c.filter.resolver.Resolve(peer{})
+	c.filter.Stream.Begin()
+	name := c.filter.resolver.Resolve()
 	if name == "" {
 		return types.ActionContinue
 	}

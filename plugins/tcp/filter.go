@@ -3,8 +3,6 @@
 package tcp
 
 import (
-	"net/netip"
-
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 
 	"sentinel-envoy/plugins/envoyhost"
@@ -27,11 +25,11 @@ type filter struct {
 
 func newFilter(e *vm.Engine) (vm.Filter, error) {
 	cfg := e.Config()
-	resolver, err := resource.NewTCP(cfg)
+	resolver, err := resource.NewTCP(cfg, e.Stream)
 	if err != nil {
 		return nil, err
 	}
-	e.Params = peer{}
+	e.Stream.Of(current{})
 	return &filter{Engine: e, resolver: resolver, waiting: map[uint32]*connection{}}, nil
 }
 
@@ -53,39 +51,11 @@ func (f *filter) OnTick(now int64) {
 	}
 }
 
-var (
-	requestedServerName = []string{"connection", "requested_server_name"}
-	sourceAddress       = []string{"source", "address"}
-	destinationPort     = []string{"destination", "port"}
-)
+// current is the connection whose callback is running.
+type current struct{}
 
-// peer is the connection whose callback is running.
-type peer struct{}
+// Header implements request.Host.
+func (current) Header(string) (string, bool) { return "", false }
 
-// SNI implements resource.Connection.
-func (peer) SNI() string {
-	value, _ := envoyhost.Text(requestedServerName)
-	return value
-}
-
-// SourceIP implements resource.Connection.
-func (peer) SourceIP() netip.Addr {
-	value, _ := envoyhost.Text(sourceAddress)
-	addr, err := netip.ParseAddrPort(value)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr.Addr().Unmap()
-}
-
-// DestinationPort implements resource.Connection.
-func (peer) DestinationPort() int {
-	port, _ := envoyhost.Int(destinationPort)
-	return int(port)
-}
-
-// Header implements engine.Params.
-func (peer) Header(string) (string, bool) { return "", false }
-
-// Property implements engine.Params.
-func (peer) Property(path []string) (string, bool) { return envoyhost.Text(path) }
+// Property implements request.Host.
+func (current) Property(path []string) (string, bool) { return envoyhost.Text(path) }

@@ -10,6 +10,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/ledger"
+	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
@@ -28,12 +29,8 @@ type Filter struct {
 	draining bool
 	streams  int
 
-	// Params is what parameters are read from that rules are about. Without it there are none.
-	Params Params
-	// parameters are those that rules are about; round counts the times that rules were asked, in each of which a
-	// parameter is read at most once.
-	parameters []*parameter
-	round      uint64
+	// Stream is what parameters are read from that rules are about: the stream that is being asked about.
+	Stream *request.Stream
 }
 
 // resource is what a filter knows of a resource: its rules, in the order in which they are asked, and its counts.
@@ -82,7 +79,9 @@ type bound struct {
 // rule with the same id, its own holds.
 func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	vm.setDebug(vm.host.Enabled(host.Debug)) // not only with the first tick: an audit has every decision
-	f := &Filter{vm: vm, name: name, cfg: own, source: own.SystemSource, resources: map[string]*resource{}}
+	f := &Filter{
+		vm: vm, name: name, cfg: own, source: own.SystemSource, resources: map[string]*resource{}, Stream: request.NewStream(),
+	}
 	f.hash = stat.HashOf(name) ^ own.RuleHash
 	all := f.bind(nil, own, map[string]bool{})
 	if shared != nil {
@@ -189,7 +188,7 @@ func (f *Filter) resource(name string) {
 	if name == "" || f.resources[name] != nil {
 		return
 	}
-	res := &resource{name: name, node: f.vm.nodes.Acquire(name), failures: f.cfg.Failures.Told}
+	res := &resource{name: name, node: f.vm.nodes.Acquire(name), failures: f.cfg.Failures.Configured}
 	f.resources[name] = res
 	f.vm.metrics.know(res.node)
 }

@@ -7,12 +7,9 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/hotspot"
 	"sentinel-envoy/shared/ledger"
-	parameters "sentinel-envoy/shared/resource"
+	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 )
-
-// Params is what parameters are read from: the request or connection that is being asked about.
-type Params = parameters.Context
 
 // hotspots are what hotspot rules keep in a VM.
 type hotspots struct {
@@ -94,45 +91,12 @@ func (h *hotspots) flush(vm *VM, now int64) {
 	})
 }
 
-// parameter is a parameter as the rules of one filter see it: it is read at most once in each round of questions.
-type parameter struct {
-	parameters.Param
-	filter *Filter
-	round  uint64
-	value  string
-	there  bool
-}
-
-// parameter returns the one that a rule is about.
-func (f *Filter) parameter(r *rule.Hotspot) *parameter {
-	of := parameters.ParamOf(r)
-	for _, p := range f.parameters {
-		if p.Param == of {
-			return p
-		}
-	}
-	p := &parameter{Param: of, filter: f}
-	f.parameters = append(f.parameters, p)
-	return p
-}
-
-// read is the parameter's value in what is being asked about, and whether it has one.
-func (p *parameter) read() (string, bool) {
-	if p.filter.Params == nil {
-		return "", false
-	}
-	if p.round != p.filter.round {
-		p.round = p.filter.round
-		p.value, p.there = p.Read(p.filter.Params)
-	}
-	return p.value, p.there
-}
-
 // hotspotRule is what Sentinel's hotspot rules have in common. What has no value of the parameter is none of theirs.
 type hotspotRule struct {
 	*rule.Hotspot
 	vm     *VM
-	param  *parameter
+	filter *Filter
+	param  *request.Parameter
 	mode   config.Mode
 	record ledger.ID
 	count  ruleCounters
@@ -151,7 +115,10 @@ func (f *Filter) newHotspotRule(r *rule.Hotspot, of string) checker {
 	if of != "" {
 		name = of
 	}
-	h := hotspotRule{Hotspot: r, vm: f.vm, param: f.parameter(r), mode: f.cfg.Mode, count: newRuleCounters(name, r.ID, Hotspot)}
+	h := hotspotRule{
+		Hotspot: r, vm: f.vm, filter: f, param: f.Stream.Parameter(request.ParamOf(r)), mode: f.cfg.Mode,
+		count: newRuleCounters(name, r.ID, Hotspot),
+	}
 	labels := ";resource=" + escape(name) + ";rule=" + escape(r.ID)
 	parts := []string{
 		"hotspot", r.ID, f.cfg.Mode.String(), of, r.MetricType.String(), h.param.Source.String(), h.param.Name,
@@ -190,7 +157,7 @@ func (f *Filter) newHotspotRule(r *rule.Hotspot, of string) checker {
 
 // hash is that of the parameter's value, and whether it has one.
 func (r *hotspotRule) hash(now int64) (hash uint64, there bool, err error) {
-	value, there := r.param.read()
+	value, there := r.param.Value()
 	if !there {
 		return 0, false, nil
 	}
@@ -228,7 +195,7 @@ func (r *hotspotRule) counters() *ruleCounters { return &r.count }
 
 // forResource implements perResource.
 func (r *hotspotRule) forResource(name string) checker {
-	return r.param.filter.newHotspotRule(r.Hotspot, name)
+	return r.filter.newHotspotRule(r.Hotspot, name)
 }
 
 // valueRule limits how often entries of one value come.
