@@ -131,7 +131,7 @@ func newNativeWorker(c *config.Config) *nativeWorker {
 	w := &nativeWorker{process: memhost.NewProcess(int64(1000 * time.Second))}
 	w.vm = engine.New(w.process.Worker(nil), "bench")
 	w.filter = w.vm.NewFilter("sentinel_http", c, nil)
-	w.filter.Params = w
+	w.filter.Stream.Of(w)
 	return w
 }
 
@@ -149,6 +149,7 @@ func (w *nativeWorker) enter(resource string) {
 	w.tick()
 	var e engine.Entry
 	now := w.process.Now()
+	w.filter.Stream.Begin()
 	if w.filter.Enter(resource, now, &e) != nil {
 		w.refused++
 		return
@@ -162,10 +163,10 @@ func (w *nativeWorker) use(i int) {
 	w.enter("bench")
 }
 
-// Header implements engine.Params.
+// Header implements request.Host.
 func (w *nativeWorker) Header(string) (string, bool) { return string(w.value), true }
 
-// Property implements engine.Params.
+// Property implements request.Host.
 func (w *nativeWorker) Property([]string) (string, bool) { return "", false }
 
 // heapMB is what is in use of the heap after a collection, in MB (10^6 bytes).

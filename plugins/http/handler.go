@@ -23,11 +23,11 @@ type handler struct {
 const maxFree = 1024
 
 func newHandler(p *vm.Plugin) (vm.Handler, error) {
-	resolver, err := resource.NewHTTP(p.Config(), p.PathResources())
+	resolver, err := resource.NewHTTP(p.Config(), p.PathResources(), p.Stream)
 	if err != nil {
 		return nil, err
 	}
-	p.Params = request{}
+	p.Stream.Of(current{})
 	return &handler{plugin: p, resolver: resolver}, nil
 }
 
@@ -55,11 +55,11 @@ func (h *handler) reuse() *stream {
 // OnTick implements vm.Handler.
 func (*handler) OnTick(int64) { testFaultTick() }
 
-// request is the request of the stream whose callback is running.
-type request struct{}
+// current is the request of the stream whose callback is running.
+type current struct{}
 
-// Header implements resource.Request.
-func (request) Header(name string) (string, bool) { return envoyhost.RequestHeader(name) }
+// Header implements request.Host.
+func (current) Header(name string) (string, bool) { return envoyhost.RequestHeader(name) }
 
-// Property implements engine.Params.
-func (request) Property(path []string) (string, bool) { return envoyhost.Text(path) }
+// Property implements request.Host.
+func (current) Property(path []string) (string, bool) { return envoyhost.Text(path) }

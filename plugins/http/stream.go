@@ -14,7 +14,8 @@ type stream struct {
 // OnRequestHeaders implements vm.Stream: the request enters its resource, or is answered here.
 func (s *stream) OnRequestHeaders() envoyhost.Action {
 	testFault()
-	name := s.handler.resolver.Resolve(request{})
+	s.Plugin.Stream.Begin()
+	name := s.handler.resolver.Resolve()
 	if name == "" {
 		return envoyhost.Continue
 	}

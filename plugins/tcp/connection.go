@@ -27,7 +27,8 @@ type connection struct {
 
 // OnNewConnection implements vm.Stream: the connection enters its resource, or is closed.
 func (c *connection) OnNewConnection() envoyhost.Action {
-	name := c.handler.resolver.Resolve(peer{})
+	c.Plugin.Stream.Begin()
+	name := c.handler.resolver.Resolve()
 	if name == "" {
 		return envoyhost.Continue
 	}

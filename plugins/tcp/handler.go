@@ -3,8 +3,6 @@
 package tcp
 
 import (
-	"net/netip"
-
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
 	"sentinel-envoy/shared/config"
@@ -22,11 +20,11 @@ type handler struct {
 }
 
 func newHandler(p *vm.Plugin) (vm.Handler, error) {
-	resolver, err := resource.NewTCP(p.Config())
+	resolver, err := resource.NewTCP(p.Config(), p.Stream)
 	if err != nil {
 		return nil, err
 	}
-	p.Params = peer{}
+	p.Stream.Of(current{})
 	return &handler{plugin: p, resolver: resolver, closing: map[uint32]*connection{}}, nil
 }
 
@@ -51,39 +49,11 @@ func (h *handler) OnTick(now int64) {
 	}
 }
 
-var (
-	requestedServerName = []string{"connection", "requested_server_name"}
-	sourceAddress       = []string{"source", "address"}
-	destinationPort     = []string{"destination", "port"}
-)
+// current is the connection whose callback is running.
+type current struct{}
 
-// peer is the connection whose callback is running.
-type peer struct{}
+// Header implements request.Host.
+func (current) Header(string) (string, bool) { return "", false }
 
-// SNI implements resource.Connection.
-func (peer) SNI() string {
-	value, _ := envoyhost.Text(requestedServerName)
-	return value
-}
-
-// SourceIP implements resource.Connection.
-func (peer) SourceIP() netip.Addr {
-	value, _ := envoyhost.Text(sourceAddress)
-	addr, err := netip.ParseAddrPort(value)
-	if err != nil {
-		return netip.Addr{}
-	}
-	return addr.Addr().Unmap()
-}
-
-// DestinationPort implements resource.Connection.
-func (peer) DestinationPort() int {
-	port, _ := envoyhost.Int(destinationPort)
-	return int(port)
-}
-
-// Header implements engine.Params.
-func (peer) Header(string) (string, bool) { return "", false }
-
-// Property implements engine.Params.
-func (peer) Property(path []string) (string, bool) { return envoyhost.Text(path) }
+// Property implements request.Host.
+func (current) Property(path []string) (string, bool) { return envoyhost.Text(path) }

@@ -5,7 +5,7 @@ import "sentinel-envoy/shared/rule"
 // circuitBreaker reads a circuit breaker rule.
 func (r *rules) circuitBreaker(at *place, v value, c *rule.CircuitBreaker) {
 	before := r.count()
-	fields := r.common(&c.Target,
+	fields := r.targetFields(&c.Target,
 		field{"strategy", enum(r.parser, &c.Strategy, rule.SlowRequestRatio, rule.ErrorRatio, rule.ErrorCount)},
 		field{"retryTimeoutMs", integer(r.parser, &c.RetryTimeoutMs, 1, maxUint32)},
 		field{"minRequestAmount", integer(r.parser, &c.MinRequestAmount, 0, maxExact)},
@@ -19,8 +19,8 @@ func (r *rules) circuitBreaker(at *place, v value, c *rule.CircuitBreaker) {
 	r.javaDefaults(at, seen, fields, "minRequestAmount", "5", "statIntervalMs", "1000")
 	r.require(at, seen, fields, "resource", "retryTimeoutMs", "statIntervalMs", "threshold")
 	r.checkCircuitBreaker(at, c)
-	r.guard(at, &c.Target)
-	r.finish(at, r.count() == before, c)
+	r.checkResource(at, &c.Target)
+	r.include(at, r.count() == before, c)
 }
 
 func (r *rules) checkCircuitBreaker(at *place, c *rule.CircuitBreaker) {

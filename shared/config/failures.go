@@ -12,15 +12,15 @@ type Failures struct {
 	GRPC    uint32    // grpc: bit n is set for the status n; default those that stand for an HTTP status of 500 or more
 	Resets  bool      // resets: a response or connection that broke off, or a response that never came; default true
 	Connect bool      // connect: an upstream that a TCP connection could not reach; default true
-	// Told is whether the configuration has failures at all: requests to every resource are then asked how they ended, and
+	// Configured is whether the configuration has failures at all: requests to every resource are then asked how they ended, and
 	// not only where a circuit breaker counts it.
-	Told bool
+	Configured bool
 }
 
 // defaultGRPC are UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS.
 const defaultGRPC = 1<<2 | 1<<4 | 1<<12 | 1<<13 | 1<<14 | 1<<15
 
-// defaultFailures are those of a filter that is not told.
+// defaultFailures are those where the configuration has none.
 func defaultFailures() Failures {
 	f := Failures{GRPC: defaultGRPC, Resets: true, Connect: true}
 	f.Status.addClass(5)
@@ -56,7 +56,7 @@ func (s *StatusSet) addClass(hundreds int) {
 func (f *Failures) HasGRPC(status uint64) bool { return status < 32 && f.GRPC>>status&1 == 1 }
 
 func (p *parser) failures(at *place, v value, f *Failures) {
-	f.Told = true
+	f.Configured = true
 	p.object(at, v, []field{
 		{"status", p.only(KindHTTP, func(at *place, v value) { p.statuses(at, v, &f.Status) })},
 		{"grpc", p.only(KindHTTP, func(at *place, v value) { p.grpcStatuses(at, v, &f.GRPC) })},

@@ -9,7 +9,7 @@ import (
 // flow reads a flow rule.
 func (r *rules) flow(at *place, v value, f *rule.Flow) {
 	before := r.count()
-	fields := r.common(&f.Target,
+	fields := r.targetFields(&f.Target,
 		field{"tokenCalculateStrategy", enum(r.parser, &f.TokenCalculateStrategy, rule.Direct, rule.WarmUp, rule.MemoryAdaptive)},
 		field{"controlBehavior", enum(r.parser, &f.ControlBehavior, rule.Reject, rule.Throttling)},
 		field{"threshold", r.number(&f.Threshold)},
@@ -34,8 +34,8 @@ func (r *rules) flow(at *place, v value, f *rule.Flow) {
 			"2 (rate limiter) controlBehavior 1, for 3 both; the defaults there are warmUpPeriodSec 10 and maxQueueingTimeMs 500")
 	}
 	r.checkFlow(at, f, has(seen, fields, "threshold"))
-	r.guard(at, &f.Target)
-	r.finish(at, r.count() == before, f)
+	r.checkResource(at, &f.Target)
+	r.include(at, r.count() == before, f)
 }
 
 func (r *rules) checkFlow(at *place, f *rule.Flow, hasThreshold bool) {

@@ -297,7 +297,7 @@ func decides(t *testing.T, kind config.Kind, cfg *config.Config) {
 	h := &names{Worker: process.Worker(nil), defined: map[string]bool{}}
 	vm := engine.New(h, "fuzz")
 	filter := newFilter(t, vm, kind, cfg)
-	filter.Params = someone{}
+	filter.Stream.Of(someone{})
 	entries := make([]engine.Entry, 0, 100)
 	for _, name := range resources(cfg) {
 		var e engine.Entry
@@ -340,10 +340,10 @@ func newFilter(t *testing.T, vm *engine.VM, kind config.Kind, cfg *config.Config
 		filter = vm.NewFilter("sentinel_http", &config.Config{ResourceName: "r"}, cfg)
 	case config.KindHTTP:
 		filter = vm.NewFilter("sentinel_http", cfg, nil)
-		_, err = resource.NewHTTP(cfg, filter.PathResources())
+		_, err = resource.NewHTTP(cfg, filter.PathResources(), filter.Stream)
 	case config.KindTCP:
 		filter = vm.NewFilter("sentinel_tcp", cfg, nil)
-		_, err = resource.NewTCP(cfg)
+		_, err = resource.NewTCP(cfg, filter.Stream)
 	}
 	if err != nil {
 		t.Errorf("accepted, but no resolver can be made of it: %v", err)
@@ -366,8 +366,8 @@ func resources(cfg *config.Config) []string {
 // someone is a client that has everything.
 type someone struct{}
 
-// Header implements engine.Params.
+// Header implements request.Host.
 func (someone) Header(string) (string, bool) { return "/a/b?c=d", true }
 
-// Property implements engine.Params.
+// Property implements request.Host.
 func (someone) Property([]string) (string, bool) { return netip.IPv6Unspecified().String(), true }

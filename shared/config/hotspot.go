@@ -63,7 +63,7 @@ func (r *rules) checkParam(at *place, h *rule.Hotspot, hasIndex bool) {
 // hotspot reads a hotspot rule.
 func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
 	before := r.count()
-	fields := r.common(&h.Target,
+	fields := r.targetFields(&h.Target,
 		field{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
 		field{"controlBehavior", enum(r.parser, &h.ControlBehavior, rule.Reject, rule.Throttling)},
 		field{"threshold", integer(r.parser, &h.Threshold, 0, maxExact)},
@@ -87,8 +87,8 @@ func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
 		r.add(at.at("paramKey"), "must be empty when paramIndex is given")
 	}
 	r.checkParam(at, h, has(seen, fields, "paramIndex"))
-	r.guard(at, &h.Target)
-	r.finish(at, r.count() == before, h)
+	r.checkResource(at, &h.Target)
+	r.include(at, r.count() == before, h)
 }
 
 // items reads the values that have a threshold of their own.

@@ -57,8 +57,8 @@ func (p *parser) match(at *place, v value, r *Resource) {
 	}
 }
 
-// some reads a list of 1 to maxList elements.
-func (p *parser) some(at *place, v value, f func(at *place, v value)) {
+// nonEmptyList reads a list of 1 to maxList elements.
+func (p *parser) nonEmptyList(at *place, v value, f func(at *place, v value)) {
 	n, before := 0, p.count()
 	p.list(at, v, func(at *place, v value) bool {
 		if n++; n > maxList {
@@ -74,7 +74,7 @@ func (p *parser) some(at *place, v value, f func(at *place, v value)) {
 }
 
 func (p *parser) methods(at *place, v value, r *Resource) {
-	p.some(at, v, func(at *place, v value) {
+	p.nonEmptyList(at, v, func(at *place, v value) {
 		var m string
 		before := p.count()
 		p.text(&m, 64)(at, v)
@@ -138,7 +138,7 @@ func (p *parser) path(at *place, v value, dst *Text) {
 }
 
 func (p *parser) headers(at *place, v value, r *Resource) {
-	p.some(at, v, func(at *place, v value) {
+	p.nonEmptyList(at, v, func(at *place, v value) {
 		var h Header
 		var name string
 		before := p.count()
@@ -254,7 +254,7 @@ func (p *parser) sources(at *place, v value, r *Resource) {
 		r.SourceIP = append(r.SourceIP, prefix)
 	}
 	if v.typ == jsonparser.Array {
-		p.some(at, v, one)
+		p.nonEmptyList(at, v, one)
 		return
 	}
 	one(at, v)

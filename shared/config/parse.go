@@ -2,8 +2,6 @@ package config
 
 import (
 	"bytes"
-	"slices"
-	"strconv"
 	"strings"
 
 	"github.com/buger/jsonparser"
@@ -54,8 +52,8 @@ func (p *parser) config(data []byte) *Config {
 	fields = append(fields, field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }})
 	p.object(top, value{data, jsonparser.Object}, fields)
 	cfg.RuleHash = r.hash
-	p.reachable(cfg, r.resources)
-	p.sourced(cfg, top)
+	p.checkReach(cfg, r.resources)
+	p.checkSources(cfg, top)
 	return cfg
 }
 
@@ -91,74 +89,9 @@ func (p *parser) only(kind Kind, set setter) setter {
 	return func(at *place, _ value) { p.add(at, "is for the ", filter, " filter only") }
 }
 
-func (p *parser) block(at *place, v value, b *Block) {
-	p.object(at, v, []field{
-		{"status", p.only(KindHTTP, integer(p, &b.Status, 200, 599))},
-		{"body", p.text(&b.Body, maxBody)},
-		{"headers", p.only(KindHTTP, func(at *place, v value) { p.blockHeaders(at, v, b) })},
-		{"grpc_status", p.only(KindHTTP, integer(p, &b.GRPCStatus, 1, 16))},
-		{"tcp_message", p.only(KindTCP, p.boolean(&b.TCPMessage))},
-	})
-}
-
-// blockHeaders sorts them by name: a protobuf Struct keeps no order.
-func (p *parser) blockHeaders(at *place, v value, b *Block) {
-	seen := map[string]bool{}
-	p.each(at, v, func(key string, v value) {
-		at, name := at.at(key), strings.ToLower(key)
-		if len(seen) == maxHeaders || !isToken(name) || seen[name] {
-			p.add(at, "must be a header's name, given once, of at most ", strconv.Itoa(maxHeaders))
-			return
-		}
-		seen[name] = true
-		var s string
-		p.text(&s, maxHeaderValue)(at, v)
-		if strings.ContainsFunc(s, func(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }) {
-			p.add(at, "must have no control characters, got ", quote(s))
-			return
-		}
-		b.Headers = append(b.Headers, [2]string{name, s})
-	})
-	slices.SortFunc(b.Headers, func(x, y [2]string) int { return strings.Compare(x[0], y[0]) })
-}
-
 // isToken says whether s can be the name of a header.
 func isToken(s string) bool {
 	return s != "" && len(s) <= 128 && !strings.ContainsFunc(s, func(r rune) bool {
 		return !isWord(r) && !strings.ContainsRune("!#$%&'*+.^`|~", r)
 	})
 }
-
-// target is a rule's resource, with its place.
-type target struct {
-	at       *place
-	resource string
-}
-
-// reachable finds the rules of a filter that can never apply. The VM's rules are for filters it does not know.
-func (p *parser) reachable(cfg *Config, targets []target) {
-	if p.kind == KindVM {
-		return
-	}
-	names := map[string]bool{cfg.ResourceName: true}
-	for _, r := range cfg.Resources {
-		names[r.Name] = true
-	}
-	for _, t := range targets {
-		isPath := t.resource[0] == '/'
-		switch {
-		case names[t.resource]:
-		case isPath && p.kind == KindTCP:
-			p.add(t.at, "nothing here is the resource ", quote(t.resource), ": a connection has no path; ", remedy)
-		case isPath && strings.ContainsAny(t.resource, "?#"):
-			p.add(t.at, "nothing here is the resource ", quote(t.resource), ": paths are taken without query and fragment")
-		case isPath:
-		case p.kind == KindHTTP:
-			p.add(t.at, "nothing here is the resource ", quote(t.resource), ": ", remedy, ", or use a path (\"/…\")")
-		default:
-			p.add(t.at, "nothing here is the resource ", quote(t.resource), ": ", remedy)
-		}
-	}
-}
-
-const remedy = "name it in resource_name or in an entry of resources"

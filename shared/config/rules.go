@@ -64,8 +64,8 @@ func listOf[T any, R ruleOf[T]](r *rules, cfg *Config, of *rule.Family, read fun
 	}}
 }
 
-// common are the keys of every rule that guards a resource.
-func (r *rules) common(of *rule.Target, others ...field) []field {
+// targetFields are the keys of every rule that guards a resource.
+func (r *rules) targetFields(of *rule.Target, others ...field) []field {
 	return append([]field{
 		{"id", r.label(&of.ID, maxID)},
 		{"resource", r.label(&of.Resource, maxResource)},
@@ -82,8 +82,8 @@ func (r *rules) require(at *place, seen uint64, fields []field, keys ...string) 
 	}
 }
 
-// guard checks a resource and keeps it for reachable, or compiles the expression that stands for it.
-func (r *rules) guard(at *place, of *rule.Target) {
+// checkResource checks a resource and keeps it for checkReach, or compiles the expression that stands for it.
+func (r *rules) checkResource(at *place, of *rule.Target) {
 	at = at.at("resource")
 	switch {
 	case of.Resource == "": // has been said
@@ -94,8 +94,8 @@ func (r *rules) guard(at *place, of *rule.Target) {
 	}
 }
 
-// finish gives the rule an id when it has none, and counts it in. ok is whether the rule has no mistakes.
-func (r *rules) finish(at *place, ok bool, content rule.Rule) {
+// include gives the rule an id when it has none, and counts it in. ok is whether the rule has no mistakes.
+func (r *rules) include(at *place, ok bool, content rule.Rule) {
 	id := &content.For().ID
 	given := *id != ""
 	if !given {

@@ -31,8 +31,8 @@ func (p *parser) systemSource(at *place, v value, cfg *Config) {
 
 const invisible = " is not visible from inside Envoy: it needs a system_source in the same configuration"
 
-// sourced finds rules about figures that nothing here can tell.
-func (p *parser) sourced(cfg *Config, top *place) {
+// checkSources finds rules about figures that nothing here can tell.
+func (p *parser) checkSources(cfg *Config, top *place) {
 	if cfg.SystemSource != nil {
 		return
 	}

@@ -21,5 +21,5 @@ func (r *rules) system(at *place, v value, s *rule.System) {
 	if s.MetricType == rule.SystemCPUUsage && s.TriggerCount > 1 {
 		r.add(at.at("triggerCount"), "must be from 0 to 1 with ", s.MetricType.String())
 	}
-	r.finish(at, r.count() == before, s)
+	r.include(at, r.count() == before, s)
 }

@@ -200,7 +200,7 @@ func (d *hotDuel) enter(value string) (theirs, ours answer, of pair) {
 	if blocked != nil && blocked.BlockType() != base.BlockTypeHotSpotParamFlow {
 		d.t.Fatal(blocked)
 	}
-	d.filter.Params = &client{headers: map[string]string{"p": value}}
+	d.filter.Stream.Of(&client{headers: map[string]string{"p": value}})
 	e, now := &engine.Entry{}, d.process.Now()
 	block := d.filter.Enter(d.resource, now, e)
 	for waits := int64(0); block == nil; {

@@ -58,9 +58,11 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 // Waiting is the time in nanoseconds until which an entry must wait, and whether it has to.
 func (e *Entry) Waiting() (until int64, waits bool) { return e.wakeAt, e.wakeAt != 0 }
 
-// Resume asks what is left to ask once an entry has waited. It returns like Enter, and the entry may have to wait again.
+// Resume asks what is left to ask once an entry has waited, in another callback. It returns like Enter, and the entry may
+// have to wait again.
 func (e *Entry) Resume(now int64) *Block {
 	e.wait(0)
+	e.filter.Stream.Begin()
 	b := e.proceed(now)
 	if b != nil {
 		e.filter.retire()
@@ -81,7 +83,6 @@ func (e *Entry) wait(until int64) {
 // proceed asks the rules in their order. What the entry took before one of them refused is given back.
 func (e *Entry) proceed(now int64) *Block {
 	f, res := e.filter, e.resource
-	f.Round++
 	for e.next < len(res.rules) {
 		r := res.rules[e.next]
 		e.next++

@@ -45,13 +45,14 @@ func (oneHost) Property([]string) (string, bool) { return "", false }
 func visits(tb testing.TB, c config.Config) func() {
 	w := newWorld(1, &c)
 	f, now := w.workers[0].http, start
-	f.Params = oneHost{}
+	f.Stream.Of(oneHost{})
 	var e engine.Entry
 	return func() {
 		if now += 100_000; now%tick < 100_000 {
 			w.Advance(now - w.Now())
 			w.workers[0].Tick(now)
 		}
+		f.Stream.Begin()
 		if b := f.Enter("r", now, &e); b != nil {
 			tb.Fatal("refused by ", b.Rule)
 		}

@@ -9,13 +9,10 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
-	"sentinel-envoy/shared/resource"
+	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
-
-// Params is what parameters are read from: the request or connection that is being asked about.
-type Params = resource.Context
 
 // Filter decides for one filter of Envoy, by the rules of its own configuration and the VM's.
 type Filter struct {
@@ -50,7 +47,7 @@ type guarded struct {
 func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	vm.env.Debug = vm.env.Host.Enabled(host.Debug) // not only with the first tick: an audit has every decision
 	f := &Filter{
-		Filter: family.Filter{Name: name, Mode: own.Mode}, vm: vm, cfg: own, source: own.SystemSource,
+		Filter: family.Filter{Name: name, Mode: own.Mode, Stream: request.NewStream()}, vm: vm, cfg: own, source: own.SystemSource,
 		resources: map[string]*guarded{}, hash: stat.HashOf(name) ^ own.RuleHash,
 	}
 	rules := own.Rules
@@ -111,7 +108,7 @@ func (f *Filter) declare(name string) {
 	if name == "" || f.resources[name] != nil {
 		return
 	}
-	res := &guarded{name: name, node: f.vm.env.Nodes.Acquire(name), failures: f.cfg.Failures.Told}
+	res := &guarded{name: name, node: f.vm.env.Nodes.Acquire(name), failures: f.cfg.Failures.Configured}
 	f.resources[name] = res
 	f.vm.resources.Add(res.node)
 }

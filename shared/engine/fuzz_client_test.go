@@ -1,7 +1,6 @@
 package engine_test
 
 import (
-	"net/netip"
 	"regexp"
 	"slices"
 	"strconv"
@@ -42,7 +41,7 @@ const attackedTCP = `{
 // attacker is a client that sends the same everywhere it can.
 type attacker struct{ method, path, text string }
 
-// Header implements resource.Request and engine.Params.
+// Header implements request.Host.
 func (a *attacker) Header(name string) (string, bool) {
 	switch name {
 	case ":method":
@@ -53,17 +52,8 @@ func (a *attacker) Header(name string) (string, bool) {
 	return a.text, true
 }
 
-// Property implements engine.Params.
+// Property implements request.Host.
 func (a *attacker) Property([]string) (string, bool) { return a.text, true }
-
-// SNI implements resource.Connection.
-func (a *attacker) SNI() string { return a.text }
-
-// SourceIP implements resource.Connection.
-func (a *attacker) SourceIP() netip.Addr { return netip.Addr{} }
-
-// DestinationPort implements resource.Connection.
-func (a *attacker) DestinationPort() int { return 443 }
 
 // attacked is a worker with both filters, and the names of the metrics that it defines.
 type attacked struct {
@@ -98,10 +88,10 @@ func newAttacked(t testing.TB) *attacked {
 		t.Fatal(err)
 	}
 	a.http, a.tcp = a.vm.NewFilter("sentinel_http", http, nil), a.vm.NewFilter("sentinel_tcp", tcp, nil)
-	if a.byHTTP, err = resource.NewHTTP(http, a.http.PathResources()); err != nil {
+	if a.byHTTP, err = resource.NewHTTP(http, a.http.PathResources(), a.http.Stream); err != nil {
 		t.Fatal(err)
 	}
-	if a.byTCP, err = resource.NewTCP(tcp); err != nil {
+	if a.byTCP, err = resource.NewTCP(tcp, a.tcp.Stream); err != nil {
 		t.Fatal(err)
 	}
 	return a
@@ -119,10 +109,11 @@ func (a *attacked) send(t testing.TB, from attacker) {
 			c.text += strconv.Itoa(i)
 			c.path += "&q=" + strconv.Itoa(i)
 		}
-		a.http.Params, a.tcp.Params = &c, &c
-		f, name := a.http, a.byHTTP.Resolve(&c)
+		a.http.Stream.Of(&c)
+		a.tcp.Stream.Of(&c)
+		f, name := a.http, a.byHTTP.Resolve()
 		if i%2 == 1 {
-			f, name = a.tcp, a.byTCP.Resolve(&c)
+			f, name = a.tcp, a.byTCP.Resolve()
 		}
 		if !slices.Contains(attackedNames, name) {
 			t.Fatalf("%q is the resource of %+v", name, c)

@@ -42,10 +42,10 @@ const everyFamily = `{
 // caller is what hotspot rules read of every entry.
 type caller string
 
-// Header implements engine.Params.
+// Header implements request.Host.
 func (c caller) Header(string) (string, bool) { return string(c), true }
 
-// Property implements engine.Params.
+// Property implements request.Host.
 func (caller) Property([]string) (string, bool) { return "", false }
 
 // siege is a world under traffic in all families, with what its rules let in.
@@ -72,7 +72,7 @@ func newSiege(t *testing.T) *siege {
 }
 
 // enlist adds a worker.
-func (s *siege) enlist() { s.join(s.cfg).http.Params = caller("v") }
+func (s *siege) enlist() { s.join(s.cfg).http.Stream.Of(caller("v")) }
 
 // pass lets d nanoseconds pass in steps, after each of which everybody ticks.
 func (s *siege) pass(d, step int64) {

@@ -38,7 +38,8 @@ func hot(rules ...rule.Hotspot) *config.Config {
 // as makes both filters of a worker see a user's requests.
 func (wk *worker) as(user string) *client {
 	c := &client{headers: map[string]string{"x-user": user}}
-	wk.http.Params, wk.tcp.Params = c, c
+	wk.http.Stream.Of(c)
+	wk.tcp.Stream.Of(c)
 	return c
 }
 
@@ -60,7 +61,7 @@ func TestHotspotIsOneBudgetPerValue(t *testing.T) {
 		}
 	}
 	for _, wk := range w.workers {
-		wk.http.Params = &client{}
+		wk.http.Stream.Of(&client{})
 		if got := admit(wk.http, 100, w.Now()); got != 100 {
 			t.Errorf("%d of 100 requests without the parameter pass", got)
 		}
@@ -77,6 +78,7 @@ func TestHotspotParameterIsReadOnce(t *testing.T) {
 	wk := w.workers[0]
 	c := wk.as("alice")
 	for i := range 10 {
+		wk.http.Stream.Begin()
 		admit(wk.http, 1, w.Now())
 		if c.asked != i+1 {
 			t.Fatalf("asked %d times in %d requests", c.asked, i+1)

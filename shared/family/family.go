@@ -6,7 +6,7 @@ package family
 
 import (
 	"sentinel-envoy/shared/config"
-	"sentinel-envoy/shared/resource"
+	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -73,10 +73,8 @@ type Toucher interface{ Touch(now int64) error }
 type Filter struct {
 	Name string
 	Mode config.Mode
-	// Params is what parameters are read from: the stream that is being asked about. Without it there are none.
-	Params resource.Context
-	// Round counts the times that rules were asked, in each of which a parameter is read at most once.
-	Round uint64
+	// Stream is what parameters are read from: the stream that is being asked about.
+	Stream *request.Stream
 }
 
 // NoKind is the part of a Kind that many do not have.

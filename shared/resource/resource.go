@@ -43,23 +43,3 @@ func matchName(n *config.Name, host string) bool {
 	cut := len(host) - len(n.Value)
 	return cut > 0 && strings.EqualFold(host[cut:], n.Value)
 }
-
-// withoutPort cuts the port off an authority; a v6 address keeps its brackets.
-func withoutPort(authority string) string {
-	from := 0
-	if strings.HasPrefix(authority, "[") {
-		from = strings.IndexByte(authority, ']') + 1
-	}
-	if colon := strings.IndexByte(authority[from:], ':'); colon >= 0 {
-		return authority[:from+colon]
-	}
-	return authority
-}
-
-// withoutQuery cuts the query and the fragment off a path.
-func withoutQuery(path string) string {
-	if end := strings.IndexAny(path, "?#"); end >= 0 {
-		return path[:end]
-	}
-	return path
-}

@@ -6,50 +6,33 @@ import (
 	"testing"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/request"
+	"sentinel-envoy/shared/request/requesttest"
 )
 
-// request counts how often each header is asked for.
-type request struct {
-	headers map[string]string
-	asked   map[string]int
+// httpResolver is a resolver with the stream that it resolves.
+type httpResolver struct {
+	*HTTP
+	stream *request.Stream
 }
 
-func (r *request) Header(name string) (string, bool) {
-	if r.asked != nil {
-		r.asked[name]++
-	}
-	v, ok := r.headers[name]
-	return v, ok
+func (r httpResolver) of(c *requesttest.Client) string {
+	r.stream.Of(c)
+	return r.Resolve()
 }
 
-// get makes a request of "METHOD authority path name=value…"; "-" leaves out a part.
-func get(line string) *request {
-	r := &request{headers: map[string]string{}, asked: map[string]int{}}
-	for i, part := range strings.Fields(line) {
-		if part == "-" {
-			continue
-		}
-		if i < 3 {
-			r.headers[[]string{":method", ":authority", ":path"}[i]] = part
-			continue
-		}
-		name, value, _ := strings.Cut(part, "=")
-		r.headers[name] = value
-	}
-	return r
-}
-
-func newHTTP(t testing.TB, doc string, paths ...string) *HTTP {
+func newHTTP(t testing.TB, doc string, paths ...string) httpResolver {
 	t.Helper()
 	cfg, err := config.Parse([]byte(doc), config.KindHTTP)
 	if err != nil {
 		t.Fatal(err)
 	}
-	h, err := NewHTTP(cfg, paths)
+	stream := request.NewStream()
+	h, err := NewHTTP(cfg, paths, stream)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return h
+	return httpResolver{h, stream}
 }
 
 const httpDocument = `{"resource_name": "rest", "resources": [
@@ -107,11 +90,11 @@ func TestHTTP(t *testing.T) {
 		"GET h ?":                         "rest",
 		"GET h /orders/" + strings.Repeat("7", 64<<10): "number",
 	} {
-		r := get(line)
-		if got := h.Resolve(r); got != want {
+		r := requesttest.Parse(line)
+		if got := h.of(r); got != want {
 			t.Errorf("%.60q is %q, want %q", line, got, want)
 		}
-		for name, n := range r.asked {
+		for name, n := range r.Asked {
 			if n > 1 {
 				t.Errorf("%.60q: %s was asked for %d times", line, name, n)
 			}
@@ -132,17 +115,17 @@ func TestHTTPAsksForNoMoreThanItNeeds(t *testing.T) {
 		{orders, "", "GET o /y", "rest", ":path :method"},
 		{orders, "", "PUT o /y a=1", "m", ":path :method a"},
 	} {
-		r := get(c.line)
-		if got := newHTTP(t, c.doc, strings.Fields(c.paths)...).Resolve(r); got != c.resource {
+		r := requesttest.Parse(c.line)
+		if got := newHTTP(t, c.doc, strings.Fields(c.paths)...).of(r); got != c.resource {
 			t.Errorf("%s: %q, want %q", c.line, got, c.resource)
 		}
 		want := strings.Fields(c.asked)
-		if len(r.asked) != len(want) {
-			t.Errorf("%s: asked for %v, want %s", c.line, r.asked, c.asked)
+		if len(r.Asked) != len(want) {
+			t.Errorf("%s: asked for %v, want %s", c.line, r.Asked, c.asked)
 		}
 		for _, name := range want {
-			if r.asked[name] != 1 {
-				t.Errorf("%s: asked for %v, want %s", c.line, r.asked, c.asked)
+			if r.Asked[name] != 1 {
+				t.Errorf("%s: asked for %v, want %s", c.line, r.Asked, c.asked)
 			}
 		}
 	}
@@ -157,33 +140,28 @@ func TestHTTPWithManyHeaders(t *testing.T) {
 		line += " x-" + string(c) + "=" + string(c)
 	}
 	h := newHTTP(t, `{"resources": [{"name": "all", "match": {"headers": [`+strings.Join(conditions, ",")+`]}}]}`)
-	if got := h.Resolve(get(line)); got != "all" {
+	if got := h.of(requesttest.Parse(line)); got != "all" {
 		t.Errorf("got %q", got)
 	}
-	if got := h.Resolve(get(strings.Replace(line, "x-z=z", "x-z=a", 1))); got != "" {
+	if got := h.of(requesttest.Parse(strings.Replace(line, "x-z=z", "x-z=a", 1))); got != "" {
 		t.Errorf("got %q", got)
 	}
 }
 
-type connection struct {
-	sni    string
-	source string
-	port   int
-	asked  [3]int
-}
-
-func (c *connection) SNI() string { c.asked[0]++; return c.sni }
-
-func (c *connection) SourceIP() netip.Addr {
-	c.asked[1]++
-	ip, err := netip.ParseAddr(c.source)
-	if err != nil {
-		return netip.Addr{}
+// connection is a client's, from an address such as "10.0.0.1", to a port.
+func connection(sni, source string, port uint16) *requesttest.Client {
+	c := requesttest.Parse("")
+	if sni != "" {
+		c.Properties["connection.requested_server_name"] = sni
 	}
-	return ip
+	if ip, err := netip.ParseAddr(source); err == nil {
+		c.Properties["source.address"] = netip.AddrPortFrom(ip, 4711).String()
+	}
+	if port != 0 {
+		c.Properties["destination.port"] = string([]byte{byte(port), byte(port >> 8), 0, 0, 0, 0, 0, 0})
+	}
+	return c
 }
-
-func (c *connection) DestinationPort() int { c.asked[2]++; return c.port }
 
 const tcpDocument = `{"resource_name": "rest", "resources": [
   {"name": "db", "match": {"destination_port": 5432, "source_ip": "10.0.0.0/8"}},
@@ -191,61 +169,73 @@ const tcpDocument = `{"resource_name": "rest", "resources": [
   {"name": "www", "match": {"sni": "www.example.com"}},
   {"name": "sub", "match": {"sni": "*.example.com", "destination_port": 443}}]}`
 
-func newTCP(t testing.TB, doc string) *TCP {
+// tcpResolver is a resolver with the stream that it resolves.
+type tcpResolver struct {
+	*TCP
+	stream *request.Stream
+}
+
+func (r tcpResolver) of(c *requesttest.Client) string {
+	r.stream.Of(c)
+	return r.Resolve()
+}
+
+func newTCP(t testing.TB, doc string) tcpResolver {
 	t.Helper()
 	cfg, err := config.Parse([]byte(doc), config.KindTCP)
 	if err != nil {
 		t.Fatal(err)
 	}
-	tcp, err := NewTCP(cfg)
+	stream := request.NewStream()
+	tcp, err := NewTCP(cfg, stream)
 	if err != nil {
 		t.Fatal(err)
 	}
-	return tcp
+	return tcpResolver{tcp, stream}
 }
 
 func TestTCP(t *testing.T) {
 	tcp := newTCP(t, tcpDocument)
 	for _, c := range []struct {
-		connection
+		*requesttest.Client
 		want string
 	}{
-		{connection{source: "10.9.8.7", port: 5432}, "db"},
-		{connection{source: "::ffff:10.9.8.7", port: 5432}, "db"},
-		{connection{source: "10.9.8.7", port: 5433}, "rest"},
-		{connection{source: "11.0.0.1", port: 5432}, "rest"},
-		{connection{source: "192.0.2.255"}, "office"},
-		{connection{source: "2001:db8::9"}, "office"},
-		{connection{source: "198.51.100.7"}, "office"},
-		{connection{source: "198.51.100.8"}, "rest"},
-		{connection{sni: "WWW.example.com"}, "www"},
-		{connection{sni: "www.example.com."}, "www"},
-		{connection{sni: "a.example.com", port: 443}, "sub"},
-		{connection{sni: "a.example.com", port: 444}, "rest"},
-		{connection{sni: "example.com", port: 443}, "rest"},
-		{connection{}, "rest"},
+		{connection("", "10.9.8.7", 5432), "db"},
+		{connection("", "::ffff:10.9.8.7", 5432), "db"},
+		{connection("", "10.9.8.7", 5433), "rest"},
+		{connection("", "11.0.0.1", 5432), "rest"},
+		{connection("", "192.0.2.255", 0), "office"},
+		{connection("", "2001:db8::9", 0), "office"},
+		{connection("", "198.51.100.7", 0), "office"},
+		{connection("", "198.51.100.8", 0), "rest"},
+		{connection("WWW.example.com", "", 0), "www"},
+		{connection("www.example.com.", "", 0), "www"},
+		{connection("a.example.com", "", 443), "sub"},
+		{connection("a.example.com", "", 444), "rest"},
+		{connection("example.com", "", 443), "rest"},
+		{connection("", "", 0), "rest"},
 	} {
-		if got := tcp.Resolve(&c.connection); got != c.want {
-			t.Errorf("%+v is %q, want %q", c.connection, got, c.want)
+		if got := tcp.of(c.Client); got != c.want {
+			t.Errorf("%+v is %q, want %q", c.Properties, got, c.want)
 		}
-		for _, n := range c.asked {
+		for name, n := range c.Asked {
 			if n > 1 {
-				t.Errorf("%+v: asked more than once", c.connection)
+				t.Errorf("%+v: asked for %s more than once", c.Properties, name)
 			}
 		}
 	}
-	unasked := connection{sni: "x", source: "10.0.0.1", port: 1}
-	if got := newTCP(t, `{"resource_name": "rest"}`).Resolve(&unasked); got != "rest" || unasked.asked != [3]int{} {
-		t.Errorf("%q after asking %v", got, unasked.asked)
+	unasked := connection("x", "10.0.0.1", 1)
+	if got := newTCP(t, `{"resource_name": "rest"}`).of(unasked); got != "rest" || len(unasked.Asked) > 0 {
+		t.Errorf("%q after asking %v", got, unasked.Asked)
 	}
 }
 
 // A configuration that Parse did not make for this kind is refused, not ignored.
 func TestOtherKindsConditions(t *testing.T) {
-	if _, err := NewHTTP(&config.Config{Resources: []config.Resource{{Name: "a", DestinationPort: 1}}}, nil); err == nil {
+	if _, err := NewHTTP(&config.Config{Resources: []config.Resource{{Name: "a", DestinationPort: 1}}}, nil, request.NewStream()); err == nil {
 		t.Error("HTTP takes a port")
 	}
-	if _, err := NewTCP(&config.Config{Resources: []config.Resource{{Name: "a", Method: []string{"GET"}}}}); err == nil {
+	if _, err := NewTCP(&config.Config{Resources: []config.Resource{{Name: "a", Method: []string{"GET"}}}}, request.NewStream()); err == nil {
 		t.Error("TCP takes a method")
 	}
 }
@@ -253,16 +243,19 @@ func TestOtherKindsConditions(t *testing.T) {
 func TestNoAllocations(t *testing.T) {
 	h := newHTTP(t, httpDocument, "/paid")
 	for _, line := range []string{"GET h /orders", "POST h /orders", "GET h /orders/7", "GET api.example.com:80 /", "GET h /paid?x=1", "GET h /"} {
-		r := get(line)
-		r.asked = nil
-		if n := testing.AllocsPerRun(100, func() { h.Resolve(r) }); n != 0 {
+		r := requesttest.Parse(line)
+		r.Asked = nil
+		if n := testing.AllocsPerRun(100, func() { h.of(r) }); n != 0 {
 			t.Errorf("%s: %v allocations", line, n)
 		}
 	}
 	tcp := newTCP(t, tcpDocument)
-	for _, c := range []*connection{{source: "10.9.8.7", port: 5432}, {source: "::ffff:192.0.2.1"}, {source: "203.0.113.1", sni: "a.example.com", port: 443}} {
-		if n := testing.AllocsPerRun(100, func() { tcp.Resolve(c) }); n != 0 {
-			t.Errorf("%+v: %v allocations", *c, n)
+	for _, c := range []*requesttest.Client{
+		connection("", "10.9.8.7", 5432), connection("", "::ffff:192.0.2.1", 0), connection("a.example.com", "203.0.113.1", 443),
+	} {
+		c.Asked = nil
+		if n := testing.AllocsPerRun(100, func() { tcp.of(c) }); n != 0 {
+			t.Errorf("%+v: %v allocations", c.Properties, n)
 		}
 	}
 }
@@ -274,9 +267,9 @@ func BenchmarkThousandExactPaths(b *testing.B) {
 		entries = append(entries, `{"name": "`+p+`", "match": {"path": {"exact": "/`+p+`"}}}`)
 	}
 	h := newHTTP(b, `{"resources": [`+strings.Join(entries, ",")+`]}`)
-	r := get("GET h /x" + strings.Repeat("y", 100))
-	r.asked = nil
+	r := requesttest.Parse("GET h /x" + strings.Repeat("y", 100))
+	r.Asked = nil
 	for b.Loop() {
-		h.Resolve(r)
+		h.of(r)
 	}
 }

@@ -7,7 +7,7 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/record"
-	"sentinel-envoy/shared/resource"
+	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -15,7 +15,6 @@ import (
 type kind struct {
 	env          *family.Env
 	key          *Key
-	parameters   family.Pool[parameterKey, *parameter]
 	values       family.Pool[record.ID, *sharedValues]
 	concurrences family.Pool[record.ID, *sharedConcurrency]
 }
@@ -26,7 +25,6 @@ func New(env *family.Env) family.Kind {
 		env: env,
 		// The runtime seeds it from the host's source of randomness.
 		key:          NewKey(env.Table, rand.Uint64),
-		parameters:   family.NewPool[parameterKey, *parameter](),
 		values:       family.NewPool[record.ID, *sharedValues](),
 		concurrences: family.NewPool[record.ID, *sharedConcurrency](),
 	}
@@ -48,9 +46,9 @@ type (
 // Bind implements family.Kind.
 func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 	of := r.(*rule.Hotspot)
-	base := hotspotRule{Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k}
-	base.paramKey = parameterKey{f, resource.ParamOf(of)}
-	base.param = k.parameters.Acquire(base.paramKey, func() *parameter { return &parameter{parameterKey: base.paramKey} })
+	base := hotspotRule{
+		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Parameter(request.ParamOf(of)),
+	}
 	if of.MetricType == rule.HotspotConcurrency {
 		return newConcurrencyRule(base)
 	}
@@ -97,47 +95,20 @@ func (k *kind) Export(now int64) {
 	})
 }
 
-// parameterKey is a parameter as the rules of one filter see it.
-type parameterKey struct {
-	filter *family.Filter
-	resource.Param
-}
-
-// parameter is read at most once in each round of questions.
-type parameter struct {
-	parameterKey
-	round uint64
-	value string
-	there bool
-}
-
-// read is the parameter's value in what is being asked about, and whether it has one.
-func (p *parameter) read() (string, bool) {
-	if p.filter.Params == nil {
-		return "", false
-	}
-	if p.round != p.filter.Round {
-		p.round = p.filter.Round
-		p.value, p.there = p.Read(p.filter.Params)
-	}
-	return p.value, p.there
-}
-
 // hotspotRule is what Sentinel's hotspot rules have in common. What has no value of the parameter is none of theirs.
 type hotspotRule struct {
 	family.Base
 	*rule.Hotspot
-	kind     *kind
-	paramKey parameterKey
-	param    *parameter
-	id       record.ID
-	limits   Limits
-	seed     Seed
+	kind   *kind
+	param  *request.Parameter
+	id     record.ID
+	limits Limits
+	seed   Seed
 }
 
 // identify gives the rule its records, told apart by its parameter and by shape, and returns what describes them.
 func (r *hotspotRule) identify(what string, shape ...string) (parts []string) {
-	p := &r.paramKey.Param
+	p := &r.param.Param
 	parts = append(shape, p.Source.String(), p.Name, strconv.Itoa(p.Index), strconv.Itoa(int(p.Hops)),
 		strconv.FormatInt(r.ParamsMaxCapacity, 10))
 	r.id = r.RecordID(what, parts...)
@@ -151,7 +122,7 @@ func (r *hotspotRule) labels() string {
 
 // hash is that of the parameter's value, and whether it has one.
 func (r *hotspotRule) hash(now int64) (hash uint64, there bool, err error) {
-	value, there := r.param.read()
+	value, there := r.param.Value()
 	if !there {
 		return 0, false, nil
 	}
@@ -178,6 +149,3 @@ func (r *hotspotRule) threshold(hash uint64) int64 {
 	}
 	return r.Threshold
 }
-
-// release gives up the parameter.
-func (r *hotspotRule) release() { r.kind.parameters.Release(r.paramKey, false) }

@@ -86,7 +86,6 @@ func (r *valueRule) Undo(t family.Ticket, now int64) error {
 func (r *valueRule) Release(now int64) {
 	r.Env.Check("returning permits", r.values.Settle(now))
 	r.kind.values.Release(r.id, false)
-	r.release()
 }
 
 // concurrencyRule limits how many entries of one value are in flight.
@@ -150,5 +149,4 @@ func (r *concurrencyRule) Exit(t family.Ticket, _ family.End, now int64) error {
 // Release implements family.Checker.
 func (r *concurrencyRule) Release(int64) {
 	r.kind.concurrences.Release(r.id, false)
-	r.release()
 }

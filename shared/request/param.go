@@ -1,19 +1,12 @@
-package resource
+package request
 
 import (
 	"net/netip"
+	"slices"
 	"strings"
 
 	"sentinel-envoy/shared/rule"
 )
-
-// Context is what parameters are read from: the request or connection whose callback is running.
-type Context interface {
-	// Header is a request header by its lower-case name, as Request.Header. A connection has none.
-	Header(name string) (value string, ok bool)
-	// Property is an Envoy attribute by its path; false when it is absent.
-	Property(path []string) (value string, ok bool)
-}
 
 // Param is a parameter of requests or connections. Equal ones have the same value.
 type Param struct {
@@ -51,38 +44,75 @@ func (p Param) String() string {
 	return p.Source.String()
 }
 
-// Read is the parameter's value, and whether there is one.
-func (p Param) Read(c Context) (string, bool) {
+// Parameter is a parameter of a Stream.
+type Parameter struct {
+	Param
+	stream    *Stream
+	header    *Header    // where it is found, or a list of forwarded addresses
+	attribute *Attribute // where it is found
+	cell      cell
+}
+
+// Parameter registers a parameter.
+func (s *Stream) Parameter(of Param) *Parameter {
+	if i := slices.IndexFunc(s.parameters, func(p *Parameter) bool { return p.Param == of }); i >= 0 {
+		return s.parameters[i]
+	}
+	p := &Parameter{Param: of, stream: s}
+	switch of.Source {
+	case rule.Header:
+		p.header = s.Header(of.Name)
+	case rule.Cookie:
+		p.header = s.Header("cookie")
+	case rule.Query, rule.PathSegment:
+		p.header = s.path
+	case rule.Host:
+		p.header = s.Header(":authority")
+	case rule.SourceAddress:
+		p.header, p.attribute = s.Header("x-forwarded-for"), s.Attribute("source", "address")
+	case rule.SNI:
+		p.attribute = s.Attribute("connection", "requested_server_name")
+	case rule.Property:
+		p.attribute = s.Attribute(strings.Split(of.Name, ".")...)
+	}
+	s.parameters = append(s.parameters, p)
+	return p
+}
+
+// Value is the parameter's value, and whether there is one.
+func (p *Parameter) Value() (string, bool) {
+	if p.stream.fresh(&p.cell) {
+		p.cell.value, p.cell.there = p.read()
+	}
+	return p.cell.value, p.cell.there
+}
+
+func (p *Parameter) read() (string, bool) {
 	switch p.Source {
 	case rule.Header:
-		return c.Header(p.Name)
+		return p.header.Value()
 	case rule.Query:
-		path, ok := c.Header(":path")
+		path, ok := p.header.Value()
 		return queryParam(path, p.Name, p.Index, ok)
 	case rule.Cookie:
-		cookies, ok := c.Header("cookie")
+		cookies, ok := p.header.Value()
 		return cookie(cookies, p.Name, ok)
 	case rule.PathSegment:
-		path, ok := c.Header(":path")
+		path, ok := p.header.Value()
 		return segment(withoutQuery(path), p.Index, ok)
 	case rule.Host:
-		host, ok := c.Header(":authority")
-		return strings.ToLower(strings.TrimSuffix(withoutPort(host), ".")), ok
+		host, ok := p.header.Value()
+		return strings.ToLower(strings.TrimSuffix(WithoutPort(host), ".")), ok
 	case rule.SourceAddress:
-		return sourceAddress(c, int(p.Hops))
+		return p.sourceAddress()
 	case rule.SNI:
-		name, ok := c.Property(sniPath)
+		name, ok := p.attribute.Value()
 		return strings.ToLower(strings.TrimSuffix(name, ".")), ok && name != ""
 	case rule.Property:
-		return c.Property(strings.Split(p.Name, "."))
+		return p.attribute.Value()
 	}
 	return "", false
 }
-
-var (
-	sniPath    = []string{"connection", "requested_server_name"}
-	sourcePath = []string{"source", "address"}
-)
 
 // queryParam is a parameter of a query by its name, the first of that name, or where it has none by its place.
 func queryParam(path, name string, index int, ok bool) (string, bool) {
@@ -142,15 +172,15 @@ func cookie(cookies, name string, ok bool) (string, bool) {
 
 // sourceAddress is the client's address: that of x-forwarded-for at a place from its end, which proxies have written
 // that are trusted, or where there is none what Envoy says.
-func sourceAddress(c Context, hops int) (string, bool) {
-	if hops > 0 {
-		if list, ok := c.Header("x-forwarded-for"); ok {
-			if a, ok := forwarded(list, hops); ok {
+func (p *Parameter) sourceAddress() (string, bool) {
+	if p.Hops > 0 {
+		if list, ok := p.header.Value(); ok {
+			if a, ok := forwarded(list, int(p.Hops)); ok {
 				return a, true
 			}
 		}
 	}
-	text, ok := c.Property(sourcePath)
+	text, ok := p.attribute.Value()
 	if !ok {
 		return "", false
 	}

@@ -88,3 +88,50 @@ func (r *rules) javaDefaults(at *place, seen uint64, fields []field, pairs ...st
 		}
 	}
 }
+
+// unknown says what the key should be, as far as it can be told. The result is elsewhere or 0.
+func (p *parser) unknown(at *place, key string, fields []field) uint64 {
+	if len(p.mistakes.list) >= maxErrors {
+		p.more++ // the searches below cost, and nobody would read their results
+		return 0
+	}
+	if hint := renameOf(at); hint != "" {
+		p.add(at, "unknown key; ", hint)
+		return elsewhere
+	}
+	best, nearest := 3, ""
+	for _, f := range fields {
+		if d := distance(strings.ToLower(key), strings.ToLower(f.key)); d < best {
+			best, nearest = d, f.key
+		}
+	}
+	if nearest != "" {
+		p.add(at, "unknown key; did you mean ", nearest, "?")
+		return 0
+	}
+	p.add(at, "unknown key")
+	return 0
+}
+
+// distance is how many bytes have to be put in, taken out or changed to make b of a; 3 or more is as good as 3.
+func distance(a, b string) int {
+	if len(a)-len(b) > 2 || len(b)-len(a) > 2 {
+		return 3
+	}
+	row := make([]int, len(b)+1)
+	for j := range row {
+		row[j] = j
+	}
+	for i := range len(a) {
+		diagonal := row[0]
+		row[0] = i + 1
+		for j := range len(b) {
+			cost := 1
+			if a[i] == b[j] {
+				cost = 0
+			}
+			diagonal, row[j+1] = row[j+1], min(row[j+1]+1, row[j]+1, diagonal+cost)
+		}
+	}
+	return row[len(b)]
+}

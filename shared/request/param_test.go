@@ -1,28 +1,25 @@
-package resource
+package request_test
 
 import (
-	"strings"
 	"testing"
 
+	"sentinel-envoy/shared/request"
+	"sentinel-envoy/shared/request/requesttest"
 	"sentinel-envoy/shared/rule"
 )
 
-// context makes a request a Context.
-type context struct {
-	*request
-	properties map[string]string
-}
-
-func (c context) Property(path []string) (string, bool) {
-	v, ok := c.properties[strings.Join(path, ".")]
-	return v, ok
+// read is a parameter's value in what a client sends.
+func read(p *rule.Hotspot, c *requesttest.Client) (string, bool) {
+	s := request.NewStream()
+	s.Of(c)
+	return s.Parameter(request.ParamOf(p)).Value()
 }
 
 func TestParam(t *testing.T) {
 	const absent = "\x00absent"
 	for _, c := range []struct {
 		param rule.Hotspot
-		line  string // as get takes it
+		line  string // as requesttest.Parse takes it
 		want  string
 	}{
 		{rule.Hotspot{ParamSource: rule.Header, ParamKey: "X-User"}, "GET h / x-user=alice", "alice"},
@@ -73,9 +70,11 @@ func TestParam(t *testing.T) {
 		{rule.Hotspot{ParamSource: rule.Property, ParamKey: "no.such"}, "GET h /", absent},
 		{rule.Hotspot{}, "GET h /", absent},
 	} {
-		got, ok := ParamOf(&c.param).Read(context{get(c.line), map[string]string{
+		client := requesttest.Parse(c.line)
+		client.Properties = map[string]string{
 			"source.address": "192.0.2.9:4711", "connection.requested_server_name": "WWW.example.com", "connection.id": "77",
-		}})
+		}
+		got, ok := read(&c.param, client)
 		if !ok {
 			got = absent
 		}
@@ -86,12 +85,11 @@ func TestParam(t *testing.T) {
 }
 
 func TestCookie(t *testing.T) {
-	p := ParamOf(&rule.Hotspot{ParamSource: rule.Cookie, ParamKey: "s"})
 	for header, want := range map[string]string{
 		"s=1": "1", "a=2; s=1": "1", `as=2;s="x y";s=3`: "x y", "s=a=b": "a=b", "s=": "", "s": "-", "a=s": "-", "": "-", " ; ;s=1": "1",
 	} {
-		r := &request{headers: map[string]string{"cookie": header}, asked: map[string]int{}}
-		got, ok := p.Read(context{request: r})
+		client := &requesttest.Client{Headers: map[string]string{"cookie": header}}
+		got, ok := read(&rule.Hotspot{ParamSource: rule.Cookie, ParamKey: "s"}, client)
 		if !ok {
 			got = "-"
 		}
@@ -105,20 +103,22 @@ func TestCookie(t *testing.T) {
 func FuzzParam(f *testing.F) {
 	f.Add("/a/b?c=d&e", "s=1; t", "1.2.3.4, 5.6.7.8", 0)
 	f.Fuzz(func(t *testing.T, path, cookies, forwarded string, index int) {
-		r := &request{headers: map[string]string{":path": path, "cookie": cookies, "x-forwarded-for": forwarded, ":authority": path}, asked: map[string]int{}}
+		c := &requesttest.Client{Headers: map[string]string{
+			":path": path, "cookie": cookies, "x-forwarded-for": forwarded, ":authority": path,
+		}}
 		for source := rule.NoParam; source <= rule.Property; source++ {
-			p := ParamOf(&rule.Hotspot{ParamSource: source, ParamKey: "s", ParamIndex: index % 1000, TrustedHops: uint32(index) % 64})
-			value, ok := p.Read(context{request: r})
+			r := &rule.Hotspot{ParamSource: source, ParamKey: "s", ParamIndex: index % 1000, TrustedHops: uint32(index) % 64}
+			value, ok := read(r, c)
 			if !ok && value != "" {
-				t.Errorf("%s: %q and absent", p, value)
+				t.Errorf("%s: %q and absent", source, value)
 			}
 			const longestAddress = len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")
 			const lower = 3 // bytes that a byte which is no UTF-8 becomes in lower case
 			if len(value) > max(lower*len(path), len(cookies), len(forwarded), longestAddress) {
-				t.Errorf("%s: %d bytes, of a request with less", p, len(value))
+				t.Errorf("%s: %d bytes, of a request with less", source, len(value))
 			}
-			p.Name = ""
-			p.Read(context{request: r})
+			r.ParamKey = ""
+			read(r, c)
 		}
 	})
 }
