@@ -1,10 +1,13 @@
 package repocheck
 
 import (
+	"go/parser"
+	"go/token"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
 )
@@ -50,17 +53,60 @@ func TestTheCoreKnowsNoProxy(t *testing.T) {
 	}
 }
 
-// What decides in a rule is pure: it knows of the project only what is pure too, and no clock.
-func TestTransitionsArePure(t *testing.T) {
-	pure := map[string]bool{"flow": true, "breaker": true, "system": true, "rule": true, "checksum": true}
+// forTests are packages that only tests use.
+var forTests = regexp.MustCompile(`/(memhost|[a-z]+test)$`)
+
+// layers are the packages of the core, the lowest first: a package imports only what lies in a lower layer.
+var layers = [][]string{
+	{"checksum", "host", "pattern", "rule", "version", "outcome"},
+	{"config", "record", "worker", "stat"},
+	{"machine", "metrics", "request"},
+	{"resource", "family"},
+	{"family/flow", "family/isolation", "family/hotspot", "family/breaker"},
+	{"family/system"}, // concurrency and inboundQPS are an isolation rule's and a flow rule's
+	{"engine"},
+}
+
+func TestImportsGoDownwards(t *testing.T) {
+	layer := map[string]int{}
+	for n, packages := range layers {
+		for _, pkg := range packages {
+			layer[module+"shared/"+pkg] = n + 1
+		}
+	}
 	for pkg, list := range imports(t) {
-		name := strings.TrimPrefix(pkg, module+"shared/")
-		if !pure[name] {
+		if !strings.HasPrefix(pkg, module+"shared/") || forTests.MatchString(pkg) {
 			continue
 		}
+		if layer[pkg] == 0 {
+			t.Errorf("%s has no layer", pkg)
+		}
 		for _, i := range list {
-			if own, ok := strings.CutPrefix(i, module+"shared/"); ok && !pure[own] || i == "time" {
+			if strings.HasPrefix(i, module+"shared/") && layer[i] >= layer[pkg] {
 				t.Errorf("%s imports %s", pkg, i)
+			}
+		}
+	}
+}
+
+// pureFiles are the files of the families that decide: they know of the project only what is pure too, and no clock.
+var pureFiles = []string{
+	"flow/window.go", "flow/warmup.go", "flow/pace.go", "flow/memory.go", "flow/codec.go", "isolation/state.go",
+	"hotspot/limit.go", "hotspot/page.go", "breaker/params.go", "breaker/state.go", "breaker/codec.go", "system/congestion.go",
+}
+
+func TestTransitionsArePure(t *testing.T) {
+	pure := []string{module + "shared/rule", module + "shared/worker", module + "shared/checksum"} // of worker, who somebody is
+	for _, name := range pureFiles {
+		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "shared/family", name), nil, parser.ImportsOnly)
+		if err != nil {
+			t.Error(err)
+			continue
+		}
+		for _, i := range file.Imports {
+			path := strings.Trim(i.Path.Value, `"`)
+			if strings.HasPrefix(path, module) && !slices.Contains(pure, path) || path == "time" {
+				t.Errorf("%s imports %s", name, path)
 			}
 		}
 	}
@@ -72,6 +118,15 @@ func TestOnlyTheEngineIsAboveTheCore(t *testing.T) {
 			if i == module+"shared/engine" && !strings.HasPrefix(pkg, module+"plugins/") {
 				t.Errorf("%s imports the engine", pkg)
 			}
+		}
+	}
+}
+
+// Every call of Envoy goes through one package.
+func TestOnlyOnePackageCallsEnvoy(t *testing.T) {
+	for pkg, list := range imports(t) {
+		if pkg != module+"plugins/envoyhost" && slices.Contains(list, sdk+"proxywasm") {
+			t.Errorf("%s calls the SDK", pkg)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host/memhost"
@@ -172,7 +173,7 @@ func TestIsolationByRegexCountsEachResource(t *testing.T) {
 
 // Whole VMs, which claim their identities as they come and die, never have more in flight than the threshold.
 func TestIsolationNeverAboveWithWholeVMs(t *testing.T) {
-	trySeeds(t, 15, func(t *testing.T, seed uint64) {
+	seeds.Try(t, 15, func(t *testing.T, seed uint64) {
 		sim := memhost.NewSim(seed, start)
 		defer sim.Close()
 		rng := sim.Rand

@@ -6,6 +6,7 @@ import (
 	"slices"
 	"testing"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/family/flow"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/record"
@@ -13,7 +14,7 @@ import (
 
 // Scheduled times are never closer than the interval, whoever stalls or dies, and with enough demand hardly further.
 func TestTurnsAreNeverCloserThanTheInterval(t *testing.T) {
-	trySeeds(t, func(t *testing.T, seed uint64) {
+	seeds.Try(t, *simRuns, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		s := scenario{workers: 1 + rng.IntN(64), threshold: []float64{1, 3, 20, 100, 333.3, 1000}[rng.IntN(6)]}
 		s.deaths, s.stalls = rng.IntN(2) == 0, rng.IntN(2) == 0
@@ -76,11 +77,7 @@ func takeTurns(t *testing.T, seed uint64, s scenario, pace flow.Pace, warm *flow
 // The curve of a warm-up is the same under any number of workers, within 2 % and one permit.
 func TestWarmUpCurveIsThatOfOneWorker(t *testing.T) {
 	const seconds = 12
-	runs := 0
-	trySeeds(t, func(t *testing.T, seed uint64) {
-		if runs++; runs > max(*simRuns/20, 1) {
-			return // each takes a while
-		}
+	seeds.Try(t, max(*simRuns/20, 1), func(t *testing.T, seed uint64) { // each takes a while
 		rng := rand.New(rand.NewPCG(seed, 4))
 		s := scenario{workers: 1 + rng.IntN(64), threshold: []float64{50, 100, 400}[rng.IntN(3)], spread: rng.IntN(spreads)}
 		period, factor := 3+rng.Uint32N(8), 2+rng.Uint32N(3)
