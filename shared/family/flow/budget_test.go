@@ -380,3 +380,30 @@ func TestFaultsOfTheHostAreReturned(t *testing.T) {
 		t.Error("the 11th was admitted")
 	}
 }
+
+// A permit that is reserved in a bucket is not spent at the moment in which the next begins: nobody would have counted it
+// there.
+func TestReservationEndsWithItsBucket(t *testing.T) {
+	const threshold = 10_000
+	p := memhost.NewProcess(start)
+	w := flow.WindowOf(700) // one bucket
+	var budgets [2]*flow.Budget
+	for i := range budgets {
+		budgets[i] = flow.NewBudget(record.NewTable(p.Worker(nil)), record.IDOf("r"), w)
+	}
+	for !budgets[0].Holding() {
+		take(t, budgets[0], threshold, p.Now())
+		p.Advance(1000)
+	}
+	ends := (w.Bucket(p.Now()) + 1) * w.BucketMs * millisecond
+	p.Advance(ends - p.Now())
+	admitted := 0
+	for _, b := range budgets {
+		for take(t, b, threshold, p.Now()) {
+			admitted++
+		}
+	}
+	if admitted != threshold {
+		t.Errorf("the bucket after that of a reservation admits %d, want %d", admitted, threshold)
+	}
+}

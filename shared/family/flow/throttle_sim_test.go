@@ -4,6 +4,7 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
 	"sentinel-envoy/internal/seeds"
@@ -135,4 +136,31 @@ func warmUpCurve(t *testing.T, seed uint64, s scenario, warm *flow.WarmUp, secon
 		disturb(sim, s)
 	}
 	return admitted
+}
+
+// Where the record is lost nobody knows the last turn that was given out, but that nobody waits for longer than the rule
+// lets wait: the next turn comes after that.
+func TestTurnsAfterALostRecord(t *testing.T) {
+	p := memhost.NewProcess(start)
+	pace := flow.Pace{IntervalMs: 1000, MaxWaitMs: 500}
+	throttle := flow.NewThrottle(record.NewTable(p.Worker(nil)), record.IDOf("r"), flow.WindowOf(1000))
+	next := func() flow.Turn {
+		turn, err := throttle.Next(pace, 10, nil, 500*millisecond, p.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return turn
+	}
+	var last flow.Turn
+	for range 4 {
+		last = next()
+	}
+	p.Corrupt(func(key string, value []byte) ([]byte, bool) { return value[:5], strings.Contains(key, "/rec/") })
+	if turn := next(); turn.OK {
+		t.Errorf("%d ms after the last turn another is given, which may be somebody's", (turn.At-last.At)/millisecond)
+	}
+	p.Advance(500 * millisecond)
+	if turn := next(); !turn.OK || turn.At < last.At+100*millisecond {
+		t.Errorf("after the longest wait: %+v, the last before was at %d", turn, last.At)
+	}
 }
