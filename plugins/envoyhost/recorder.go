@@ -11,8 +11,8 @@ import (
 	"sentinel-envoy/shared/host/memhost"
 )
 
-// Recorder takes Envoy's place in native tests: it has what a test says of Envoy's streams, and writes down what plugins did.
-// Shared data, queues, the clock, metrics and the log are those of one worker of a memhost.Process.
+// Recorder takes Envoy's place in native tests: it has what a test says of Envoy's streams, and writes down what plugins
+// did. Shared data, queues, the clock, metrics and the log are those of one worker of a memhost.Process.
 type Recorder struct {
 	*memhost.Process
 	Worker *memhost.Worker
@@ -184,13 +184,22 @@ func logCritical(message string) { recorder.Critical = append(recorder.Critical,
 func Begin() {}
 
 func vmConfiguration() ([]byte, error) {
-	err := recorder.before("vmConfiguration")
-	return []byte(recorder.vmConfig), err
+	return configuration("vmConfiguration", recorder.vmConfig)
 }
 
 func pluginConfiguration() ([]byte, error) {
-	err := recorder.before("pluginConfiguration")
-	return []byte(recorder.Plugins[recorder.effective].Configuration), err
+	return configuration("pluginConfiguration", recorder.Plugins[recorder.effective].Configuration)
+}
+
+// configuration is what a call for it returns: Envoy has no empty one.
+func configuration(call, text string) ([]byte, error) {
+	if err := recorder.before(call); err != nil {
+		return nil, err
+	}
+	if text == "" {
+		return nil, host.ErrNotFound
+	}
+	return []byte(text), nil
 }
 
 func setTickPeriod(ms uint32) error {
