@@ -224,7 +224,8 @@ func TestToolsArePinnedInTheirModule(t *testing.T) {
 		}
 	}
 	tools := read(t, "internal/tools/go.mod")
-	for _, m := range regexp.MustCompile(`tool -modfile=internal/tools/go.mod (\w+)`).FindAllStringSubmatch(read(t, "Makefile"), -1) {
+	used := regexp.MustCompile(`tool -modfile=internal/tools/go.mod (\w+)`)
+	for _, m := range used.FindAllStringSubmatch(read(t, "Makefile"), -1) {
 		if !strings.Contains(tools, "/"+m[1]+"\n") {
 			t.Errorf("the Makefile runs %s, which is no tool of internal/tools", m[1])
 		}
