@@ -269,6 +269,16 @@ func TestTCP(t *testing.T) {
 			}
 		}
 	}
+	if tcp.Unnamed == 0 || newTCP(t, `{"resources": [{"name": "a", "match": {"destination_port": 1}}]}`).Unnamed != 0 {
+		t.Errorf("%d connections had no name", tcp.Unnamed)
+	}
+	two := newTCP(t, `{"resources": [{"name": "a", "match": {"sni": "a"}}, {"name": "b", "match": {"sni": "b"}}]}`)
+	if two.of(connection("", "", 0)); two.Unnamed != 1 {
+		t.Errorf("one connection without a name is counted %d times", two.Unnamed)
+	}
+	if two.of(connection("b", "", 0)); two.Unnamed != 1 {
+		t.Errorf("a connection with a name is counted")
+	}
 	unasked := connection("x", "10.0.0.1", 1)
 	if got := newTCP(t, `{"resource_name": "rest"}`).of(unasked); got != "rest" || len(unasked.Asked) > 0 {
 		t.Errorf("%q after asking %v", got, unasked.Asked)
