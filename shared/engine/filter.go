@@ -9,6 +9,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
@@ -29,6 +30,8 @@ type Filter struct {
 	hash     uint64
 	draining bool
 	streams  int
+	// Unnamed are the connections that had no server name where the filter looked for one.
+	Unnamed metrics.Counter
 	// warnings are those of its configuration and of the VM's, until they are written to the log.
 	warnings []string
 }
@@ -51,6 +54,7 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	f := &Filter{
 		Filter: family.Filter{Name: name, Mode: own.Mode, Stream: request.NewStream()}, vm: vm, cfg: own, source: own.SystemSource,
 		resources: map[string]*guarded{}, hash: stat.HashOf(name) ^ own.RuleHash,
+		Unnamed: metrics.Counter{Name: "sentinel_sni_absent"},
 	}
 	rules := own.Rules
 	if shared != nil {
