@@ -13,6 +13,7 @@ import (
 
 	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/request/requesttest"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -201,7 +202,7 @@ func (d *hotDuel) enter(value string) (theirs, ours answer, of pair) {
 	if blocked != nil && blocked.BlockType() != base.BlockTypeHotSpotParamFlow {
 		d.t.Fatal(blocked)
 	}
-	d.filter.Stream.Of(&client{headers: map[string]string{"p": value}})
+	d.filter.Stream.Of(&requesttest.Client{Headers: map[string]string{"p": value}})
 	e, now := &engine.Entry{}, d.process.Now()
 	block := d.filter.Enter(d.resource, now, e)
 	for waits := int64(0); block == nil; {

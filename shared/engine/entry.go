@@ -29,6 +29,8 @@ type Entry struct {
 	next   int
 	wakeAt int64
 	queue  *family.Queue
+	// nth is which of the stream's values that rule is asked about.
+	nth int
 	// holds are what it took and has to give back, or whose rules want to know its end.
 	holds []hold
 }
@@ -91,8 +93,11 @@ func (e *Entry) proceed(now int64) *Block {
 	f, res := e.filter, e.resource
 	for e.next < len(res.rules) {
 		r := res.rules[e.next]
-		e.next++
+		f.Stream.Nth = e.nth
 		ticket, refusal, err := r.Enter(now)
+		if e.nth++; !ticket.Again {
+			e.next, e.nth = e.next+1, 0
+		}
 		if err != nil {
 			f.vm.Fault("deciding", err)
 			if f.cfg.FailureMode == config.FailOpen {

@@ -45,8 +45,11 @@ type caller string
 // Header implements request.Host.
 func (c caller) Header(string) (string, bool) { return string(c), true }
 
+// Lines implements request.Host.
+func (c caller) Lines(dst []string, _ string) []string { return append(dst, string(c)) }
+
 // Property implements request.Host.
-func (caller) Property([]string) (string, bool) { return "", false }
+func (c caller) Property([]string) (string, bool) { return string(c), true }
 
 // siege is a world under traffic in all families, with what its rules let in.
 type siege struct {

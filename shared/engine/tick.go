@@ -36,6 +36,7 @@ func (vm *VM) Tick(now int64) {
 	vm.keeper.tick(vm, now)
 	vm.leader.tick(now)
 	vm.leader.announce(vm.RuleHash(), vm.filters)
+	vm.leader.warn(vm.filters)
 	if now-vm.flushed >= flushEvery || env.Metrics.Behind() {
 		vm.flush(now)
 	}
