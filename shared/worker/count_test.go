@@ -48,10 +48,11 @@ func TestCount(t *testing.T) {
 		if len(alive) == 0 {
 			return
 		}
-		now += worker.TTL + 1
-		for _, m := range alive {
-			if err := m.Beat(now); err != nil {
-				t.Fatal(err)
+		for end := now + worker.TTL + 500*millisecond; now < end; now += 100 * millisecond {
+			for _, m := range alive {
+				if err := m.Beat(now); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		live, err := alive[0].Count(now)

@@ -35,6 +35,7 @@ func New(env *family.Env) family.Kind {
 type (
 	sharedValues struct {
 		*Values
+		queue                     *family.Queue
 		evicted, regained, absent metrics.Counter
 	}
 	sharedConcurrency struct {

@@ -24,11 +24,13 @@ func newValueRule(base hotspotRule) *valueRule {
 	r.values = r.kind.values.Acquire(r.id, func() *sharedValues {
 		return &sharedValues{
 			Values:   NewValues(r.Env.Table, r.ParamsMaxCapacity, parts...),
+			queue:    family.NewQueue(r.Env),
 			evicted:  metrics.Counter{Name: "sentinel_hotspot_evicted" + r.labels()},
 			regained: metrics.Counter{Name: "sentinel_hotspot_regained" + r.labels()},
 			absent:   r.newAbsent(),
 		}
 	})
+	r.Queue = r.values.queue
 	return r
 }
 
@@ -50,7 +52,7 @@ func (r *valueRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
 // take asks for a permit for a value.
 func (r *valueRule) take(q question, now int64) (family.Ticket, *family.Refusal, error) {
 	maxWait := r.limits.MaxWaitMs * 1e6
-	full := r.limits.Paced && r.Env.QueueIsFull()
+	full := r.limits.Paced && r.Queue.IsFull()
 	if full {
 		maxWait = 0
 	}
