@@ -4,13 +4,13 @@ import (
 	"strconv"
 
 	"sentinel-envoy/plugins/envoyhost"
-	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/outcome"
 )
 
 // failed is whether the stream that is ending failed, by what the configuration counts as failures. A client that leaves
 // is no failure. Each thing it must know is a call to the host that costs as much as all else we do for a request, so
 // what does not count is not asked for.
-func failed(failures *config.Failures) bool {
+func failed(failures *outcome.Failures) bool {
 	var code int64
 	if failures.Resets || !failures.Status.Empty() {
 		code = httpStatus()

@@ -6,6 +6,7 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -22,7 +23,7 @@ func TestFailureCounts(t *testing.T) {
 		{"breaker of failures", config.Config{Rules: list([]rule.CircuitBreaker{errorRatio})}, true},
 		{"breaker of slow entries", config.Config{Rules: list([]rule.CircuitBreaker{slow})}, false},
 		{"failures are configured", config.Config{
-			Rules: list([]rule.Flow{limit("f", 10, 1000)}), Failures: config.Failures{Configured: true},
+			Rules: list([]rule.Flow{limit("f", 10, 1000)}), Failures: outcome.Failures{Configured: true},
 		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
