@@ -5,6 +5,7 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/rule"
 )
@@ -83,10 +84,10 @@ func (b *Base) Of() *Base { return b }
 func (b *Base) Undo(Ticket, int64) error { return nil }
 
 // Answered implements Checker for rules that do not ask for it.
-func (b *Base) Answered(t Ticket, _ int64) (Ticket, error) { return t, nil }
+func (b *Base) Answered(t Ticket, _ outcome.End, _ int64) (Ticket, error) { return t, nil }
 
 // Exit implements Checker for rules that do not ask for it.
-func (b *Base) Exit(Ticket, End, int64) error { return nil }
+func (b *Base) Exit(Ticket, outcome.End, int64) error { return nil }
 
 // Release implements Checker for rules that hold nothing.
 func (b *Base) Release(int64) {}

@@ -8,6 +8,7 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/family/flow"
 	"sentinel-envoy/shared/family/isolation"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
@@ -101,4 +102,4 @@ func (i *inbound) Passed(now int64) { i.node.Pass(now) }
 func (i *inbound) Refused(now int64) { i.node.Block(now) }
 
 // Ended implements family.Observer.
-func (i *inbound) Ended(end family.End, now int64) { i.node.Complete(now, end.RT, end.Failed) }
+func (i *inbound) Ended(end outcome.End, now int64) { i.node.Complete(now, end) }
