@@ -173,7 +173,11 @@ func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
 
 // FailureCounts is whether anything looks at whether the entry failed: a circuit breaker of the resource, or whoever has
 // configured what a failure is. To find out costs a plugin several calls to its host.
-func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.failures }
+func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.interest == family.InFailures }
+
+// TimeCounts is whether anything looks at how long the service took. To find out whether it was the service costs a plugin a
+// call to its host.
+func (e *Entry) TimeCounts() bool { return e.inFlight && e.resource.interest >= family.InTimes }
 
 // Sent says that the client has sent some more of an entry, at the time now in nanoseconds.
 func (e *Entry) Sent(now int64) {

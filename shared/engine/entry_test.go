@@ -38,7 +38,7 @@ func TestFailureCounts(t *testing.T) {
 			if got := e.FailureCounts(); got != c.want {
 				t.Errorf("FailureCounts() = %v, want %v", got, c.want)
 			}
-			e.Exit(start, false)
+			e.Finish(start, false)
 			if e.FailureCounts() {
 				t.Error("counts after the end")
 			}
@@ -64,7 +64,7 @@ func TestNewNamesAreSpreadOverTicks(t *testing.T) {
 		if b := w.workers[0].http.Enter(fmt.Sprint("/r/", i), w.Now(), &e); b != nil {
 			t.Fatal("refused")
 		}
-		e.Exit(w.Now(), false)
+		e.Finish(w.Now(), false)
 	}
 	for ticks := 0; ; ticks++ {
 		w.run(tick)

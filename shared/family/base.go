@@ -40,8 +40,8 @@ type Base struct {
 	ID, Resource string
 	// Shared is the resource where the rule has an expression: each that it matches has records of its own.
 	shared string
-	// Failures is whether the rule looks at whether an entry failed.
-	Failures bool
+	// Interest is what the rule looks at of how an entry ends.
+	Interest Interest
 	// Blocked are the entries that were refused, Shadow those that would have been if the filter enforced.
 	Blocked, Shadow metrics.Counter
 }

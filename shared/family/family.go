@@ -46,7 +46,19 @@ type Observer interface {
 	Passed(now int64)
 	Refused(now int64)
 	Ended(end outcome.End, now int64)
+	// Interest is what it looks at of how an entry ends.
+	Interest() Interest
 }
+
+// Interest is what somebody looks at of how an entry ends. Each includes those before it, and costs more to find out.
+type Interest uint8
+
+// The interests.
+const (
+	InNothing  Interest = iota
+	InTimes             // how long the service took, if it was asked at all
+	InFailures          // whether it failed
+)
 
 // Kind is a family in one worker.
 type Kind interface {

@@ -153,3 +153,22 @@ func (f *Failures) inVain(ms int64) End {
 	}
 	return end
 }
+
+// Times is what HTTP says where nobody asks whether a request failed: whatever the upstream did was well.
+func Times(e HTTPEnd) End {
+	all := Failures{Resets: true}
+	end := all.HTTP(e)
+	if end.Outcome == Badly {
+		end.Outcome = Well
+	}
+	return end
+}
+
+// Began is how a request ends whose response has begun, if that goes on as it began. It is false where the response is not
+// the upstream's: that tells at its end.
+func (f *Failures) Began(e HTTPEnd) (o Outcome, ok bool) {
+	if causeOf(e.Details()) != byUpstream {
+		return Silent, false
+	}
+	return f.answered(e), true
+}

@@ -38,6 +38,8 @@ type End struct {
 	// GaveUp is whether the wait ended without an answer, and not by the service's doing: the service would have taken
 	// longer than ResponseMs.
 	GaveUp bool
+	// Connection is whether it is a connection, whose times are other ones than those of requests.
+	Connection bool
 }
 
 // TookLonger is whether the service took longer than so many milliseconds, and whether the end tells. A wait that was given

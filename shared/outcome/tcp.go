@@ -29,6 +29,12 @@ type TCPEnd struct {
 
 // TCP says how a connection ended, by what counts as a failure. That Envoy gave up an idle connection leaves no flag.
 func (f *Failures) TCP(e TCPEnd) End {
+	end := f.tcp(e)
+	end.Connection = true
+	return end
+}
+
+func (f *Failures) tcp(e TCPEnd) End {
 	switch {
 	case e.Flags&unreached != 0:
 		return End{Outcome: either(f.Connect, Badly, Silent), ResponseMs: e.WaitMs}

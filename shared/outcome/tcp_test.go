@@ -34,7 +34,7 @@ func TestTCP(t *testing.T) {
 		{"max_downstream_connection_duration without an answer", dt, true, false, outcome.Silent, waited, true},
 	} {
 		got := f.TCP(outcome.TCPEnd{Flags: c.flags, Asked: c.asked, Answered: c.answered, WaitMs: waited})
-		if want := (outcome.End{Outcome: c.want, ResponseMs: c.time, GaveUp: c.gave}); got != want {
+		if want := (outcome.End{Outcome: c.want, ResponseMs: c.time, GaveUp: c.gave, Connection: true}); got != want {
 			t.Errorf("%s: %+v, want %+v", c.name, got, want)
 		}
 	}

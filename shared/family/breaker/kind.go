@@ -36,7 +36,9 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 		Base: family.NewBase(k.env, r, f, resource, resource), CircuitBreaker: of, kind: k, measure: measureOf(of),
 		view: view{params: ParamsOf(of)},
 	}
-	b.Failures = of.Strategy != rule.SlowRequestRatio
+	if b.Interest = family.InFailures; of.Strategy == rule.SlowRequestRatio {
+		b.Interest = family.InTimes
+	}
 	b.id = b.RecordID("circuit", of.Strategy.String(), strconv.FormatInt(b.params.Window.BucketNs, 10),
 		strconv.Itoa(b.params.Window.Buckets))
 	b.circuit = k.circuits.Acquire(b.id, func() *circuit {

@@ -99,3 +99,6 @@ func (c *associatedCount) Refused(int64) {}
 
 // Ended implements family.Observer.
 func (c *associatedCount) Ended(outcome.End, int64) {}
+
+// Interest implements family.Observer.
+func (c *associatedCount) Interest() family.Interest { return family.InNothing }
