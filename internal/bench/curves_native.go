@@ -166,8 +166,11 @@ func (w *nativeWorker) use(i int) {
 // Header implements request.Host.
 func (w *nativeWorker) Header(string) (string, bool) { return string(w.value), true }
 
+// Lines implements request.Host.
+func (w *nativeWorker) Lines(dst []string, _ string) []string { return append(dst, string(w.value)) }
+
 // Property implements request.Host.
-func (w *nativeWorker) Property([]string) (string, bool) { return "", false }
+func (w *nativeWorker) Property([]string) (string, bool) { return string(w.value), true }
 
 // heapMB is what is in use of the heap after a collection, in MB (10^6 bytes).
 func heapMB() float64 {

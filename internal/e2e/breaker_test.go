@@ -51,18 +51,13 @@ func (a *ailing) heal() {
 // arrive makes it listen, at the address it had where it had one.
 func (a *ailing) arrive(t *testing.T) {
 	t.Helper()
-	l, err := net.Listen("tcp", a.addr)
+	server, err := envoytest.Serve(a.addr, a)
 	if err != nil {
 		t.Fatal(err)
 	}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Handler: a, Protocols: &protocols}
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	a.addr, a.server = l.Addr().String(), server
-	go server.Serve(l)
+	a.addr, a.server = server.Addr, server
 }
 
 // leave ends the service and its connections: new ones are refused.

@@ -27,14 +27,8 @@ type arrivals struct {
 
 func startArrivals(t *testing.T) *arrivals {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	a := &arrivals{addr: l.Addr().String(), times: map[string][]time.Time{}}
-	server := &http.Server{Handler: a}
-	go server.Serve(l)
-	t.Cleanup(func() { server.Close() })
+	a := &arrivals{times: map[string][]time.Time{}}
+	a.addr = envoytest.StartServer(t, a)
 	return a
 }
 

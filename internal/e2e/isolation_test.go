@@ -4,7 +4,6 @@ import (
 	"bufio"
 	"context"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"sync"
@@ -35,17 +34,8 @@ type occupied struct {
 
 func startOccupied(t testing.TB) *occupied {
 	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	o := &occupied{addr: l.Addr().String(), now: map[string]int{}, peak: map[string]int{}}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Handler: o, Protocols: &protocols}
-	go server.Serve(l)
-	t.Cleanup(func() { server.Close() })
+	o := &occupied{now: map[string]int{}, peak: map[string]int{}}
+	o.addr = envoytest.StartServer(t, o)
 	return o
 }
 
@@ -148,13 +138,9 @@ func letIn[T comparable](t testing.TB, got, let, refused T) bool {
 
 func openWebSocket(t testing.TB, e *envoytest.Envoy) (end func(), ok bool) {
 	t.Helper()
-	conn, err := net.Dial("tcp", e.Addr("http"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := e.Dial("http")
 	end = func() { conn.Close() }
-	t.Cleanup(end)
-	_, err = conn.Write([]byte("GET /orders/socket HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n" +
+	_, err := conn.Write([]byte("GET /orders/socket HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n" +
 		"sec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"))
 	if err != nil {
 		t.Fatal(err)
@@ -194,16 +180,12 @@ func openGRPC(t testing.TB, e *envoytest.Envoy) (end func(), ok bool) {
 // openTCP opens a connection, and asks for what the upstream will not end.
 func openTCP(t testing.TB, e *envoytest.Envoy) (end func(), ok bool) {
 	t.Helper()
-	conn, err := net.Dial("tcp", e.Addr("tcp"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	conn := e.Dial("tcp")
 	end = func() { conn.Close() }
-	t.Cleanup(end)
 	if _, err := conn.Write([]byte("GET /tcp HTTP/1.1\r\nhost: a\r\n\r\n")); err != nil {
 		return end, false
 	}
-	_, err = http.ReadResponse(bufio.NewReader(conn), nil)
+	_, err := http.ReadResponse(bufio.NewReader(conn), nil)
 	return end, err == nil
 }
 

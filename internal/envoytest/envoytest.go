@@ -223,6 +223,17 @@ func (e *Envoy) mustAddr(listener string) string {
 	return addr
 }
 
+// StartServer has a handler answer on a free loopback port (see Serve) until the test's end, and gives its host:port.
+func StartServer(tb testing.TB, h http.Handler) (addr string) {
+	tb.Helper()
+	server, err := Serve(freePort, h)
+	if err != nil {
+		tb.Fatal(err)
+	}
+	tb.Cleanup(func() { server.Close() })
+	return server.Addr
+}
+
 // StartHTTPService runs an HTTPService until the test's end.
 func StartHTTPService(tb testing.TB) *HTTPService {
 	tb.Helper()

@@ -19,10 +19,27 @@ type Behaviour struct {
 	Trailers http.Header // sent after the body
 }
 
+// freePort is the address that stands for any free loopback port.
+const freePort = "127.0.0.1:0"
+
+// Serve has a handler answer in HTTP/1.1 and in HTTP/2 without TLS at a host:port, of which port 0 is any that is free. The
+// server's Addr is where it really listens; close it after use.
+func Serve(addr string, h http.Handler) (*http.Server, error) {
+	l, err := net.Listen("tcp", addr)
+	if err != nil {
+		return nil, err
+	}
+	var protocols http.Protocols
+	protocols.SetHTTP1(true)
+	protocols.SetUnencryptedHTTP2(true)
+	server := &http.Server{Addr: l.Addr().String(), Handler: h, Protocols: &protocols}
+	go server.Serve(l)
+	return server, nil
+}
+
 // HTTPService is an upstream that speaks HTTP/1.1 and HTTP/2 without TLS on one port.
 type HTTPService struct {
 	server    *http.Server
-	addr      string
 	behaviour atomic.Pointer[Behaviour]
 	requests  atomic.Int64
 	inFlight  atomic.Int64
@@ -31,22 +48,15 @@ type HTTPService struct {
 
 // NewHTTPService starts the service on a free loopback port.
 func NewHTTPService() (*HTTPService, error) {
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		return nil, err
-	}
-	s := &HTTPService{addr: l.Addr().String()}
+	s := &HTTPService{}
 	s.Behave(Behaviour{})
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	s.server = &http.Server{Handler: http.HandlerFunc(s.serve), Protocols: &protocols}
-	go s.server.Serve(l)
-	return s, nil
+	var err error
+	s.server, err = Serve(freePort, http.HandlerFunc(s.serve))
+	return s, err
 }
 
 // Addr gives the service's host:port.
-func (s *HTTPService) Addr() string { return s.addr }
+func (s *HTTPService) Addr() string { return s.server.Addr }
 
 // Behave sets how the service answers from now on.
 func (s *HTTPService) Behave(b Behaviour) { s.behaviour.Store(&b) }

@@ -40,19 +40,27 @@ func stormHTTP(s *siege) string {
 	return fmt.Sprintf("%d connections, %.0f requests let in", n, s.Sum("sentinel_passed", "resource", "attacked")-before)
 }
 
+// openSlow opens a connection for a slow client: those with an even number come to an end, the others are for the listener
+// that gives up on them. It is nil where it was closed at once, which is a failure.
+func (s *siege) openSlow(i int) (c *net.TCPConn, ends bool) {
+	listener, ends := "http", i%2 == 0
+	if !ends {
+		listener = "strict"
+	}
+	if c = s.open(listener); c == nil {
+		s.t.Error("closed at once")
+	}
+	return c, ends
+}
+
 // slowHeaders sends requests byte by byte: some come to an end, others the listener with a time limit gives up on.
 func slowHeaders(s *siege) string {
 	const n = 60
 	before := s.Sum("sentinel_passed", "resource", "attacked")
 	var served, dropped atomic.Int64
 	each(2*n, 2*n, func(i int) {
-		listener, ends := "http", i%2 == 0
-		if !ends {
-			listener = "strict"
-		}
-		c := s.open(listener)
+		c, ends := s.openSlow(i)
 		if c == nil {
-			s.t.Error("closed at once")
 			return
 		}
 		defer c.Close()
@@ -70,7 +78,7 @@ func slowHeaders(s *siege) string {
 		case !ends && (status == 408 || status == 0):
 			dropped.Add(1)
 		default:
-			s.t.Errorf("a slow client of %s got %d", listener, status)
+			s.t.Errorf("a slow client that ends (%t) got %d", ends, status)
 		}
 	})
 	s.leaveNothing()
@@ -109,13 +117,8 @@ func slowBodies(s *siege) string {
 	go func() {
 		defer close(done)
 		each(2*n, 2*n, func(i int) {
-			listener, ends := "http", i%2 == 0
-			if !ends {
-				listener = "strict"
-			}
-			c := s.open(listener)
+			c, ends := s.openSlow(i)
 			if c == nil {
-				s.t.Error("closed at once")
 				return
 			}
 			defer c.Close()
@@ -131,7 +134,7 @@ func slowBodies(s *siege) string {
 			case !ends && (status == 408 || status == 0):
 				dropped.Add(1)
 			default:
-				s.t.Errorf("a slow client of %s got %d", listener, status)
+				s.t.Errorf("a slow client that ends (%t) got %d", ends, status)
 			}
 		})
 	}()

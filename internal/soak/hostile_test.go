@@ -76,7 +76,7 @@ type siege struct {
 	*envoytest.Envoy
 	t       *testing.T
 	decided *audit
-	service *service
+	service string // host:port
 	speaker *speaker
 	echo    string // name of the cluster of the echo service, in statistics
 }
@@ -85,12 +85,13 @@ type siege struct {
 // limits hold exactly as before, nothing is left in flight, and no VM has died.
 func TestHostile(t *testing.T) {
 	echo := envoytest.StartTCPService(t, "")
-	s := &siege{t: t, service: startService(t), speaker: startSpeaker(t), echo: strings.ReplaceAll(echo.Addr(), ":", "_")}
+	s := &siege{t: t, service: envoytest.StartServer(t, http.HandlerFunc(serve)), speaker: startSpeaker(t),
+		echo: strings.ReplaceAll(echo.Addr(), ":", "_")}
 	wasmFilter := func(root, config string) []envoytest.Wasm {
 		return []envoytest.Wasm{{File: plugintest.File(t, release), RootID: root, Config: config}}
 	}
 	listener := func(name string, manager map[string]any) envoytest.HTTP {
-		return envoytest.HTTP{Name: name, Upstream: s.service.addr, Timeout: time.Hour, Wasm: wasmFilter("sentinel_http", hostileHTTP),
+		return envoytest.HTTP{Name: name, Upstream: s.service, Timeout: time.Hour, Wasm: wasmFilter("sentinel_http", hostileHTTP),
 			Manager: manager, Routes: []envoytest.Route{
 				{Prefix: "/steady", DirectStatus: 200}, {Prefix: "/plain", DirectStatus: 200}, {Prefix: "/"}}}
 	}
@@ -425,35 +426,14 @@ func (s *siege) open(listener string) *net.TCPConn {
 	return c.(*net.TCPConn)
 }
 
-// service is the upstream: it does what the first part of a request's path says.
-type service struct {
-	addr string
-}
-
-func startService(t *testing.T) *service {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	s := &service{addr: l.Addr().String()}
-	var protocols http.Protocols
-	protocols.SetHTTP1(true)
-	protocols.SetUnencryptedHTTP2(true)
-	server := &http.Server{Handler: s, Protocols: &protocols}
-	go server.Serve(l)
-	t.Cleanup(func() { server.Close() })
-	return s
-}
-
 // largeBody is more than all buffers between a service and a client that does not read.
 const largeBody = 32 << 20
 
 // chunk is a part of a body.
 var chunk = []byte(strings.Repeat("x", 64<<10))
 
-// ServeHTTP implements http.Handler.
-func (s *service) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+// serve is the upstream: it does what the first part of a request's path says.
+func serve(w http.ResponseWriter, r *http.Request) {
 	flush := func() { _ = http.NewResponseController(w).Flush() }
 	what, _, _ := strings.Cut(strings.TrimPrefix(r.URL.Path, "/"), "/")
 	switch what {

@@ -18,7 +18,6 @@ import (
 )
 
 const (
-	root = "../.."
 	// soon is how long things may take that take milliseconds on an idle machine.
 	soon = 20 * time.Second
 	// workers is the usual --concurrency.

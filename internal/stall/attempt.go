@@ -2,7 +2,6 @@ package stall
 
 import (
 	"context"
-	"fmt"
 	"runtime"
 	"slices"
 	"sync"
@@ -88,7 +87,7 @@ func (a *attempt) Error(args ...any) {
 // Errorf is Logf and Fail.
 func (a *attempt) Errorf(format string, args ...any) {
 	a.TB.Helper()
-	a.TB.Log(fmt.Sprintf(format, args...))
+	a.TB.Logf(format, args...)
 	a.Fail()
 }
 
@@ -102,6 +101,6 @@ func (a *attempt) Fatal(args ...any) {
 // Fatalf is Logf and FailNow.
 func (a *attempt) Fatalf(format string, args ...any) {
 	a.TB.Helper()
-	a.TB.Log(fmt.Sprintf(format, args...))
+	a.TB.Logf(format, args...)
 	a.FailNow()
 }

@@ -18,8 +18,8 @@ func RootID() (string, error) {
 // LogCritical writes to Envoy's log what keeps a plugin from starting.
 func LogCritical(message string) { logCritical(message) }
 
-// SetTickPeriod sets how often the plugin of the effective context has its tick, in milliseconds, 0 for never. Each call begins
-// the period anew.
+// SetTickPeriod sets how often the plugin of the effective context has its tick, in milliseconds, 0 for never. Each call
+// begins the period anew.
 func SetTickPeriod(ms uint32) error { return setTickPeriod(ms) }
 
 // SetEffectiveContext makes the calls that follow be about a stream, or about a plugin.

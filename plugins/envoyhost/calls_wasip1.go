@@ -21,6 +21,10 @@ func proxyGetLogLevel(level *uint32) uint32
 //go:noescape
 func proxyGetHeaderMapValue(kind uint32, name *byte, size uint32, value, valueSize *uint32) uint32
 
+//go:wasmimport env proxy_get_header_map_pairs
+//go:noescape
+func proxyGetHeaderMapPairs(kind uint32, pairs, size *uint32) uint32
+
 //go:wasmimport env proxy_get_property
 //go:noescape
 func proxyGetProperty(path *byte, size uint32, value, valueSize *uint32) uint32
@@ -76,6 +80,17 @@ func bytes() []byte { return unsafe.Slice(returned, result.size) }
 func header(kind headers, name string) ([]byte, status) {
 	lending = true
 	st := proxyGetHeaderMapValue(uint32(kind), unsafe.StringData(name), uint32(len(name)), &result.data, &result.size)
+	lending = false
+	if st != 0 {
+		return nil, status(st)
+	}
+	return bytes(), ok
+}
+
+// headerPairs are all headers as the host encodes them, in lent memory.
+func headerPairs(kind headers) ([]byte, status) {
+	lending = true
+	st := proxyGetHeaderMapPairs(uint32(kind), &result.data, &result.size)
 	lending = false
 	if st != 0 {
 		return nil, status(st)

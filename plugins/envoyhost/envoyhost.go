@@ -1,5 +1,6 @@
-// Package envoyhost is Envoy as a plugin sees it: all that is called of Envoy, through the Proxy-Wasm SDK or past it, and the
-// callbacks of the SDK that are about plugins. No other package knows the SDK. Outside Wasm a Recorder takes Envoy's place.
+// Package envoyhost is Envoy as a plugin sees it: all that is called of Envoy, through the Proxy-Wasm SDK or past it, and
+// the callbacks of the SDK that are about plugins. No other package knows the SDK. Outside Wasm a Recorder takes Envoy's
+// place.
 package envoyhost
 
 // Action is what Envoy does with a stream after a callback, in Proxy-Wasm's numbers.
@@ -15,7 +16,8 @@ const (
 
 // VM is what Register makes known to Envoy.
 type VM interface {
-	// OnStart is called with the size of the VM's configuration in bytes, once for each plugin. False keeps it from starting.
+	// OnStart is called with the size of the VM's configuration in bytes, once for each plugin. False keeps that from
+	// starting.
 	OnStart(configSize int) bool
 	// NewPlugin returns the plugin of a new context.
 	NewPlugin(context uint32) Plugin

@@ -11,8 +11,8 @@ import (
 	"sentinel-envoy/shared/host/memhost"
 )
 
-// Recorder takes Envoy's place in native tests: it has what a test says of Envoy's streams, and writes down what plugins did.
-// Shared data, queues, the clock, metrics and the log are those of one worker of a memhost.Process.
+// Recorder takes Envoy's place in native tests: it has what a test says of Envoy's streams, and writes down what plugins
+// did. Shared data, queues, the clock, metrics and the log are those of one worker of a memhost.Process.
 type Recorder struct {
 	*memhost.Process
 	Worker *memhost.Worker
@@ -44,6 +44,8 @@ type RecordedPlugin struct {
 // RecordedStream is a request or a connection: what a test says of it, and what the plugin did to it.
 type RecordedStream struct {
 	Request, Response, Trailers map[string]string
+	// More are the further lines of request headers.
+	More map[string][]string
 	// Properties are as Envoy encodes them, by their paths with dots between the parts.
 	Properties map[string]string
 
@@ -113,7 +115,7 @@ func (r *Recorder) Tick(context uint32) {
 // AddStream makes a stream of a plugin.
 func (r *Recorder) AddStream(context, plugin uint32) *RecordedStream {
 	s := &RecordedStream{
-		Request: map[string]string{}, Response: map[string]string{}, Trailers: map[string]string{},
+		Request: map[string]string{}, More: map[string][]string{}, Response: map[string]string{}, Trailers: map[string]string{},
 		Properties: map[string]string{}, State: map[string]string{}, plugin: plugin,
 	}
 	r.Streams[context] = s
@@ -184,13 +186,22 @@ func logCritical(message string) { recorder.Critical = append(recorder.Critical,
 func Begin() {}
 
 func vmConfiguration() ([]byte, error) {
-	err := recorder.before("vmConfiguration")
-	return []byte(recorder.vmConfig), err
+	return configuration("vmConfiguration", recorder.vmConfig)
 }
 
 func pluginConfiguration() ([]byte, error) {
-	err := recorder.before("pluginConfiguration")
-	return []byte(recorder.Plugins[recorder.effective].Configuration), err
+	return configuration("pluginConfiguration", recorder.Plugins[recorder.effective].Configuration)
+}
+
+// configuration is what a call for it returns: Envoy has no empty one.
+func configuration(call, text string) ([]byte, error) {
+	if err := recorder.before(call); err != nil {
+		return nil, err
+	}
+	if text == "" {
+		return nil, host.ErrNotFound
+	}
+	return []byte(text), nil
 }
 
 func setTickPeriod(ms uint32) error {
@@ -230,6 +241,36 @@ func header(kind headers, name string) (value []byte, st status) {
 	return value, st
 }
 
+func headerPairs(kind headers) (pairs []byte, st status) {
+	st = notFound
+	_ = inStream("headerPairs", func(s *RecordedStream) {
+		if kind != requestHeaders {
+			return
+		}
+		var all []string
+		for name, value := range s.Request {
+			all = append(all, name, value)
+			for _, line := range s.More[name] {
+				all = append(all, name, line)
+			}
+		}
+		pairs, st = encodePairs(all), ok
+	})
+	return pairs, st
+}
+
+// encodePairs encodes names and values, in turn, as the host does.
+func encodePairs(all []string) []byte {
+	b := binary.LittleEndian.AppendUint32(nil, uint32(len(all)/2))
+	for _, text := range all {
+		b = binary.LittleEndian.AppendUint32(b, uint32(len(text)))
+	}
+	for _, text := range all {
+		b = append(append(b, text...), 0)
+	}
+	return b
+}
+
 func property(path []byte) (value []byte, st status) {
 	name := strings.ReplaceAll(string(path), "\x00", ".")
 	if p := recorder.Plugins[recorder.effective]; p != nil && name == "plugin_root_id" && recorder.before("property") == nil {
@@ -239,6 +280,10 @@ func property(path []byte) (value []byte, st status) {
 	_ = inStream("property", func(s *RecordedStream) {
 		if text, there := s.Properties[name]; there {
 			value, st = []byte(text), ok
+		}
+		header, ofRequest := strings.CutPrefix(name, "request.headers.")
+		if text, there := s.Request[header]; ofRequest && there {
+			value, st = []byte(strings.Join(append([]string{text}, s.More[header]...), ",")), ok
 		}
 	})
 	return value, st

@@ -58,8 +58,11 @@ func TestAdmitted(t *testing.T) {
 
 func TestWithoutAResource(t *testing.T) {
 	e := vmtest.Start(t, map[string]vm.HandlerKind{"sentinel_http": http.Kind}, "")
-	p := e.Plugin("sentinel_http", `{"flowRules": [{"id": "a", "resource": "/a", "threshold": 0, "statIntervalInMs": 1000}]}`)
-	for path, want := range map[string]envoyhost.Action{"/a": envoyhost.Pause, "/a?b": envoyhost.Pause, "/b": envoyhost.Continue} {
+	p := e.Plugin("sentinel_http",
+		`{"flowRules": [{"id": "a", "resource": "/a", "threshold": 0, "statIntervalInMs": 1000}]}`)
+	for path, want := range map[string]envoyhost.Action{
+		"/a": envoyhost.Pause, "/a?b": envoyhost.Pause, "/b": envoyhost.Continue,
+	} {
 		s := p.Stream()
 		s.Request[":path"] = path
 		if got := s.RequestHeaders(); got != want || len(s.Answers) == 1 != (want == envoyhost.Pause) {
@@ -88,7 +91,8 @@ func TestAnswers(t *testing.T) {
 			envoyhost.Answer{Status: 503, Headers: [][2]string{rateLimited, retry}, Body: "later\n", GRPCStatus: 14},
 			"flow:rated", "1/1"},
 		{"configured headers win",
-			`"block": {"headers": {"Retry-After": "7", "x-envoy-ratelimited": "no", "content-type": "text/html", "x": "y"}}, ` + rated,
+			`"block": {"headers": {"Retry-After": "7", "x-envoy-ratelimited": "no", "content-type": "text/html", "x": "y"}}, ` +
+				rated,
 			envoyhost.Answer{Status: 429, GRPCStatus: 8, Headers: [][2]string{
 				{"content-type", "text/html"}, {"retry-after", "7"}, {"x", "y"}, {"x-envoy-ratelimited", "no"}}},
 			"flow:rated", "1/1"},
@@ -106,7 +110,8 @@ func TestAnswers(t *testing.T) {
 			if got.Status != c.want.Status || got.GRPCStatus != c.want.GRPCStatus || !slices.Equal(got.Headers, c.want.Headers) {
 				t.Errorf("answer %+v, want %+v", got, c.want)
 			}
-			explained := "blocked by " + strings.Replace(c.by, ":", " rule ", 1) + ": " + strings.Replace(c.figure, "/", " of ", 1) + " "
+			kind, rule, _ := strings.Cut(c.by, ":")
+			explained := "blocked by " + kind + " rule " + rule + ": " + strings.Replace(c.figure, "/", " of ", 1) + " "
 			if got.Body != c.want.Body && (c.want.Body != "" || !strings.HasPrefix(got.Body, explained)) {
 				t.Errorf("body %q, want %q", got.Body, c.want.Body)
 			}
@@ -114,8 +119,7 @@ func TestAnswers(t *testing.T) {
 				t.Errorf("filter state %q", s.State)
 			}
 			s.End()
-			e.Metrics(map[string]uint64{"sentinel_blocked;resource=web;rule=" + strings.Split(c.by, ":")[1] +
-				";kind=" + strings.Split(c.by, ":")[0]: 1})
+			e.Metrics(map[string]uint64{"sentinel_blocked;resource=web;rule=" + rule + ";kind=" + kind: 1})
 			e.Faults()
 		})
 	}
@@ -211,6 +215,24 @@ func TestWaits(t *testing.T) {
 	}
 	e.Metrics(map[string]uint64{"sentinel_passed;resource=web": 4, "sentinel_completed;resource=web": 0})
 	e.Faults()
+}
+
+// Where holding a request back panics, it is answered or goes on at once, and has no turn later.
+func TestPanicInWaiting(t *testing.T) {
+	for mode, want := range map[string]envoyhost.Action{"open": envoyhost.Continue, "closed": envoyhost.Pause} {
+		e, p := start(t, `"failure_mode": "`+mode+`", `+paced)
+		begin(t, p, envoyhost.Continue)
+		e.Panic("setTickPeriod")
+		s := begin(t, p, want)
+		e.Panic("")
+		answers := len(s.Answers)
+		e.Run(time.Second)
+		if s.Resumed != 0 || len(s.Answers) != answers || answers == 1 != (mode == "closed") {
+			t.Errorf("%s: %d answers, then resumed %d times, %d answers", mode, answers, s.Resumed, len(s.Answers))
+		}
+		s.End()
+		e.Faults("fault 1: deciding: panic: injected")
+	}
 }
 
 // A request is answered at its turn where another rule refuses it, or where it cannot be decided.

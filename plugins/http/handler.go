@@ -61,5 +61,10 @@ type current struct{}
 // Header implements request.Host.
 func (current) Header(name string) (string, bool) { return envoyhost.RequestHeader(name) }
 
+// Lines implements request.Host.
+func (current) Lines(dst []string, name string) []string {
+	return envoyhost.RequestHeaderLines(dst, name)
+}
+
 // Property implements request.Host.
 func (current) Property(path []string) (string, bool) { return envoyhost.Text(path) }

@@ -172,9 +172,29 @@ func TestUpstreamIsSilent(t *testing.T) {
 	if e.Run(999 * time.Millisecond); c.Closed != 0 {
 		t.Error("closed before the deadline")
 	}
-	if e.Run(1*time.Millisecond + tick); c.Closed != 1 {
+	if e.Run(time.Millisecond); c.Closed != 1 {
 		t.Errorf("closed %d times at the deadline", c.Closed)
 	}
+}
+
+// A connection that Envoy no longer knows at its deadline is forgotten.
+func TestRefusedConnectionIsGone(t *testing.T) {
+	e, p := start(t, `"block": {"tcp_message": true}, `+full)
+	c := p.Stream()
+	wantAction(t, "connection", c.NewConnection(), envoyhost.Continue)
+	delete(e.Streams, c.ID)
+	tries := 0
+	e.Before = func(call string) error {
+		if call == "setEffectiveContext" {
+			tries++
+		}
+		return nil
+	}
+	e.Run(2 * time.Second)
+	if tries != 1 || c.Closed != 0 {
+		t.Errorf("%d times made the effective context, closed %d times", tries, c.Closed)
+	}
+	e.Faults()
 }
 
 // Beyond a bound refused connections get no message, and as soon as one has gone there is room again.

@@ -55,5 +55,8 @@ type current struct{}
 // Header implements request.Host.
 func (current) Header(string) (string, bool) { return "", false }
 
+// Lines implements request.Host.
+func (current) Lines(dst []string, _ string) []string { return dst }
+
 // Property implements request.Host.
 func (current) Property(path []string) (string, bool) { return envoyhost.Text(path) }

@@ -9,12 +9,21 @@ import (
 // block reads the answer to what is refused.
 func (p *parser) block(at *place, v value, b *Block) {
 	p.object(at, v, []field{
-		{"status", p.only(KindHTTP, integer(p, &b.Status, 200, 599))},
+		{"status", p.only(KindHTTP, func(at *place, v value) { p.blockStatus(at, v, b) })},
 		{"body", p.text(&b.Body, maxBody)},
 		{"headers", p.only(KindHTTP, func(at *place, v value) { p.blockHeaders(at, v, b) })},
 		{"grpc_status", p.only(KindHTTP, integer(p, &b.GRPCStatus, 1, 16))},
 		{"tcp_message", p.only(KindTCP, p.boolean(&b.TCPMessage))},
 	})
+}
+
+// blockStatus reads a status that may have a body: after one that may not, a client takes the body for the next response.
+func (p *parser) blockStatus(at *place, v value, b *Block) {
+	before := p.count()
+	integer(p, &b.Status, 200, 599)(at, v)
+	if p.count() == before && (b.Status == 204 || b.Status == 205 || b.Status == 304) {
+		p.add(at, "must be a status with a body, got ", v.describe())
+	}
 }
 
 // blockHeaders sorts them by name: a protobuf Struct keeps no order.

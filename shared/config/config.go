@@ -3,8 +3,8 @@ package config
 
 import (
 	"net/netip"
-	"regexp"
 
+	"sentinel-envoy/shared/pattern"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -62,6 +62,9 @@ type Config struct {
 	Mode         Mode
 	FailureMode  FailureMode
 
+	// Warnings are what is odd in the configuration, at most 50.
+	Warnings []Warning
+
 	// RuleHash tells rule sets apart. It covers every rule with its id and does not depend on their order.
 	RuleHash uint64
 }
@@ -90,7 +93,7 @@ type Resource struct {
 	// Conditions of HTTP.
 	Method  []string // any of these, upper case; empty matches all
 	Host    Name
-	Path    Text
+	Path    Text     // for paths in the form of pattern.NormalPath
 	Headers []Header // all of these
 
 	// Conditions of TCP.
@@ -107,23 +110,25 @@ type Name struct {
 
 // Text matches a string. The zero Text matches everything.
 type Text struct {
-	Op     Op
-	Value  string         // with Exact and Prefix
-	Regexp *regexp.Regexp // with Regex; matches the whole string
+	Op         Op
+	Value      string              // as it was given; of a path with Exact and Prefix in its normal form
+	Expression *pattern.Expression // with Regex
+	Template   *pattern.Path       // with Template
 }
 
 // Op is how a Text matches.
 type Op int
 
 const (
-	Any     Op = iota // everything, even what is absent
-	Exact             // the whole string
-	Prefix            // its beginning
-	Regex             // an RE2 expression for the whole string, as Envoy's safe_regex
-	Present           // everything that is there, "" included
+	Any      Op = iota // everything, even what is absent
+	Exact              // the whole string
+	Prefix             // its beginning
+	Regex              // an RE2 expression for the whole string, as Envoy's safe_regex
+	Template           // a path pattern
+	Present            // everything that is there, "" included
 )
 
-// Header matches a request header.
+// Header matches a request header: of several lines any.
 type Header struct {
 	Name  string // lower case
 	Value Text

@@ -19,8 +19,18 @@ func (e Error) Error() string {
 	return e.Path + ": " + e.Reason
 }
 
-// maxErrors bounds how many mistakes are told; the rest is counted.
+// maxErrors bounds how many mistakes are told, and how many warnings; the rest is counted.
 const maxErrors = 50
+
+// Warning is something that a configuration may say and that hardly anybody means: a rule that is never asked, or that lets
+// nothing in.
+type Warning struct {
+	Path   string // "flowRules[2].threshold"
+	Reason string // names the rule, and says what to write
+}
+
+// String is the place and the reason.
+func (w Warning) String() string { return Error(w).Error() }
 
 // Errors is every mistake found: at most 50, then one that counts the rest.
 type Errors []Error
@@ -69,10 +79,18 @@ func isWord(r rune) bool {
 	return r == '_' || r == '-' || '0' <= r && r <= '9' || 'a' <= r|0x20 && r|0x20 <= 'z'
 }
 
-// mistakes collects what is wrong.
+// mistakes collects what is wrong, and what is odd.
 type mistakes struct {
-	list Errors
-	more int
+	list     Errors
+	more     int
+	warnings []Warning
+}
+
+// warn notes a warning. Those beyond maxErrors are dropped: they are of one kind.
+func (m *mistakes) warn(where *place, reason ...string) {
+	if len(m.warnings) < maxErrors {
+		m.warnings = append(m.warnings, Warning{Path: where.String(), Reason: strings.Join(reason, "")})
+	}
 }
 
 // add notes a mistake, one per place: a second check of a bad value would only repeat the first. Texts are put together

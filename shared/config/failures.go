@@ -12,8 +12,8 @@ type Failures struct {
 	GRPC    uint32    // grpc: bit n is set for the status n; default those that stand for an HTTP status of 500 or more
 	Resets  bool      // resets: a response or connection that broke off, or a response that never came; default true
 	Connect bool      // connect: an upstream that a TCP connection could not reach; default true
-	// Configured is whether the configuration has failures at all: requests to every resource are then asked how they ended, and
-	// not only where a circuit breaker counts it.
+	// Configured is whether the configuration has failures at all: requests to every resource are then asked how they
+	// ended, and not only where a circuit breaker counts it.
 	Configured bool
 }
 

@@ -34,6 +34,7 @@ func (r *rules) flow(at *place, v value, f *rule.Flow) {
 			"2 (rate limiter) controlBehavior 1, for 3 both; the defaults there are warmUpPeriodSec 10 and maxQueueingTimeMs 500")
 	}
 	r.checkFlow(at, f, has(seen, fields, "threshold"))
+	r.checkFraction(at, f)
 	r.checkResource(at, &f.Target)
 	r.include(at, r.count() == before, f)
 }
@@ -51,6 +52,20 @@ func (r *rules) checkFlow(at *place, f *rule.Flow, hasThreshold bool) {
 	case rule.MemoryAdaptive:
 		r.checkMemory(at, f)
 	}
+}
+
+// checkFraction warns of a rule that lets nothing in: in Sentinel, too, a request counts as a whole one.
+func (r *rules) checkFraction(at *place, f *rule.Flow) {
+	if f.Threshold <= 0 || f.Threshold >= 1 || f.ControlBehavior != rule.Reject || f.TokenCalculateStrategy != rule.Direct {
+		return
+	}
+	hint := "write 1, or 0 to say so"
+	if interval := float64(f.StatIntervalInMs) / f.Threshold; interval <= maxInterval {
+		hint = "for one request in " + strconv.FormatFloat(interval/1000, 'g', 6, 64) +
+			" s write threshold 1 and statIntervalInMs " + strconv.FormatFloat(interval, 'f', 0, 64)
+	}
+	r.warn(at.at("threshold"), label(&f.Target), " refuses everything: with Reject a threshold below 1 has no room for a request; ",
+		hint)
 }
 
 func (r *rules) checkWarmUp(at *place, f *rule.Flow, hasThreshold bool) {

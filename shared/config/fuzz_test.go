@@ -269,6 +269,9 @@ func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
 		delete(keys, "resource")
 		delete(keys, "regex")
 	}
+	if keys["paramPath"] == nil {
+		delete(keys, "paramPath")
+	}
 	if keys["specificItems"] == nil {
 		delete(keys, "specificItems")
 	}
@@ -368,6 +371,9 @@ type someone struct{}
 
 // Header implements request.Host.
 func (someone) Header(string) (string, bool) { return "/a/b?c=d", true }
+
+// Lines implements request.Host.
+func (someone) Lines(dst []string, _ string) []string { return append(dst, "a", "b", "c", "d", "e") }
 
 // Property implements request.Host.
 func (someone) Property([]string) (string, bool) { return netip.IPv6Unspecified().String(), true }

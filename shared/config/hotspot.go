@@ -1,9 +1,11 @@
 package config
 
 import (
+	"net/netip"
 	"strconv"
 	"strings"
 
+	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -15,16 +17,57 @@ func (r *rules) paramFields(h *rule.Hotspot) []field {
 	return []field{
 		{"paramIndex", integer(r.parser, &h.ParamIndex, -1000, 1000)},
 		{"paramKey", r.text(&h.ParamKey, maxResource)},
+		{"paramPath", func(at *place, v value) { r.paramPath(at, v, h) }},
 		{"paramSource", enum(r.parser, &h.ParamSource, rule.Header, rule.Query, rule.Cookie, rule.PathSegment, rule.Host,
 			rule.SourceAddress, rule.SNI, rule.Property)},
 		{"trustedHops", integer(r.parser, &h.TrustedHops, 0, maxHops)},
 	}
 }
 
+// maxParts bounds an attribute's path.
+const maxParts = 16
+
+// paramPath reads an attribute's path as a list of its parts.
+func (r *rules) paramPath(at *place, v value, h *rule.Hotspot) {
+	r.list(at, v, func(at *place, v value) bool {
+		if len(h.ParamPath) == maxParts {
+			r.add(at, "more than ", strconv.Itoa(maxParts), " parts")
+			return false
+		}
+		var part string
+		r.label(&part, maxResource)(at, v)
+		h.ParamPath = append(h.ParamPath, part)
+		return true
+	})
+}
+
+// checkProperty finds attributes that Envoy does not have, or not yet.
+func (r *rules) checkProperty(at *place, h *rule.Hotspot) {
+	key := at.at("paramKey")
+	switch {
+	case len(h.ParamPath) > 0 && h.ParamKey != "":
+		r.add(at.at("paramPath"), "must be left out when paramKey is given")
+		return
+	case len(h.ParamPath) > 0:
+		key = at.at("paramPath")
+	case h.ParamKey == "":
+		r.add(key, "missing: which Property?")
+		return
+	}
+	path := request.AttributeOf(h)
+	if err := request.CheckAttribute(path, r.kind == KindTCP); err != nil {
+		r.add(key, quote(strings.Join(path, ".")), ": ", err.Error())
+		return
+	}
+	if request.AfterUpstream(path) {
+		r.warn(key, label(&h.Target), ": ", quote(strings.Join(path, ".")), " is known only in a filter of an upstream")
+	}
+}
+
 // checkParam finds what does not go together. hasIndex is whether paramIndex was given.
 func (r *rules) checkParam(at *place, h *rule.Hotspot, hasIndex bool) {
 	source := h.ParamSource
-	named := source == rule.Header || source == rule.Cookie || source == rule.Property
+	named := source == rule.Header || source == rule.Cookie
 	placed := source == rule.PathSegment || source == rule.Query
 	switch {
 	case source == undefined:
@@ -35,6 +78,8 @@ func (r *rules) checkParam(at *place, h *rule.Hotspot, hasIndex bool) {
 		return
 	case named && h.ParamKey == "":
 		r.add(at.at("paramKey"), "missing: which ", source.String(), "?")
+	case source == rule.Property:
+		r.checkProperty(at, h)
 	case source == rule.Query && h.ParamKey == "" && !hasIndex:
 		r.add(at.at("paramKey"), "missing: which query parameter? paramIndex would say it by its place")
 	case !named && source != rule.Query && h.ParamKey != "":
@@ -45,6 +90,9 @@ func (r *rules) checkParam(at *place, h *rule.Hotspot, hasIndex bool) {
 	}
 	if source == rule.Header && h.ParamKey != "" && !isToken(strings.TrimPrefix(h.ParamKey, ":")) {
 		r.add(at.at("paramKey"), "must be a header's name, got ", quote(h.ParamKey))
+	}
+	if len(h.ParamPath) > 0 && source != rule.Property {
+		r.add(at.at("paramPath"), "must be left out with ", source.String())
 	}
 	if h.TrustedHops != 0 && source != rule.SourceAddress {
 		r.add(at.at("trustedHops"), "must be left out with ", source.String())
@@ -87,13 +135,13 @@ func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
 		r.add(at.at("paramKey"), "must be empty when paramIndex is given")
 	}
 	r.checkParam(at, h, has(seen, fields, "paramIndex"))
+	r.checkItems(at.at("specificItems"), h)
 	r.checkResource(at, &h.Target)
 	r.include(at, r.count() == before, h)
 }
 
 // items reads the values that have a threshold of their own.
 func (r *rules) items(at *place, v value, h *rule.Hotspot) {
-	seen := map[string]bool{} // a request's parameter is text, whatever kind the item says
 	r.list(at, v, func(at *place, v value) bool {
 		if len(h.SpecificItems) == maxItems {
 			r.add(at, "more than ", strconv.Itoa(maxItems), " specific items")
@@ -107,19 +155,46 @@ func (r *rules) items(at *place, v value, h *rule.Hotspot) {
 			{"threshold", integer(r.parser, &item.Threshold, 0, maxExact)},
 		}
 		r.require(at, r.object(at, v, fields), fields, "valStr", "threshold")
-		if r.count() > before {
-			return true
-		}
-		if !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
+		if r.count() == before && !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
 			r.add(at.at("valStr"), "must be a ", item.ValKind.String(), ", got ", quote(item.ValStr))
 		}
-		if seen[item.ValStr] {
-			r.add(at.at("valStr"), quote(item.ValStr), " is given twice")
-		}
-		seen[item.ValStr] = true
 		h.SpecificItems = append(h.SpecificItems, item)
 		return true
 	})
+}
+
+// checkItems brings the items into the form that values are compared in, and finds those that are one.
+func (r *rules) checkItems(at *place, h *rule.Hotspot) {
+	param, seen := request.ParamOf(h), map[string]bool{}
+	for i := range h.SpecificItems {
+		item, at := &h.SpecificItems[i], at.item(i).at("valStr")
+		prefix, isNetwork := request.ParseNetwork(item.ValStr)
+		switch {
+		case item.ValStr == "": // has been said, or is the empty value
+		case h.ParamSource != rule.SourceAddress:
+			if isNetwork {
+				r.warn(at, label(&h.Target), " compares ", quote(item.ValStr), " as text: networks are for the paramSource ",
+					rule.SourceAddress.String())
+			}
+			item.ValStr = param.Canonical(item.ValStr)
+		case isNetwork:
+			item.ValStr = prefix.String()
+		case !isAddress(item.ValStr):
+			r.add(at, "must be an address, or a network such as 10.0.0.0/8, got ", quote(item.ValStr))
+			continue
+		default:
+			item.ValStr = param.Canonical(item.ValStr)
+		}
+		if seen[item.ValStr] {
+			r.add(at, quote(item.ValStr), " is given twice")
+		}
+		seen[item.ValStr] = true
+	}
+}
+
+func isAddress(s string) bool {
+	_, err := netip.ParseAddr(s)
+	return err == nil
 }
 
 // isKind says whether sentinel-golang's data source could read s as a value of the kind.

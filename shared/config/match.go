@@ -1,18 +1,20 @@
 package config
 
 import (
+	"errors"
 	"net/netip"
-	"regexp"
-	re2 "regexp/syntax"
+	"regexp/syntax"
 	"strconv"
 	"strings"
 
 	"github.com/buger/jsonparser"
+
+	"sentinel-envoy/shared/pattern"
+	"sentinel-envoy/shared/request"
 )
 
 const (
 	maxExpression = 1024 // bytes
-	maxProgram    = 2048 // instructions: what has no counted repetition fits
 	maxPath       = 4096 // bytes
 	maxHost       = 255  // bytes
 	maxList       = 256  // methods, headers or CIDRs of one match
@@ -122,8 +124,12 @@ func isHost(s string) bool {
 		!strings.ContainsFunc(s, func(r rune) bool { return !isWord(r) && r != '.' })
 }
 
+// path reads a condition on the path, which is compared in its normal form.
 func (p *parser) path(at *place, v value, dst *Text) {
-	p.oneOf(at, v, dst, maxPath, false)
+	p.oneOf(at, v, dst, maxPath, []Op{Exact, Prefix, Regex, Template})
+	if dst.Op == Regex && encoded(dst.Value) {
+		p.add(at.at("regex"), "must have no percent-encoding: a path is matched decoded, \"/a b\" for \"/a%20b\"")
+	}
 	absolute := strings.HasPrefix(dst.Value, "/") || dst.Op == Exact && dst.Value == "*" // OPTIONS *
 	if dst.Op != Exact && dst.Op != Prefix {
 		return
@@ -135,6 +141,17 @@ func (p *parser) path(at *place, v value, dst *Text) {
 	if strings.ContainsAny(dst.Value, "?#") {
 		p.add(at, "must have no query and no fragment: a path is matched without them")
 	}
+	dst.Value = pattern.NormalPath(dst.Value)
+}
+
+// encoded is whether a text has percent-encoding that a path in its normal form has not.
+func encoded(s string) bool {
+	for i := range len(s) {
+		if _, ok := pattern.Unhex(s[i:]); ok && pattern.NormalPath(s[i:i+3]) != strings.ToUpper(s[i:i+3]) {
+			return true
+		}
+	}
+	return false
 }
 
 func (p *parser) headers(at *place, v value, r *Resource) {
@@ -142,7 +159,7 @@ func (p *parser) headers(at *place, v value, r *Resource) {
 		var h Header
 		var name string
 		before := p.count()
-		p.oneOf(at, v, &h.Value, maxHeaderValue, true, field{"name", p.text(&name, 128)})
+		p.oneOf(at, v, &h.Value, maxHeaderValue, []Op{Exact, Prefix, Regex, Present}, field{"name", p.text(&name, 128)})
 		if p.count() > before {
 			return
 		}
@@ -160,35 +177,35 @@ func (p *parser) headers(at *place, v value, r *Resource) {
 }
 
 // opKeys are the keys of a Text, by its Op.
-var opKeys = [...]string{Exact: "exact", Prefix: "prefix", Regex: "regex", Present: "present"}
+var opKeys = [...]string{Exact: "exact", Prefix: "prefix", Regex: "regex", Template: "template", Present: "present"}
 
-// oneOf reads an object with exactly one of exact, prefix, regex and, where it may be, present; and with other fields.
-func (p *parser) oneOf(at *place, v value, dst *Text, limit int, mayBePresent bool, others ...field) {
-	n := 0
-	set := func(op Op, read setter) field {
-		return field{opKeys[op], func(at *place, v value) {
-			n++
-			dst.Op = op
-			read(at, v)
-		}}
-	}
-	fields := append(others, set(Exact, p.text(&dst.Value, limit)), set(Prefix, p.text(&dst.Value, limit)),
-		set(Regex, func(at *place, v value) { p.regex(at, v, dst) }))
-	choice := "exact, prefix, regex"
-	if mayBePresent {
-		choice += ", present"
-		fields = append(fields, set(Present, func(at *place, v value) {
+// oneOf reads an object with exactly one key of some Ops, and with other fields.
+func (p *parser) oneOf(at *place, v value, dst *Text, limit int, ops []Op, others ...field) {
+	read := [...]setter{
+		Exact: p.text(&dst.Value, limit), Prefix: p.text(&dst.Value, limit),
+		Regex:    func(at *place, v value) { p.regex(at, v, dst) },
+		Template: func(at *place, v value) { p.template(at, v, dst) },
+		Present: func(at *place, v value) {
 			if v.typ != jsonparser.Boolean || v.raw[0] != 't' {
 				p.add(at, "must be true, got ", v.describe())
 			}
-		}))
+		},
+	}
+	n, fields, choice := 0, others, make([]string, len(ops))
+	for i, op := range ops {
+		choice[i] = opKeys[op]
+		fields = append(fields, field{opKeys[op], func(at *place, v value) {
+			n++
+			dst.Op = op
+			read[op](at, v)
+		}})
 	}
 	before := p.count()
 	p.object(at, v, fields)
 	if n != 1 {
 		dst.Op = Any
 		if p.count() == before {
-			p.add(at, "needs exactly one of ", choice)
+			p.add(at, "needs exactly one of ", strings.Join(choice, ", "))
 		}
 	}
 }
@@ -198,43 +215,40 @@ func (p *parser) regex(at *place, v value, dst *Text) {
 	before := p.count()
 	p.text(&s, maxExpression)(at, v)
 	if p.count() == before {
-		dst.Regexp = p.expression(at, s)
+		dst.Value, dst.Expression = s, p.expression(at, s)
 	}
+}
+
+// template reads a path pattern.
+func (p *parser) template(at *place, v value, dst *Text) {
+	before := p.count()
+	p.text(&dst.Value, maxPath)(at, v)
+	if p.count() == before {
+		dst.Template = p.pathPattern(at, dst.Value)
+	}
+}
+
+// pathPattern compiles a path pattern.
+func (p *parser) pathPattern(at *place, s string) *pattern.Path {
+	t, err := pattern.ParsePath(s)
+	if err != nil {
+		p.add(at, "not a path pattern such as /users/{id}, /files/*.png or /api/**: ", err.Error())
+		return nil
+	}
+	return t
 }
 
 // expression compiles an RE2 expression for whole strings.
-func (p *parser) expression(at *place, s string) *regexp.Regexp {
-	// By itself first: "a)|(b" is no expression, but would be one inside the anchors.
-	tree, err := re2.Parse(s, re2.Perl)
-	if err != nil {
-		p.add(at, "not a regular expression (RE2): ", printable(strings.TrimPrefix(err.Error(), "error parsing regexp: ")))
-		return nil
+func (p *parser) expression(at *place, s string) *pattern.Expression {
+	e, err := pattern.Compile(s)
+	var bad *syntax.Error
+	switch {
+	case errors.As(err, &bad):
+		p.add(at, "not a regular expression (RE2): ", printable(string(bad.Code)+": `"+bad.Expr+"`"))
+	case err != nil:
+		p.add(at, err.Error())
 	}
-	if program(tree) > maxProgram {
-		p.add(at, "too large a regular expression: each byte of a text would cost thousands of steps; repeat less")
-		return nil
-	}
-	re, err := regexp.Compile(`\A(?:` + s + `)\z`)
-	if err != nil {
-		p.add(at, "not a regular expression (RE2) that can be anchored")
-		return nil
-	}
-	return re
-}
-
-// program is how many instructions an expression takes, or more than maxProgram.
-func program(re *re2.Regexp) int {
-	n := 1
-	if re.Op == re2.OpLiteral {
-		n = len(re.Rune)
-	}
-	for _, sub := range re.Sub {
-		n += program(sub)
-	}
-	if re.Op == re2.OpRepeat {
-		n *= max(re.Min, re.Max, 1)
-	}
-	return min(n, maxProgram+1)
+	return e
 }
 
 // sources reads a CIDR or an address, or a list of them.
@@ -260,18 +274,15 @@ func (p *parser) sources(at *place, v value, r *Resource) {
 	one(at, v)
 }
 
-// parsePrefix takes v4 in v6 for v4, as the addresses it is compared with.
+// parsePrefix reads a network, or an address as the network that has only it.
 func parsePrefix(s string) (netip.Prefix, bool) {
-	prefix, err := netip.ParsePrefix(s)
-	if err != nil {
-		ip, err := netip.ParseAddr(s)
-		if err != nil || ip.Zone() != "" {
-			return netip.Prefix{}, false
-		}
-		prefix = netip.PrefixFrom(ip, ip.BitLen())
+	if prefix, ok := request.ParseNetwork(s); ok {
+		return prefix, true
 	}
-	if ip := prefix.Addr(); ip.Is4In6() {
-		prefix = netip.PrefixFrom(ip.Unmap(), prefix.Bits()-96) // shorter than 96 bits is no v4: invalid
+	ip, err := netip.ParseAddr(s)
+	if err != nil || ip.Zone() != "" {
+		return netip.Prefix{}, false
 	}
-	return prefix.Masked(), prefix.IsValid()
+	ip = ip.Unmap()
+	return netip.PrefixFrom(ip, ip.BitLen()), true
 }

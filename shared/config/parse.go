@@ -26,6 +26,7 @@ func Parse(data []byte, kind Kind) (*Config, error) {
 	if err := p.err(); err != nil {
 		return nil, err
 	}
+	cfg.Warnings = p.warnings
 	return cfg, nil
 }
 
@@ -35,7 +36,7 @@ func (p *parser) config(data []byte) *Config {
 	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
 		return cfg
 	}
-	if problem := syntax(data); problem != "" {
+	if problem := malformed(data); problem != "" {
 		p.add(top, problem)
 		return cfg
 	}
@@ -52,7 +53,7 @@ func (p *parser) config(data []byte) *Config {
 	fields = append(fields, field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }})
 	p.object(top, value{data, jsonparser.Object}, fields)
 	cfg.RuleHash = r.hash
-	p.checkReach(cfg, r.resources)
+	p.checkReach(cfg, r.targets)
 	p.checkSources(cfg, top)
 	return cfg
 }

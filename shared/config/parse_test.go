@@ -96,8 +96,8 @@ func TestHTTPConfiguration(t *testing.T) {
 		t.Errorf("%q %v %v", cfg.ResourceName, cfg.Mode, cfg.FailureMode)
 	}
 	r := cfg.Resources[0]
-	if !r.Path.Regexp.MatchString("/orders/7") || r.Path.Regexp.MatchString("/orders/7/x") {
-		t.Errorf("%v does not match the whole path", r.Path.Regexp)
+	if e := r.Path.Expression; !e.Matches("/orders/7") || e.Matches("/orders/7/x") {
+		t.Errorf("%q does not match the whole path", r.Path.Value)
 	}
 	r.Path = Text{}
 	want := Resource{Name: "orders", Method: []string{"GET", "PUT"}, Host: Name{Value: ".example.com", Suffix: true},
@@ -330,10 +330,10 @@ func TestSyntaxOfRandomDocuments(t *testing.T) {
 	seeds.Try(t, 2000, func(t *testing.T, seed uint64) {
 		random := rand.New(rand.NewPCG(seed, 0))
 		doc := randomDocument(random, 4)
-		if problem := syntax([]byte(doc)); problem != "" {
+		if problem := malformed([]byte(doc)); problem != "" {
 			t.Fatalf("%s: %s", doc, problem)
 		}
-		if cut := 1 + random.IntN(len(doc)-1); syntax([]byte(doc[:cut])) == "" {
+		if cut := 1 + random.IntN(len(doc)-1); malformed([]byte(doc[:cut])) == "" {
 			t.Fatalf("%s cut to %s is accepted", doc, doc[:cut])
 		}
 	})

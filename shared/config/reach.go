@@ -1,37 +1,282 @@
 package config
 
-import "strings"
+import (
+	"slices"
+	"strconv"
+	"strings"
 
-// target is a rule's resource, with its place.
+	"sentinel-envoy/shared/pattern"
+	"sentinel-envoy/shared/rule"
+)
+
+// target is what a rule is for, with the place where the rule says so.
 type target struct {
-	at       *place
-	resource string
+	at      *place
+	of      *rule.Target
+	pattern *pattern.Path // of a resource that is a path pattern
+	problem error         // of one that is none but looks like one
 }
 
-// checkReach finds the rules of a filter that can never apply. The VM's rules are for filters it does not know.
+func (t *target) isPath() bool { return !t.of.Regex && t.of.Resource[0] == '/' }
+
+// label names the rule in a warning.
+func (t *target) label() string { return label(t.of) }
+
+func label(of *rule.Target) string {
+	if of.ID == "" {
+		return "the rule"
+	}
+	return "rule " + quote(of.ID)
+}
+
+const remedy = "name it in resource_name or in an entry of resources"
+
+// maxComparisons bounds what looking for rules that never act costs: beyond it nothing more is found.
+const maxComparisons = 50_000
+
+// reach finds rules that can never act, and warns of those that do not what they seem to.
+type reach struct {
+	*parser
+	cfg     *Config
+	targets []target
+	entries map[string][]*Resource // by name
+	names   []string               // that a resource here may have
+	// paths are the rules' paths and path patterns, each under the name that was first given to it.
+	paths    map[string]string
+	patterns pattern.Paths
+	// exact are the first entries of resources that look at nothing but the path, and take one; wide those that take more.
+	exact map[string]int
+	wide  []int
+	// left is how many comparisons may still be made.
+	left int
+}
+
+// checkReach looks at the resources of all rules. The VM's rules are for filters it does not know.
 func (p *parser) checkReach(cfg *Config, targets []target) {
-	if p.kind == KindVM {
-		return
+	r := &reach{
+		parser: p, cfg: cfg, targets: targets, entries: map[string][]*Resource{},
+		paths: map[string]string{}, exact: map[string]int{}, left: maxComparisons,
 	}
-	names := map[string]bool{cfg.ResourceName: true}
-	for _, r := range cfg.Resources {
-		names[r.Name] = true
-	}
-	for _, t := range targets {
-		isPath := t.resource[0] == '/'
+	r.checkEntries()
+	r.nameResources()
+	for i := range targets {
+		t := &targets[i]
 		switch {
-		case names[t.resource]:
-		case isPath && p.kind == KindTCP:
-			p.add(t.at, "nothing here is the resource ", quote(t.resource), ": a connection has no path; ", remedy)
-		case isPath && strings.ContainsAny(t.resource, "?#"):
-			p.add(t.at, "nothing here is the resource ", quote(t.resource), ": paths are taken without query and fragment")
-		case isPath:
-		case p.kind == KindHTTP:
-			p.add(t.at, "nothing here is the resource ", quote(t.resource), ": ", remedy, ", or use a path (\"/…\")")
-		default:
-			p.add(t.at, "nothing here is the resource ", quote(t.resource), ": ", remedy)
+		case t.of.Regex:
+			r.checkExpression(t)
+		case t.of.Resource == cfg.ResourceName:
+		case r.entries[t.of.Resource] != nil:
+			r.checkNamedLikePath(t)
+		case t.isPath() && p.kind != KindTCP:
+			r.checkPath(t)
+		case p.kind != KindVM:
+			r.checkName(t)
+		}
+	}
+	r.checkRelations()
+}
+
+// checkEntries warns of entries behind one that takes everything of theirs.
+func (r *reach) checkEntries() {
+	for i := range r.cfg.Resources {
+		e := &r.cfg.Resources[i]
+		if e.Path.Op != Any {
+			if first := r.takesFirst(&e.Path); first >= 0 {
+				r.warn(r.place("resources", i), quote(e.Name), " is never taken for this entry: ", r.describe(first),
+					" takes its paths first; put this one before it")
+			}
+		}
+		r.entries[e.Name] = append(r.entries[e.Name], e)
+		r.names = append(r.names, e.Name)
+		if !e.hasOnlyPath() {
+			continue
+		}
+		if _, ok := r.exact[e.Path.Value]; e.Path.Op == Exact && !ok {
+			r.exact[e.Path.Value] = i
+		} else if e.Path.Op != Exact {
+			r.wide = append(r.wide, i)
 		}
 	}
 }
 
-const remedy = "name it in resource_name or in an entry of resources"
+// nameResources adds the names that rules give to resources.
+func (r *reach) nameResources() {
+	if r.cfg.ResourceName != "" {
+		r.names = append(r.names, r.cfg.ResourceName)
+	}
+	for i := range r.targets {
+		if of := r.targets[i].of; !of.Regex {
+			r.names = append(r.names, of.Resource)
+		}
+	}
+	for _, f := range rule.Of[rule.Flow](r.cfg.Rules) {
+		if f.RefResource != "" {
+			r.names = append(r.names, f.RefResource)
+		}
+	}
+}
+
+// checkRelations warns of rules that measure a resource that no rule and no entry here names.
+func (r *reach) checkRelations() {
+	if r.kind == KindVM {
+		return
+	}
+	for i, f := range rule.Of[rule.Flow](r.cfg.Rules) {
+		isPath := r.kind == KindHTTP && strings.HasPrefix(f.RefResource, "/")
+		known := isPath || f.RefResource == r.cfg.ResourceName || r.entries[f.RefResource] != nil
+		if f.RelationStrategy == rule.AssociatedResource && !known {
+			r.warn(r.place("flowRules", i).at("refResource"), label(&f.Target), " acts only on what another filter takes for ",
+				quote(f.RefResource), ": nothing here is that resource")
+		}
+	}
+}
+
+func (r *reach) place(key string, i int) *place { return (&place{index: -1}).at(key).item(i) }
+
+func (r *reach) describe(entry int) string {
+	return "resources[" + strconv.Itoa(entry) + "] (" + quote(r.cfg.Resources[entry].Name) + ")"
+}
+
+// checkName says that there is no such resource.
+func (r *reach) checkName(t *target) {
+	nothing := "nothing here is the resource " + quote(t.of.Resource) + ": "
+	switch {
+	case t.isPath():
+		r.add(t.at, nothing, "a connection has no path; ", remedy)
+	case r.kind == KindHTTP:
+		r.add(t.at, nothing, remedy, ", or use a path (\"/…\")")
+	default:
+		r.add(t.at, nothing, remedy)
+	}
+}
+
+// checkExpression wants a resource that the expression matches: it is not for paths that nothing names.
+func (r *reach) checkExpression(t *target) {
+	if r.kind == KindVM || t.of.Pattern == nil {
+		return
+	}
+	if r.left -= len(r.names); r.left < 0 || slices.ContainsFunc(r.names, t.of.Pattern.MatchString) {
+		return
+	}
+	hint := remedy
+	if r.kind == KindHTTP {
+		hint = "an expression is for names of resources; for paths write an entry of resources with match.path.regex, " +
+			"and its name in the rule, or a path pattern such as /api/** as resource"
+	}
+	r.add(t.at, "matches no resource here: ", hint)
+}
+
+// checkPath looks at a path, or a path pattern, that is a resource itself.
+func (r *reach) checkPath(t *target) {
+	path := t.of.Resource
+	switch {
+	case strings.ContainsAny(path, "?#"):
+		r.add(t.at, "nothing here is the resource ", quote(path), ": paths are taken without query and fragment")
+		return
+	case t.problem != nil:
+		r.add(t.at, "not a path pattern such as /users/{id}, /files/*.png or /api/**: ", t.problem.Error())
+		return
+	case looksLikeExpression(path):
+		r.warn(t.at, t.label(), " has a resource that looks like a regular expression, and is a path: for paths that begin with ",
+			"/api/ write /api/**, for others an entry of resources with match.path.regex")
+	}
+	if first := r.same(t); first != path {
+		r.add(t.at, "has the same paths as the resource ", quote(first), ": write it the same way")
+		return
+	}
+	taken := Text{Op: Exact, Value: pattern.NormalPath(path)}
+	if t.pattern != nil {
+		taken = Text{Op: Template, Value: path}
+	}
+	if i := r.takesFirst(&taken); i >= 0 {
+		r.warn(t.at, t.label(), " is never asked: ", r.describe(i), " takes ", quote(path),
+			" first; put an entry for it before that one")
+	}
+}
+
+// same is the name under which the target's paths are known.
+func (r *reach) same(t *target) string {
+	name := t.of.Resource
+	if t.pattern != nil {
+		if first := r.patterns.Add(t.pattern, name); first != "" {
+			return first
+		}
+		return name
+	}
+	normal := pattern.NormalPath(name)
+	if first := r.paths[normal]; first != "" {
+		return first
+	}
+	r.paths[normal] = name
+	return name
+}
+
+// looksLikeExpression is whether a path has what paths seldom have and expressions often.
+func looksLikeExpression(path string) bool {
+	for _, sign := range []string{".*", ".+", "[", "]", "(", ")", "|", "\\", "^", "$"} {
+		if strings.Contains(path, sign) {
+			return true
+		}
+	}
+	return false
+}
+
+// takesFirst is the first of the entries so far that takes every request whose path meets a condition, -1 if none does.
+func (r *reach) takesFirst(path *Text) int {
+	first := -1
+	if i, ok := r.exact[path.Value]; ok && path.Op == Exact {
+		first = i
+	}
+	for _, i := range r.wide {
+		if r.left--; r.left < 0 || first >= 0 && i > first {
+			break
+		}
+		if r.cfg.Resources[i].Path.covers(path) {
+			return i
+		}
+	}
+	return first
+}
+
+// hasOnlyPath is whether an entry looks at nothing but the path.
+func (r *Resource) hasOnlyPath() bool {
+	return r.Path.Op != Any && len(r.Method) == 0 && r.Host.Value == "" && len(r.Headers) == 0
+}
+
+// covers is whether every path that meets other meets t, as far as that can be told.
+func (t *Text) covers(other *Text) bool {
+	if other.Op == Exact {
+		switch t.Op {
+		case Exact:
+			return t.Value == other.Value
+		case Prefix:
+			return strings.HasPrefix(other.Value, t.Value)
+		case Regex:
+			return t.Expression != nil && t.Expression.Matches(other.Value)
+		case Template:
+			return t.Template != nil && t.Template.Matches(other.Value)
+		}
+	}
+	if t.Op == Prefix && other.Op == Template {
+		beginning, _, _ := strings.Cut(other.Value, "*")
+		beginning, _, _ = strings.Cut(beginning, "{")
+		return strings.HasPrefix(pattern.NormalPath(beginning), t.Value)
+	}
+	return t.Op == Prefix && other.Op == Prefix && strings.HasPrefix(other.Value, t.Value) ||
+		t.Op == other.Op && other.Op != Any && t.Value == other.Value
+}
+
+// checkNamedLikePath warns of a rule for an entry that is named like a path and takes less than it.
+func (r *reach) checkNamedLikePath(t *target) {
+	if !t.isPath() || pattern.IsPattern(t.of.Resource) || r.kind != KindHTTP {
+		return
+	}
+	path := Text{Op: Exact, Value: pattern.NormalPath(t.of.Resource)}
+	for _, e := range r.entries[t.of.Resource] {
+		if e.hasOnlyPath() && e.Path.covers(&path) {
+			return
+		}
+	}
+	r.warn(t.at, t.label(), " is for what the entry ", quote(t.of.Resource), " of resources matches, which is not all of that ",
+		"path: the rest is another resource; give the entry another name to have a rule on the path, too")
+}

@@ -5,6 +5,7 @@ import (
 
 	"github.com/buger/jsonparser"
 
+	"sentinel-envoy/shared/pattern"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -21,10 +22,10 @@ const (
 // rules reads the five lists and keeps what is said of all of them together.
 type rules struct {
 	*parser
-	n         int
-	ids       map[string]*place // the rule that has the id
-	hash      uint64
-	resources []target
+	n       int
+	ids     map[string]*place // the rule that has the id
+	hash    uint64
+	targets []target
 }
 
 // fields are the families' lists: a family is read where its key stands here.
@@ -82,16 +83,20 @@ func (r *rules) require(at *place, seen uint64, fields []field, keys ...string) 
 	}
 }
 
-// checkResource checks a resource and keeps it for checkReach, or compiles the expression that stands for it.
+// checkResource keeps a resource for checkReach, and compiles the expression or the path pattern that stands for it.
 func (r *rules) checkResource(at *place, of *rule.Target) {
-	at = at.at("resource")
+	t := target{at: at.at("resource"), of: of}
 	switch {
 	case of.Resource == "": // has been said
+		return
 	case of.Regex:
-		of.Pattern = r.expression(at, of.Resource)
-	default:
-		r.resources = append(r.resources, target{at, of.Resource})
+		if e := r.expression(t.at, of.Resource); e != nil {
+			of.Pattern = e.Regexp()
+		}
+	case of.Resource[0] == '/' && pattern.IsPattern(of.Resource):
+		t.pattern, t.problem = pattern.ParsePath(of.Resource)
 	}
+	r.targets = append(r.targets, t)
 }
 
 // include gives the rule an id when it has none, and counts it in. ok is whether the rule has no mistakes.

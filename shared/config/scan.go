@@ -8,9 +8,9 @@ import (
 // maxDepth bounds nesting; the deepest valid configuration has 6 levels (resources, entry, match, headers, header, value).
 const maxDepth = 16
 
-// syntax says what is wrong with data as a JSON document, or "". The parser that reads the values is lenient:
+// malformed says what is wrong with data as a JSON document, or "". The parser that reads the values is lenient:
 // it relies on this check.
-func syntax(data []byte) string {
+func malformed(data []byte) string {
 	if !utf8.Valid(data) {
 		return "malformed JSON: not UTF-8"
 	}

@@ -11,6 +11,7 @@ import (
 	"github.com/alibaba/sentinel-golang/core/system_metric"
 	"github.com/alibaba/sentinel-golang/util"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host/memhost"
@@ -307,8 +308,8 @@ func TestGuarantee8SameAsSentinelForEveryFlowRule(t *testing.T) {
 				t.Run(fmt.Sprint(strategy, behavior, relation), func(t *testing.T) {
 					r := rule.Flow{TokenCalculateStrategy: strategy, ControlBehavior: behavior, RelationStrategy: relation}
 					outcomes := map[string]int{}
-					trySeeds(t, 100, func(t *testing.T, seed uint64) { sameAsSentinel(t, seed, r, outcomes) })
-					if outcomes["in"] < 1000 || outcomes["out"] < 1000 || behavior == rule.Throttling && outcomes["waits"] < 1000 {
+					seeds.Try(t, 100, func(t *testing.T, seed uint64) { sameAsSentinel(t, seed, r, outcomes) })
+					if seeds.Complete() && (outcomes["in"] < 1000 || outcomes["out"] < 1000 || behavior == rule.Throttling && outcomes["waits"] < 1000) {
 						t.Errorf("outcomes %v: the traces try too little", outcomes)
 					}
 				})

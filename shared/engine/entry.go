@@ -24,9 +24,13 @@ type Entry struct {
 	inFlight bool
 	// observers have seen it pass.
 	observers []family.Observer
-	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits.
+	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits in
+	// queue.
 	next   int
 	wakeAt int64
+	queue  *family.Queue
+	// nth is which of the stream's values that rule is asked about.
+	nth int
 	// holds are what it took and has to give back, or whose rules want to know its end.
 	holds []hold
 }
@@ -61,7 +65,7 @@ func (e *Entry) Waiting() (until int64, waits bool) { return e.wakeAt, e.wakeAt 
 // Resume asks what is left to ask once an entry has waited, in another callback. It returns like Enter, and the entry may
 // have to wait again.
 func (e *Entry) Resume(now int64) *Block {
-	e.wait(0)
+	e.endWait()
 	e.filter.Stream.Begin()
 	b := e.proceed(now)
 	if b != nil {
@@ -70,13 +74,17 @@ func (e *Entry) Resume(now int64) *Block {
 	return b
 }
 
-// wait sets until when the entry waits, 0 to end it.
-func (e *Entry) wait(until int64) {
+// wait makes the entry wait in a queue until a time in nanoseconds.
+func (e *Entry) wait(in *family.Queue, until int64) {
+	e.queue, e.wakeAt = in, until
+	in.Join()
+}
+
+// endWait ends the entry's wait, if it waits.
+func (e *Entry) endWait() {
 	if e.wakeAt != 0 {
-		e.filter.vm.env.Waiting--
-	}
-	if e.wakeAt = until; until != 0 {
-		e.filter.vm.env.Waiting++
+		e.queue.Leave()
+		e.queue, e.wakeAt = nil, 0
 	}
 }
 
@@ -85,8 +93,11 @@ func (e *Entry) proceed(now int64) *Block {
 	f, res := e.filter, e.resource
 	for e.next < len(res.rules) {
 		r := res.rules[e.next]
-		e.next++
+		f.Stream.Nth = e.nth
 		ticket, refusal, err := r.Enter(now)
+		if e.nth++; !ticket.Again {
+			e.next, e.nth = e.next+1, 0
+		}
 		if err != nil {
 			f.vm.Fault("deciding", err)
 			if f.cfg.FailureMode == config.FailOpen {
@@ -102,7 +113,7 @@ func (e *Entry) proceed(now int64) *Block {
 		}
 		e.holds = append(e.holds, hold{r, ticket})
 		if ticket.WakeAt > now && f.cfg.Mode == config.Enforce {
-			e.wait(ticket.WakeAt)
+			e.wait(r.Of().Queue, ticket.WakeAt)
 			return nil
 		}
 	}
@@ -157,7 +168,7 @@ func (e *Entry) abandon(now int64) {
 		e.filter.vm.env.Check("giving back", h.rule.Undo(h.ticket, now))
 	}
 	e.holds = e.holds[:0]
-	e.wait(0)
+	e.endWait()
 	e.filter.streams--
 }
 

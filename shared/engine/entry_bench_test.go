@@ -40,6 +40,8 @@ type oneHost struct{}
 func (oneHost) Header(string) (string, bool)     { return "example.org", true }
 func (oneHost) Property([]string) (string, bool) { return "", false }
 
+func (oneHost) Lines(dst []string, _ string) []string { return dst }
+
 // visits returns a function that lets one entry into a worker's resource and out of it again, 100 µs after the last, with
 // the ticks that are due.
 func visits(tb testing.TB, c config.Config) func() {

@@ -9,6 +9,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
@@ -29,6 +30,10 @@ type Filter struct {
 	hash     uint64
 	draining bool
 	streams  int
+	// Unnamed are the connections that had no server name where the filter looked for one.
+	Unnamed metrics.Counter
+	// warnings are those of its configuration and of the VM's, until they are written to the log.
+	warnings []string
 }
 
 // guarded is what a filter knows of a resource: its rules, in the order in which they are asked, and its counts.
@@ -49,6 +54,7 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	f := &Filter{
 		Filter: family.Filter{Name: name, Mode: own.Mode, Stream: request.NewStream()}, vm: vm, cfg: own, source: own.SystemSource,
 		resources: map[string]*guarded{}, hash: stat.HashOf(name) ^ own.RuleHash,
+		Unnamed: metrics.Counter{Name: "sentinel_sni_absent"},
 	}
 	rules := own.Rules
 	if shared != nil {
@@ -58,11 +64,23 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 		}
 		rules = withShared(own.Rules, shared.Rules)
 	}
+	f.warn("configuration of root_id "+name, own)
+	if shared != nil && !vm.warned {
+		vm.warned = true
+		f.warn("vm_config.configuration", shared)
+	}
 	f.bind(rules)
 	vm.filters = append(vm.filters, f)
 	vm.connect(f)
 	vm.findSource()
 	return f
+}
+
+// warn keeps the warnings of a configuration for the log.
+func (f *Filter) warn(where string, cfg *config.Config) {
+	for _, w := range cfg.Warnings {
+		f.warnings = append(f.warnings, "sentinel: "+where+": "+w.String())
+	}
 }
 
 // withShared are the rules of a filter and those of its VM, but for those whose ids the filter has given to its own.

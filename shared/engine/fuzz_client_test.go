@@ -52,6 +52,11 @@ func (a *attacker) Header(name string) (string, bool) {
 	return a.text, true
 }
 
+// Lines implements request.Host: each line is another.
+func (a *attacker) Lines(dst []string, _ string) []string {
+	return append(dst, strings.Split(a.text, ",")...)
+}
+
 // Property implements request.Host.
 func (a *attacker) Property([]string) (string, bool) { return a.text, true }
 

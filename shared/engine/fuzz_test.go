@@ -45,8 +45,11 @@ type caller string
 // Header implements request.Host.
 func (c caller) Header(string) (string, bool) { return string(c), true }
 
+// Lines implements request.Host.
+func (c caller) Lines(dst []string, _ string) []string { return append(dst, string(c)) }
+
 // Property implements request.Host.
-func (caller) Property([]string) (string, bool) { return "", false }
+func (c caller) Property([]string) (string, bool) { return string(c), true }
 
 // siege is a world under traffic in all families, with what its rules let in.
 type siege struct {
@@ -346,7 +349,7 @@ func TestForgeries(t *testing.T) {
 	never := uint64(start + 1000*3600*second)
 	u64 := binary.LittleEndian.AppendUint64
 	lease := func(slot uint16, term, beat uint64) []byte {
-		return u64(u64(u64(binary.LittleEndian.AppendUint16(nil, slot), never), term), beat)
+		return u64(u64(u64(u64(binary.LittleEndian.AppendUint16(nil, slot), never), term), beat), 0)
 	}
 	for name, c := range map[string]struct {
 		prefix string
@@ -361,10 +364,10 @@ func TestForgeries(t *testing.T) {
 			}
 			return page
 		}},
-		"aggregator for ever":            {"sentinel/1/aggregator", 0, func([]byte) []byte { return lease(3, 7, never) }},
-		"the last aggregator":            {"sentinel/1/aggregator", 0, func([]byte) []byte { return lease(3, 1<<64-1, never) }},
-		"a worker's slot taken for ever": {"sentinel/1/worker/", 0, func([]byte) []byte { return lease(0, 0, never) }},
-		"a worker in another's slot": {"sentinel/1/worker/", 0, func(old []byte) []byte {
+		"aggregator for ever":            {"sentinel/2/aggregator", 0, func([]byte) []byte { return lease(3, 7, never) }},
+		"the last aggregator":            {"sentinel/2/aggregator", 0, func([]byte) []byte { return lease(3, 1<<64-1, never) }},
+		"a worker's slot taken for ever": {"sentinel/2/worker/", 0, func([]byte) []byte { return lease(0, 0, never) }},
+		"a worker in another's slot": {"sentinel/2/worker/", 0, func(old []byte) []byte {
 			return append([]byte{9, 9}, old[6:]...)
 		}},
 		"snapshot for ever": {"sentinel/1/rates/", 0, func([]byte) []byte {

@@ -6,22 +6,9 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/request/requesttest"
 	"sentinel-envoy/shared/rule"
 )
-
-// client is what a request says of itself, with how often it was asked.
-type client struct {
-	headers map[string]string
-	asked   int
-}
-
-func (c *client) Header(name string) (string, bool) {
-	c.asked++
-	v, ok := c.headers[name]
-	return v, ok
-}
-
-func (c *client) Property([]string) (string, bool) { return "", false }
 
 // perUser is a hotspot rule on the resource "r" for the header x-user.
 func perUser(id string, threshold int64) rule.Hotspot {
@@ -36,8 +23,8 @@ func hot(rules ...rule.Hotspot) *config.Config {
 }
 
 // as makes both filters of a worker see a user's requests.
-func (wk *worker) as(user string) *client {
-	c := &client{headers: map[string]string{"x-user": user}}
+func (wk *worker) as(user string) *requesttest.Client {
+	c := &requesttest.Client{Headers: map[string]string{"x-user": user}, Asked: map[string]int{}}
 	wk.http.Stream.Of(c)
 	wk.tcp.Stream.Of(c)
 	return c
@@ -61,7 +48,7 @@ func TestHotspotIsOneBudgetPerValue(t *testing.T) {
 		}
 	}
 	for _, wk := range w.workers {
-		wk.http.Stream.Of(&client{})
+		wk.http.Stream.Of(&requesttest.Client{})
 		if got := admit(wk.http, 100, w.Now()); got != 100 {
 			t.Errorf("%d of 100 requests without the parameter pass", got)
 		}
@@ -80,12 +67,12 @@ func TestHotspotParameterIsReadOnce(t *testing.T) {
 	for i := range 10 {
 		wk.http.Stream.Begin()
 		admit(wk.http, 1, w.Now())
-		if c.asked != i+1 {
-			t.Fatalf("asked %d times in %d requests", c.asked, i+1)
+		if c.Asked["x-user"] != i+1 {
+			t.Fatalf("asked %d times in %d requests", c.Asked["x-user"], i+1)
 		}
 	}
 	wk.http.Enter("unknown", w.Now(), &engine.Entry{})
-	if c.asked != 10 {
+	if c.Asked["x-user"] != 10 {
 		t.Error("asked where no rule is")
 	}
 }
@@ -256,6 +243,69 @@ func TestHotspotExpressionKeepsResourcesApart(t *testing.T) {
 		}
 		if got != 2 {
 			t.Errorf("%s: %d, want 2", name, got)
+		}
+	}
+}
+
+// A request that gives several values is charged to each, and to none where one of them refuses.
+func TestHotspotChargesEachValue(t *testing.T) {
+	for _, metric := range []rule.HotspotMetric{rule.HotspotQPS, rule.HotspotConcurrency} {
+		r := perUser("h", 2)
+		r.MetricType = metric
+		w := newWorld(1, hot(r))
+		wk := w.workers[0]
+		give := func(users ...string) *requesttest.Client {
+			c := &requesttest.Client{Headers: map[string]string{"x-user": users[0]}, More: map[string][]string{"x-user": users[1:]}}
+			wk.http.Stream.Of(c)
+			return c
+		}
+		open := func(n int) (in int) {
+			for range n {
+				if wk.http.Enter("r", w.Now(), &engine.Entry{}) == nil {
+					in++
+				}
+			}
+			return in
+		}
+		give("any1", "real")
+		first := open(1)
+		give("any2", "real")
+		if second := open(5); first+second != 2 {
+			t.Errorf("%s: %d with another value beside the real one, want 2", metric, first+second)
+		}
+		give("any1")
+		if n := open(5); n != 1 {
+			t.Errorf("%s: the first value has %d more, want 1", metric, n)
+		}
+		give("any2")
+		if n := open(5); n != 1 {
+			t.Errorf("%s: the second value has %d more, want 1: what was refused took something", metric, n)
+		}
+		give("1", "2", "3", "4", "5")
+		b := wk.http.Enter("r", w.Now(), &engine.Entry{})
+		if b == nil || b.Rule != "h" || b.Seen != 5 || b.Threshold != 4 || b.Measure != "values of one header x-user in one request" {
+			t.Errorf("%s: five values: %+v", metric, b)
+		}
+		give("1", "2", "3", "4")
+		if n := open(5); n != 2 {
+			t.Errorf("%s: four values: %d, want 2", metric, n)
+		}
+	}
+}
+
+// Each address in a network has the network's threshold for itself, of several the smallest's.
+func TestHotspotNetworks(t *testing.T) {
+	r := perUser("h", 1)
+	r.ParamSource, r.ParamKey = rule.SourceAddress, ""
+	r.SpecificItems = []rule.SpecificItem{
+		{ValStr: "10.0.0.0/8", Threshold: 3}, {ValStr: "10.1.0.0/16", Threshold: 5}, {ValStr: "10.1.2.3", Threshold: 7},
+	}
+	w := newWorld(1, hot(r))
+	wk := w.workers[0]
+	for address, want := range map[string]int{"10.9.9.9": 3, "10.9.9.8": 3, "10.1.9.9": 5, "10.1.2.3": 7, "11.0.0.1": 1} {
+		wk.http.Stream.Of(&requesttest.Client{Properties: map[string]string{"source.address": address + ":4711"}})
+		if got := admit(wk.http, 10, w.Now()); got != want {
+			t.Errorf("%s: %d, want %d", address, got, want)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"math/rand/v2"
 	"testing"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host/memhost"
@@ -90,6 +91,47 @@ func TestIsolationDeadWorkersShareIsBack(t *testing.T) {
 	}
 }
 
+// A process that was stopped keeps the bound, whether a request, a tick or a new VM comes first.
+func TestIsolationOfAProcessThatWasStopped(t *testing.T) {
+	for _, first := range []string{"request", "tick", "new VM"} {
+		w := newWorld(3, isolate(atMost("i", 40)))
+		w.run(5 * second)
+		var open []*engine.Entry
+		for i, wk := range w.workers {
+			for range 13 + i/2 { // 13 + 13 + 14
+				e := &engine.Entry{}
+				if wk.http.Enter("r", w.Now(), e) != nil {
+					t.Fatal("refused")
+				}
+				open = append(open, e)
+			}
+		}
+		w.run(second)
+		w.Advance(2500 * millisecond)
+		asks := w.workers[1]
+		switch first {
+		case "tick":
+			asks.Tick(w.Now())
+		case "new VM":
+			asks = w.join(isolate(atMost("i", 40)))
+		}
+		for range 200 { // in which only one worker runs
+			if got := len(crowdIn(asks.http, w.Now())); got > 0 {
+				t.Fatalf("%s first: after the stop another %d entered", first, got)
+			}
+			w.Advance(millisecond)
+			if w.Now()%tick == 0 {
+				asks.Tick(w.Now())
+			}
+		}
+		w.run(5 * second)
+		leave(open, w.Now())
+		if got := len(crowdIn(asks.http, w.Now())); got != 40 {
+			t.Errorf("%s first: %d of 40 entered in the end", first, got)
+		}
+	}
+}
+
 func TestIsolationRefusalGivesBackAndSaysWhy(t *testing.T) {
 	w := newWorld(1, isolate(atMost("wide", 10), atMost("narrow", 2)))
 	a := w.workers[0]
@@ -172,7 +214,7 @@ func TestIsolationByRegexCountsEachResource(t *testing.T) {
 
 // Whole VMs, which claim their identities as they come and die, never have more in flight than the threshold.
 func TestIsolationNeverAboveWithWholeVMs(t *testing.T) {
-	trySeeds(t, 15, func(t *testing.T, seed uint64) {
+	seeds.Try(t, 15, func(t *testing.T, seed uint64) {
 		sim := memhost.NewSim(seed, start)
 		defer sim.Close()
 		rng := sim.Rand

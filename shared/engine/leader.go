@@ -171,5 +171,20 @@ func (l *leader) announce(hash uint64, filters []*Filter) {
 		strconv.FormatUint(hash&0xffffffff, 10)+"; this worker ("+strconv.Itoa(int(l.role.Slot))+") aggregates")
 }
 
+// warn writes, from the aggregator alone, what is odd in the configurations that are new.
+func (l *leader) warn(filters []*Filter) {
+	if l.role.Term == 0 {
+		return // nobody aggregates yet
+	}
+	for _, f := range filters {
+		for _, w := range f.warnings {
+			if l.role.Mine {
+				l.env.Host.Log(host.Warn, w)
+			}
+		}
+		f.warnings = nil
+	}
+}
+
 // rulesHash is the gauge of the rules that a worker applies.
 func rulesHash(slot uint16) string { return "sentinel_rules_hash;worker=" + strconv.Itoa(int(slot)) }

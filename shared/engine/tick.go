@@ -36,6 +36,7 @@ func (vm *VM) Tick(now int64) {
 	vm.keeper.tick(vm, now)
 	vm.leader.tick(now)
 	vm.leader.announce(vm.RuleHash(), vm.filters)
+	vm.leader.warn(vm.filters)
 	if now-vm.flushed >= flushEvery || env.Metrics.Behind() {
 		vm.flush(now)
 	}
@@ -80,6 +81,7 @@ func (vm *VM) flush(now int64) {
 	env.Metrics.BeginExport()
 	env.Nodes.All(func(n *stat.Node) { vm.resources.Export(n, now) })
 	for _, f := range vm.filters {
+		env.Metrics.Export(&f.Unnamed, now)
 		for _, r := range f.checkers {
 			env.Metrics.Export(&r.Of().Blocked, now)
 			env.Metrics.Export(&r.Of().Shadow, now)

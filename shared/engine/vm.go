@@ -30,6 +30,8 @@ type VM struct {
 
 	lastTick int64
 	flushed  int64
+	// warned is whether a filter has the warnings of the VM's own configuration.
+	warned bool
 	// identity is who this worker was in the last tick.
 	identity worker.Identity
 }

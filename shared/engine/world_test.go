@@ -4,7 +4,6 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"regexp"
-	"testing"
 	"time"
 
 	"sentinel-envoy/shared/config"
@@ -113,17 +112,6 @@ func admit(f *engine.Filter, n int, now int64) (admitted int) {
 		}
 	}
 	return admitted
-}
-
-// trySeeds runs check with several seeds, and names the one that fails.
-func trySeeds(t *testing.T, runs int, check func(t *testing.T, seed uint64)) {
-	t.Helper()
-	base := uint64(time.Now().UnixNano()) >> 8
-	for i := range uint64(runs) {
-		if check(t, base+i); t.Failed() {
-			t.Fatalf("seed %d", base+i)
-		}
-	}
 }
 
 // tally is what was admitted in each bucket of a window, by the time of the decision.

@@ -39,6 +39,8 @@ type Base struct {
 	ID, Resource string
 	// Shared is the resource where the rule has an expression: each that it matches has records of its own.
 	shared string
+	// Queue has the entries that wait, of a rule whose tickets have a WakeAt.
+	Queue *Queue
 	// Failures is whether the rule looks at whether an entry failed.
 	Failures bool
 	// Blocked are the entries that were refused, Shadow those that would have been if the filter enforced.

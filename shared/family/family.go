@@ -36,6 +36,8 @@ type Ticket struct {
 	WakeAt int64
 	// Exit is whether the rule wants to know how the entry ends, Answer whether also when the service begins to answer.
 	Exit, Answer bool
+	// Again is whether the rule must be asked again, about the stream's next value of its parameter.
+	Again bool
 }
 
 // End is how an entry ended.

@@ -22,12 +22,12 @@ type Expression struct {
 	prefix string
 }
 
-// Compile reads an expression. The error says what is wrong with it, and repeats parts of it.
+// Compile reads an expression. An error that repeats parts of it is a *syntax.Error.
 func Compile(source string) (*Expression, error) {
 	// By itself first: "a)|(b" is no expression, but would be one inside the anchors.
 	tree, err := syntax.Parse(source, syntax.Perl)
 	if err != nil {
-		return nil, errors.New("not a regular expression (RE2): " + strings.TrimPrefix(err.Error(), "error parsing regexp: "))
+		return nil, err
 	}
 	if program(tree) > maxProgram {
 		return nil, errors.New("too large a regular expression: each byte of a text would cost thousands of steps; repeat less")

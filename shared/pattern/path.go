@@ -100,7 +100,7 @@ func variable(text string, i int) (end int, err error) {
 	}
 	name := text[i+1 : i+n]
 	if strings.ContainsAny(name, ":=*{") {
-		return 0, errors.New("{" + name + "} must be a name only; a condition on its text is for path.regex in an entry of resources")
+		return 0, errors.New("must have names only between { and }; for a condition on the text there is match.path.regex")
 	}
 	return i + n, nil
 }

@@ -1,37 +1,57 @@
 package request
 
 import (
-	"net/netip"
 	"slices"
 	"strings"
 
 	"sentinel-envoy/shared/rule"
 )
 
-// Param is a parameter of requests or connections. Equal ones have the same value.
+// Param is what a rule calls a parameter. Equal ones have the same values.
 type Param struct {
 	Source rule.ParamSource
-	// Name is that of a header, query parameter, cookie or property; Index counts query parameters or path segments, from
-	// the end where negative; Hops is which address of x-forwarded-for is the client's, from its end, 0 for none.
+	// Name is that of a header, query parameter or cookie, or an attribute's path with zero bytes between its parts; Index
+	// counts query parameters or path segments, from the end where negative; Hops is which address of x-forwarded-for is
+	// the client's, from its end, 0 for none.
 	Name  string
 	Index int
 	Hops  uint32
+	// Numbers and Booleans say that the rule has items of these kinds: values that are such have one form.
+	Numbers, Booleans bool
 }
 
 // ParamOf is the parameter of a rule.
 func ParamOf(r *rule.Hotspot) Param {
 	p := Param{Source: r.ParamSource, Name: r.ParamKey, Index: r.ParamIndex, Hops: r.TrustedHops}
-	if p.Source == rule.Header {
+	switch p.Source {
+	case rule.Header:
 		p.Name = strings.ToLower(p.Name)
+	case rule.Property:
+		p.ofAttribute(AttributeOf(r))
+	}
+	for _, item := range r.SpecificItems {
+		p.Numbers = p.Numbers || item.ValKind == rule.KindInt || item.ValKind == rule.KindFloat64
+		p.Booleans = p.Booleans || item.ValKind == rule.KindBool
 	}
 	return p
+}
+
+// ofAttribute sets the name. A request header is one by whatever way it is named: Envoy joins its lines.
+func (p *Param) ofAttribute(path []string) {
+	if len(path) == 3 && path[0] == "request" && path[1] == "headers" {
+		p.Source, p.Name = rule.Header, strings.ToLower(path[2])
+		return
+	}
+	p.Name = strings.Join(path, "\x00")
 }
 
 // String says in a few words what the parameter is.
 func (p Param) String() string {
 	switch p.Source {
-	case rule.Header, rule.Cookie, rule.Property:
+	case rule.Header, rule.Cookie:
 		return strings.ToLower(p.Source.String()) + " " + p.Name
+	case rule.Property:
+		return "property " + strings.ReplaceAll(p.Name, "\x00", ".")
 	case rule.Query:
 		return "query parameter " + p.Name
 	case rule.PathSegment:
@@ -50,7 +70,8 @@ type Parameter struct {
 	stream    *Stream
 	header    *Header    // where it is found, or a list of forwarded addresses
 	attribute *Attribute // where it is found
-	cell      cell
+	values    Values
+	callback  uint64 // that values are of
 }
 
 // Parameter registers a parameter.
@@ -73,66 +94,97 @@ func (s *Stream) Parameter(of Param) *Parameter {
 	case rule.SNI:
 		p.attribute = s.Attribute("connection", "requested_server_name")
 	case rule.Property:
-		p.attribute = s.Attribute(strings.Split(of.Name, ".")...)
+		p.attribute = s.Attribute(strings.Split(of.Name, "\x00")...)
 	}
 	s.parameters = append(s.parameters, p)
 	return p
 }
 
-// Value is the parameter's value, and whether there is one.
-func (p *Parameter) Value() (string, bool) {
-	if p.stream.fresh(&p.cell) {
-		p.cell.value, p.cell.there = p.read()
+// Values are the values that the stream gives for the parameter: none, one, or where a client names several all of them.
+// They are read once a callback, and void with it.
+func (p *Parameter) Values() *Values {
+	if p.callback != p.stream.callback {
+		p.callback, p.values = p.stream.callback, Values{}
+		p.read()
 	}
-	return p.cell.value, p.cell.there
+	return &p.values
 }
 
-func (p *Parameter) read() (string, bool) {
+// Asked is the value that a rule is asked about, whether there is one, and whether there are more after it.
+func (p *Parameter) Asked() (value string, there, more bool) {
+	all := p.Values().All()
+	if p.stream.Nth >= len(all) {
+		return "", false, false
+	}
+	return all[p.stream.Nth], true, p.stream.Nth+1 < len(all)
+}
+
+// add adds a value, in its one form.
+func (p *Parameter) add(value string) { p.values.add(p.Canonical(value)) }
+
+func (p *Parameter) read() {
 	switch p.Source {
 	case rule.Header:
-		return p.header.Value()
+		for _, line := range p.header.Lines() {
+			p.add(line)
+		}
 	case rule.Query:
-		path, ok := p.header.Value()
-		return queryParam(path, p.Name, p.Index, ok)
+		path, _ := p.header.Value()
+		p.readQuery(path)
 	case rule.Cookie:
-		cookies, ok := p.header.Value()
-		return cookie(cookies, p.Name, ok)
+		for _, line := range p.header.Lines() {
+			p.readCookies(line)
+		}
 	case rule.PathSegment:
 		path, ok := p.header.Value()
-		return segment(withoutQuery(path), p.Index, ok)
+		if value, ok := segment(withoutQuery(path), p.Index, ok); ok {
+			p.add(value)
+		}
 	case rule.Host:
-		host, ok := p.header.Value()
-		return strings.ToLower(strings.TrimSuffix(WithoutPort(host), ".")), ok
+		if host, ok := p.header.Value(); ok {
+			p.add(host)
+		}
 	case rule.SourceAddress:
-		return p.sourceAddress()
+		p.readSource()
 	case rule.SNI:
-		name, ok := p.attribute.Value()
-		return strings.ToLower(strings.TrimSuffix(name, ".")), ok && name != ""
+		if name, ok := p.attribute.Value(); ok && name != "" {
+			p.add(name)
+		}
 	case rule.Property:
-		return p.attribute.Value()
+		if value, ok := p.attribute.Value(); ok {
+			p.add(attributeText(p.attribute.path, value))
+		}
 	}
-	return "", false
 }
 
-// queryParam is a parameter of a query by its name, the first of that name, or where it has none by its place.
-func queryParam(path, name string, index int, ok bool) (string, bool) {
+// readQuery adds the query parameters of a name, or where the parameter has none the one at its place.
+func (p *Parameter) readQuery(path string) {
 	path, _, _ = strings.Cut(path, "#")
-	_, query, found := strings.Cut(path, "?")
-	if !ok || !found {
-		return "", false
-	}
-	if name == "" && index < 0 {
+	_, query, _ := strings.Cut(path, "?")
+	index := p.Index
+	if p.Name == "" && index < 0 {
 		index += 1 + strings.Count(query, "&")
 	}
-	for i := 0; query != "" && (name != "" || i <= index); i++ {
+	for i := 0; query != "" && !p.values.more && (p.Name != "" || i <= index); i++ {
 		var pair string
 		pair, query, _ = strings.Cut(query, "&")
 		key, value, _ := strings.Cut(pair, "=")
-		if name != "" && unescape(key, true) == name || name == "" && i == index {
-			return unescape(value, true), true
+		if p.Name != "" && unescape(key, true) == p.Name || p.Name == "" && i == index {
+			p.add(unescape(value, true))
 		}
 	}
-	return "", false
+}
+
+// readCookies adds the cookies of the parameter's name. Space around a name is none of it: servers cut it off.
+func (p *Parameter) readCookies(line string) {
+	for line != "" && !p.values.more {
+		var pair string
+		pair, line, _ = strings.Cut(line, ";")
+		key, value, found := strings.Cut(pair, "=")
+		if found && strings.TrimSpace(key) == p.Name {
+			p.add(strings.Trim(strings.TrimSpace(value), `"`))
+		}
+	}
 }
 
 // segment is a part of a path between slashes, by its place.
@@ -157,37 +209,20 @@ func segment(path string, index int, ok bool) (string, bool) {
 	return "", false
 }
 
-// cookie is the first cookie of that name.
-func cookie(cookies, name string, ok bool) (string, bool) {
-	for ok && cookies != "" {
-		var pair string
-		pair, cookies, _ = strings.Cut(cookies, ";")
-		key, value, found := strings.Cut(strings.TrimSpace(pair), "=")
-		if found && key == name {
-			return strings.Trim(value, `"`), true
-		}
-	}
-	return "", false
-}
-
-// sourceAddress is the client's address: that of x-forwarded-for at a place from its end, which proxies have written
-// that are trusted, or where there is none what Envoy says.
-func (p *Parameter) sourceAddress() (string, bool) {
+// readSource adds the client's address: that of x-forwarded-for at a place from its end, which proxies have written that
+// are trusted, or where there is none what Envoy says.
+func (p *Parameter) readSource() {
 	if p.Hops > 0 {
 		if list, ok := p.header.Value(); ok {
 			if a, ok := forwarded(list, int(p.Hops)); ok {
-				return a, true
+				p.add(a)
+				return
 			}
 		}
 	}
-	text, ok := p.attribute.Value()
-	if !ok {
-		return "", false
+	if text, ok := p.attribute.Value(); ok && text != "" {
+		p.add(text)
 	}
-	if a, ok := address(text); ok {
-		return a, true
-	}
-	return text, text != ""
 }
 
 // forwarded is an address of x-forwarded-for, by its place from the end.
@@ -199,45 +234,5 @@ func forwarded(list string, fromEnd int) (string, bool) {
 		}
 		list = list[:comma]
 	}
-	return address(strings.TrimSpace(list[strings.LastIndexByte(list, ',')+1:]))
-}
-
-// address is an address without its port, in its one form.
-func address(text string) (string, bool) {
-	if a, err := netip.ParseAddr(text); err == nil {
-		return a.Unmap().WithZone("").String(), true
-	}
-	a, err := netip.ParseAddrPort(text)
-	return a.Addr().Unmap().WithZone("").String(), err == nil
-}
-
-// unescape undoes percent-encoding, so that a value has no second form; what is none stays as it is.
-func unescape(s string, plusIsSpace bool) string {
-	if !strings.Contains(s, "%") && !(plusIsSpace && strings.Contains(s, "+")) {
-		return s
-	}
-	b := make([]byte, 0, len(s))
-	for i := 0; i < len(s); i++ {
-		switch {
-		case s[i] == '%' && i+2 < len(s) && isHex(s[i+1]) && isHex(s[i+2]):
-			b = append(b, hex(s[i+1])<<4|hex(s[i+2]))
-			i += 2
-		case s[i] == '+' && plusIsSpace:
-			b = append(b, ' ')
-		default:
-			b = append(b, s[i])
-		}
-	}
-	return string(b)
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
-func hex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c&^0x20 - 'A' + 10
+	return address(list[strings.LastIndexByte(list, ',')+1:])
 }

@@ -1,6 +1,8 @@
 package request_test
 
 import (
+	"slices"
+	"strings"
 	"testing"
 
 	"sentinel-envoy/shared/request"
@@ -8,15 +10,26 @@ import (
 	"sentinel-envoy/shared/rule"
 )
 
-// read is a parameter's value in what a client sends.
-func read(p *rule.Hotspot, c *requesttest.Client) (string, bool) {
+// read are a parameter's values in what a client sends.
+func read(p *rule.Hotspot, c *requesttest.Client) *request.Values {
 	s := request.NewStream()
 	s.Of(c)
-	return s.Parameter(request.ParamOf(p)).Value()
+	return s.Parameter(request.ParamOf(p)).Values()
+}
+
+// spelled is how tables here write values: with bars between, and "-" for none.
+func spelled(v *request.Values) string {
+	switch {
+	case v.TooMany():
+		return "too many"
+	case len(v.All()) == 0:
+		return "-"
+	}
+	return strings.Join(v.All(), "|")
 }
 
 func TestParam(t *testing.T) {
-	const absent = "\x00absent"
+	const absent = "-"
 	for _, c := range []struct {
 		param rule.Hotspot
 		line  string // as requesttest.Parse takes it
@@ -26,7 +39,7 @@ func TestParam(t *testing.T) {
 		{rule.Hotspot{ParamSource: rule.Header, ParamKey: "x-user"}, "GET h / x-user=", ""},
 		{rule.Hotspot{ParamSource: rule.Header, ParamKey: "x-user"}, "GET h /", absent},
 
-		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?a=1&b=2&b=3", "2"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?a=1&b=2&b=3", "2|3"},
 		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?%62=%2f+x&c#b=7", "/ x"},
 		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?b", ""},
 		{rule.Hotspot{ParamSource: rule.Query, ParamKey: "b"}, "GET h /?b=%", "%"},
@@ -72,13 +85,9 @@ func TestParam(t *testing.T) {
 	} {
 		client := requesttest.Parse(c.line)
 		client.Properties = map[string]string{
-			"source.address": "192.0.2.9:4711", "connection.requested_server_name": "WWW.example.com", "connection.id": "77",
+			"source.address": "192.0.2.9:4711", "connection.requested_server_name": "WWW.example.com", "connection.id": "\x4d\x00\x00\x00\x00\x00\x00\x00",
 		}
-		got, ok := read(&c.param, client)
-		if !ok {
-			got = absent
-		}
-		if got != c.want {
+		if got := spelled(read(&c.param, client)); got != c.want {
 			t.Errorf("%s %q %d of %s: %q, want %q", c.param.ParamSource, c.param.ParamKey, c.param.ParamIndex, c.line, got, c.want)
 		}
 	}
@@ -86,16 +95,173 @@ func TestParam(t *testing.T) {
 
 func TestCookie(t *testing.T) {
 	for header, want := range map[string]string{
-		"s=1": "1", "a=2; s=1": "1", `as=2;s="x y";s=3`: "x y", "s=a=b": "a=b", "s=": "", "s": "-", "a=s": "-", "": "-", " ; ;s=1": "1",
+		"s=1": "1", "a=2; s=1": "1", `as=2;s="x y";s=3`: "x y|3", "s=a=b": "a=b", "s=": "", "s": "-", "a=s": "-", "": "-", " ; ;s=1": "1", "s =x; s=\ty ": "x|y",
 	} {
 		client := &requesttest.Client{Headers: map[string]string{"cookie": header}}
-		got, ok := read(&rule.Hotspot{ParamSource: rule.Cookie, ParamKey: "s"}, client)
-		if !ok {
-			got = "-"
-		}
-		if got != want {
+		if got := spelled(read(&rule.Hotspot{ParamSource: rule.Cookie, ParamKey: "s"}, client)); got != want {
 			t.Errorf("%q: %q, want %q", header, got, want)
 		}
+	}
+}
+
+// A client that gives a parameter several values gives all of them.
+func TestSeveralValues(t *testing.T) {
+	header := rule.Hotspot{ParamSource: rule.Header, ParamKey: "x-user"}
+	query := rule.Hotspot{ParamSource: rule.Query, ParamKey: "u"}
+	cookie := rule.Hotspot{ParamSource: rule.Cookie, ParamKey: "s"}
+	property := rule.Hotspot{ParamSource: rule.Property, ParamKey: "request.headers.x-user"}
+	for _, c := range []struct {
+		param rule.Hotspot
+		line  string // as requesttest.Parse takes it
+		want  string
+	}{
+		{header, "GET h / x-user=any x-user=real", "any|real"},
+		{property, "GET h / x-user=any x-user=real", "any|real"},
+		{header, "GET h / x-user=a,b", "a,b"}, // one line
+		{header, "GET h / x-user=a,b x-user=c", "a,b|c"},
+		{header, "GET h / x-user=a x-user=b,c", "a|b,c"},
+		{header, "GET h / x-user= x-user=real", "|real"},
+		{header, "GET h / x-user=a x-user=a", "a"},
+		{header, "GET h / x-user=1 x-user=2 x-user=3 x-user=4 x-user=1", "1|2|3|4"},
+		{header, "GET h / x-user=1 x-user=2 x-user=3 x-user=4 x-user=5", "too many"},
+		{query, "GET h /?u=any&u=real", "any|real"},
+		{query, "GET h /?u=any&%75=real&u=any", "any|real"},
+		{query, "GET h /?u=1&u=2&u=3&u=4&u=5", "too many"},
+		{rule.Hotspot{ParamSource: rule.Query, ParamIndex: 1}, "GET h /?u=1&u=2", "2"},
+		{cookie, "GET h / cookie=junk=1 cookie=s=alice", "alice"},
+		{cookie, "GET h / cookie=s=alice;s=bob cookie=s=carol", "alice|bob|carol"},
+		{cookie, "GET h / cookie=s=a,b;t=1", "a,b"}, // as servers have it
+		{cookie, "GET h / cookie=s=1;s=2;s=3;s=4;s=5", "too many"},
+	} {
+		if got := spelled(read(&c.param, requesttest.Parse(c.line))); got != c.want {
+			t.Errorf("%s of %s: %q, want %q", request.ParamOf(&c.param), c.line, got, c.want)
+		}
+	}
+}
+
+// An address has many spellings, and a client chooses among them.
+func TestForwardedForms(t *testing.T) {
+	for list, want := range map[string]string{
+		"1.2.3.4": "1.2.3.4", "1.2.3.4:99": "1.2.3.4", "2001:db8::1": "2001:db8::1", "[2001:db8::1]": "2001:db8::1",
+		"[2001:DB8:0::1]:99": "2001:db8::1", `"[2001:db8::1]:99"`: "2001:db8::1", `"1.2.3.4"`: "1.2.3.4", " 1.2.3.4 ": "1.2.3.4",
+		"::ffff:1.2.3.4": "1.2.3.4", "[::ffff:102:304]": "1.2.3.4", "fe80::1%eth0": "fe80::1", "9.9.9.9, 1.2.3.4": "1.2.3.4",
+		// What is no address is nobody's: Envoy's own counts.
+		"unknown": "192.0.2.9", "_hidden": "192.0.2.9", "": "192.0.2.9", "1.2.3.4, unknown": "192.0.2.9", "010.1.2.3": "192.0.2.9", "[": "192.0.2.9",
+	} {
+		c := &requesttest.Client{Headers: map[string]string{"x-forwarded-for": list}, Properties: map[string]string{"source.address": "192.0.2.9:1"}}
+		if got := spelled(read(&rule.Hotspot{ParamSource: rule.SourceAddress, TrustedHops: 1}, c)); got != want {
+			t.Errorf("%q: %q, want %q", list, got, want)
+		}
+	}
+	lines := requesttest.Parse("GET h / x-forwarded-for=9.9.9.9 x-forwarded-for=1.2.3.4")
+	if got := spelled(read(&rule.Hotspot{ParamSource: rule.SourceAddress, TrustedHops: 1}, lines)); got != "1.2.3.4" {
+		t.Errorf("%q of two lines", got)
+	}
+}
+
+// A value and an item that mean the same have one form.
+func TestCanonical(t *testing.T) {
+	item := func(kind rule.ParamKind) []rule.SpecificItem { return []rule.SpecificItem{{ValKind: kind}} }
+	for _, c := range []struct {
+		param  rule.Hotspot
+		values string // all have the form of the first
+	}{
+		{rule.Hotspot{ParamSource: rule.Host}, "vip.example.com VIP.Example.com vip.example.com. vip.example.com:8080"},
+		{rule.Hotspot{ParamSource: rule.Host}, "[2001:db8::1] [2001:DB8:0::1]:80 2001:db8:0:0::1"},
+		{rule.Hotspot{ParamSource: rule.SNI}, "vip.example.com VIP.Example.com."},
+		{rule.Hotspot{ParamSource: rule.SourceAddress}, "2001:db8::1 2001:DB8:0:0::1 [2001:db8::1]:99"},
+		{rule.Hotspot{ParamSource: rule.SourceAddress}, "10.0.0.1 ::ffff:10.0.0.1 10.0.0.1:99"},
+		{rule.Hotspot{ParamSource: rule.Header, SpecificItems: item(rule.KindInt)}, "7 007 +7 7.0 7e0"},
+		{rule.Hotspot{ParamSource: rule.Query, SpecificItems: item(rule.KindFloat64)}, "0.5 .5 5e-1 0.50"},
+		{rule.Hotspot{ParamSource: rule.Cookie, SpecificItems: item(rule.KindBool)}, "true True TRUE 1 t"},
+		{rule.Hotspot{ParamSource: rule.Header, SpecificItems: item(rule.KindInt)}, "seven"},
+	} {
+		p, all := request.ParamOf(&c.param), strings.Fields(c.values)
+		for _, v := range all {
+			if got := p.Canonical(v); got != all[0] {
+				t.Errorf("%s: %s has the form %s, want %s", p, v, got, all[0])
+			}
+		}
+	}
+	text := request.ParamOf(&rule.Hotspot{ParamSource: rule.Header, SpecificItems: item(rule.KindString)})
+	if text.Canonical("007") != "007" {
+		t.Error("a text became a number")
+	}
+}
+
+func TestNetworks(t *testing.T) {
+	r := rule.Hotspot{ParamSource: rule.SourceAddress, SpecificItems: []rule.SpecificItem{
+		{ValStr: "10.0.0.0/8", Threshold: 1}, {ValStr: "10.1.0.0/16", Threshold: 2}, {ValStr: "10.1.2.0/24", Threshold: 3},
+		{ValStr: "::ffff:192.0.2.0/120", Threshold: 4}, {ValStr: "2001:db8::/32", Threshold: 5}, {ValStr: "10.1.2.3", Threshold: 6},
+	}}
+	n := request.NetworksOf(&r)
+	for address, want := range map[string]int64{
+		"10.9.9.9": 1, "10.1.9.9": 2, "10.1.2.9": 3, "192.0.2.9": 4, "2001:db8::9": 5, "11.0.0.1": -1, "2001:db9::": -1, "x": -1,
+	} {
+		got, ok := n.Threshold(address)
+		if !ok {
+			got = -1
+		}
+		if got != want {
+			t.Errorf("%s has %d, want %d", address, got, want)
+		}
+	}
+	if request.NetworksOf(&rule.Hotspot{SpecificItems: r.SpecificItems[5:], ParamSource: rule.SourceAddress}) != nil {
+		t.Error("an address is a network")
+	}
+}
+
+func TestAttributes(t *testing.T) {
+	for _, c := range []struct {
+		key, path, value, want string
+		mistake                bool
+	}{
+		{key: "connection.subject_peer_certificate", path: "connection|subject_peer_certificate", value: "CN=a", want: "CN=a"},
+		{key: "source.port", path: "source|port", value: "\x67\x12\x00\x00\x00\x00\x00\x00", want: "4711"},
+		{key: "connection.mtls", path: "connection|mtls", value: "\x01", want: "true"},
+		{key: "metadata.filter_metadata.envoy.filters.http.jwt_authn.payload.sub", value: "alice", want: "alice",
+			path: "metadata|filter_metadata|envoy.filters.http.jwt_authn|payload|sub"},
+		{key: "metadata.filter_metadata.envoy.lb.canary", path: "metadata|filter_metadata|envoy.lb|canary", value: "\x00", want: "false"},
+		{key: "metadata.filter_metadata.mine.a.b", path: "metadata|filter_metadata|mine|a|b",
+			value: "\x00\x00\x00\x00\x00\x00\x45\x40", want: "42"}, // a double
+		{key: "metadata.filter_metadata.mine.a", path: "metadata|filter_metadata|mine|a", value: "12345678", want: "12345678"},
+		{key: "xds.route_metadata.filter_metadata.envoy.lb.tier", path: "xds|route_metadata|filter_metadata|envoy.lb|tier", value: "x", want: "x"},
+		{key: "filter_state.envoy.tcp_proxy.cluster", path: "filter_state|envoy.tcp_proxy.cluster", value: "c", want: "c"},
+		{key: "xds.node.metadata.REGION", path: "xds|node|metadata|REGION", value: "eu", want: "eu"},
+		{key: "request.time", path: "request|time", value: "\x01\x00\x00\x00\x00\x00\x00\x00", want: "1"},
+		{key: "request.nosuch", mistake: true},
+		{key: "no.such", mistake: true},
+		{key: "request", mistake: true},
+		{key: "metadata", mistake: true},
+		{key: "metadata.nosuch.a.b", mistake: true},
+		{key: "metadata.filter_metadata.envoy.filters.http.jwt_authn", mistake: true},
+		{key: "filter_state", mistake: true},
+		{key: "source.address.x", mistake: true},
+		{key: "response.code", mistake: true},
+		{key: "", mistake: true},
+	} {
+		r := &rule.Hotspot{ParamSource: rule.Property, ParamKey: c.key}
+		path := request.AttributeOf(r)
+		if err := request.CheckAttribute(path, false); (err != nil) != c.mistake {
+			t.Errorf("%s: %v", c.key, err)
+		}
+		if c.mistake {
+			continue
+		}
+		if got := strings.Join(path, "|"); got != c.path {
+			t.Errorf("%s is %s, want %s", c.key, got, c.path)
+		}
+		client := &requesttest.Client{Properties: map[string]string{strings.Join(path, "."): c.value}}
+		if got := spelled(read(r, client)); got != c.want {
+			t.Errorf("%s is %q, want %q", c.key, got, c.want)
+		}
+		list := &rule.Hotspot{ParamSource: rule.Property, ParamPath: path}
+		if request.ParamOf(list) != request.ParamOf(r) {
+			t.Errorf("%s as a list is another parameter", c.key)
+		}
+	}
+	if err := request.CheckAttribute([]string{"request", "path"}, true); err == nil {
+		t.Error("a connection has a request")
 	}
 }
 
@@ -108,14 +274,19 @@ func FuzzParam(f *testing.F) {
 		}}
 		for source := rule.NoParam; source <= rule.Property; source++ {
 			r := &rule.Hotspot{ParamSource: source, ParamKey: "s", ParamIndex: index % 1000, TrustedHops: uint32(index) % 64}
-			value, ok := read(r, c)
-			if !ok && value != "" {
-				t.Errorf("%s: %q and absent", source, value)
-			}
 			const longestAddress = len("ffff:ffff:ffff:ffff:ffff:ffff:255.255.255.255")
 			const lower = 3 // bytes that a byte which is no UTF-8 becomes in lower case
-			if len(value) > max(lower*len(path), len(cookies), len(forwarded), longestAddress) {
-				t.Errorf("%s: %d bytes, of a request with less", source, len(value))
+			values := read(r, c)
+			for i, value := range values.All() {
+				if len(value) > max(lower*len(path), len(cookies), len(forwarded), longestAddress) {
+					t.Errorf("%s: %d bytes, of a request with less", source, len(value))
+				}
+				if slices.Contains(values.All()[:i], value) {
+					t.Errorf("%s: %q twice", source, value)
+				}
+				if p := request.ParamOf(r); p.Canonical(value) != value && source != rule.SourceAddress {
+					t.Errorf("%s: %q has the form %q", source, value, p.Canonical(value))
+				}
 			}
 			r.ParamKey = ""
 			read(r, c)

@@ -5,13 +5,17 @@ package request
 import (
 	"slices"
 	"strings"
+
+	"sentinel-envoy/shared/pattern"
 )
 
 // Host answers for the stream whose callback is running. What it returns may be void once the callback has ended.
 type Host interface {
-	// Header is ":method", ":path", ":authority" or a request header by its lower-case name; false where it is absent. A
-	// connection has none.
+	// Header is ":method", ":path", ":authority" or a request header by its lower-case name, of several lines the first;
+	// false where it is absent. A connection has none.
 	Header(name string) (value string, ok bool)
+	// Lines appends the values of all lines of a request header to dst. It costs by the size of all headers.
+	Lines(dst []string, name string) []string
 	// Property is an Envoy attribute by its path, as its bytes; false where it is absent.
 	Property(path []string) (value string, ok bool)
 }
@@ -19,6 +23,8 @@ type Host interface {
 // Stream is the stream that one filter is asked about. There is one for all streams of the filter, one after the other: the
 // headers, attributes and parameters that may be needed are registered once, and none is asked for twice in a callback.
 type Stream struct {
+	// Nth is which of a parameter's values a rule is asked about: where a stream gives several, it is asked about each.
+	Nth  int
 	host Host
 	// callback counts Begin: what was read in an earlier one is void.
 	callback   uint64
@@ -65,7 +71,10 @@ func (s *Stream) fresh(c *cell) bool {
 type Header struct {
 	stream *Stream
 	name   string
+	joined *Attribute // nil for :path and its like, which have one line
 	cell   cell
+	lines  []string
+	split  uint64 // the callback that lines is of
 }
 
 // Header registers a header by its lower-case name, or ":method", ":path" or ":authority".
@@ -74,23 +83,55 @@ func (s *Stream) Header(name string) *Header {
 		return s.headers[i]
 	}
 	h := &Header{stream: s, name: name}
+	if !strings.HasPrefix(name, ":") {
+		h.joined = s.Attribute("request", "headers", name)
+	}
 	s.headers = append(s.headers, h)
 	return h
 }
 
-// Value is the header's value, and whether there is one.
+// Value is the header's value, and whether there is one. That of several lines is all of them, with commas between: the
+// host knows a header's first line for the same price, but a client could hide others behind it.
 func (h *Header) Value() (string, bool) {
+	if h.joined != nil {
+		return h.joined.Value()
+	}
 	if h.stream.fresh(&h.cell) {
 		h.cell.value, h.cell.there = h.stream.host.Header(h.name)
 	}
 	return h.cell.value, h.cell.there
 }
 
-// Path is :path without query and fragment, and whether there is one.
+// Lines are the values of all lines of the header. What is returned is void with the callback.
+func (h *Header) Lines() []string {
+	if h.split == h.stream.callback {
+		return h.lines
+	}
+	h.split, h.lines = h.stream.callback, h.lines[:0]
+	all, ok := h.Value()
+	if !ok {
+		return nil
+	}
+	if h.joined != nil && strings.Contains(all, ",") && !h.isOneLine(all) {
+		h.lines = h.stream.host.Lines(h.lines, h.name)
+	}
+	if len(h.lines) == 0 {
+		h.lines = append(h.lines, all)
+	}
+	return h.lines
+}
+
+// isOneLine is whether a value with commas is that of one line.
+func (h *Header) isOneLine(all string) bool {
+	first, ok := h.stream.host.Header(h.name)
+	return ok && first == all
+}
+
+// Path is :path without query and fragment, in the form of pattern.NormalPath, and whether there is one.
 func (s *Stream) Path() (string, bool) {
 	if s.fresh(&s.normal) {
 		path, ok := s.path.Value()
-		s.normal.value, s.normal.there = withoutQuery(path), ok
+		s.normal.value, s.normal.there = pattern.NormalPath(withoutQuery(path)), ok
 	}
 	return s.normal.value, s.normal.there
 }
@@ -120,17 +161,21 @@ func (a *Attribute) Value() (string, bool) {
 	return a.cell.value, a.cell.there
 }
 
-// Int is the value of an attribute that is a whole number, and whether there is one: Envoy gives it as 8 bytes.
+// Int is the value of an attribute that is a whole number, and whether there is one.
 func (a *Attribute) Int() (int64, bool) {
 	text, ok := a.Value()
 	if !ok || len(text) != 8 {
 		return 0, false
 	}
-	var n uint64
+	return int64(word(text)), true
+}
+
+// word are 8 bytes as a number, as Envoy gives numbers.
+func word(b string) (n uint64) {
 	for i := range 8 {
-		n |= uint64(text[i]) << (8 * i)
+		n |= uint64(b[i]) << (8 * i)
 	}
-	return int64(n), true
+	return n
 }
 
 // WithoutPort cuts the port off an authority; a v6 address keeps its brackets.

@@ -1,9 +1,12 @@
 package resource
 
 import (
+	"fmt"
 	"slices"
+	"strings"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/pattern"
 	"sentinel-envoy/shared/request"
 )
 
@@ -13,8 +16,11 @@ type HTTP struct {
 	method    *request.Header
 	authority *request.Header
 	steps     []step
-	paths     map[string]string // a path that is a rule's resource: itself
-	fallback  string
+	paths     map[string]string // of paths that are rules' resources, in their normal form
+	patterns  pattern.Paths     // that are rules' resources
+	// hasPaths is whether there is a path or a pattern at all.
+	hasPaths bool
+	fallback string
 }
 
 // step is one entry of `resources`, or a run of entries with exact paths: those are looked up, not tried one by one.
@@ -28,26 +34,45 @@ type entry struct {
 	headers []*request.Header // of the conditions in Headers, in their order
 }
 
-// NewHTTP prepares a resolver of a stream. pathResources are the resources of rules that are paths, "/orders"; others are
-// ignored. It fails when the configuration has conditions of TCP.
-func NewHTTP(cfg *config.Config, pathResources []string, s *request.Stream) (*HTTP, error) {
+// NewHTTP prepares a resolver of a stream. rules are resources of rules: those that are paths, "/orders", or path patterns
+// need no entry; others are ignored. It fails when the configuration has conditions of TCP, or a pattern mistakes.
+func NewHTTP(cfg *config.Config, rules []string, s *request.Stream) (*HTTP, error) {
 	h := &HTTP{stream: s, method: s.Header(":method"), authority: s.Header(":authority"), fallback: cfg.ResourceName}
+	named := map[string]bool{}
 	for i, r := range cfg.Resources {
 		if r.SNI.Value != "" || len(r.SourceIP) > 0 || r.DestinationPort != 0 {
 			return nil, errKind(i, "a request")
 		}
 		h.add(entry{Resource: r, headers: registered(r.Headers, s)})
+		named[r.Name] = true
 	}
-	for _, p := range pathResources {
-		if len(p) == 0 || p[0] != '/' {
+	for _, name := range rules {
+		if !strings.HasPrefix(name, "/") || named[name] { // an entry says itself what it takes
 			continue
 		}
+		if err := h.addPath(name); err != nil {
+			return nil, err
+		}
+	}
+	return h, nil
+}
+
+// addPath adds a path, or a path pattern, that is a resource.
+func (h *HTTP) addPath(name string) error {
+	h.hasPaths = true
+	if !pattern.IsPattern(name) {
 		if h.paths == nil {
 			h.paths = map[string]string{}
 		}
-		h.paths[p] = p
+		h.paths[pattern.NormalPath(name)] = name
+		return nil
 	}
-	return h, nil
+	p, err := pattern.ParsePath(name)
+	if err != nil {
+		return fmt.Errorf("resource %q: %w", name, err)
+	}
+	h.patterns.Add(p, name)
+	return nil
 }
 
 func (h *HTTP) add(e entry) {
@@ -72,19 +97,32 @@ func registered(conditions []config.Header, s *request.Stream) []*request.Header
 }
 
 // Resolve names the stream's resource: the first entry of `resources` that matches, or the path that is itself a rule's
-// resource, or resource_name; "" is guarded by nothing. It asks for a header only when the answer hangs on it.
+// resource, or the most specific path pattern that is, or resource_name; "" is guarded by nothing. It asks for a header only when the answer hangs on it.
 func (h *HTTP) Resolve() string {
 	for i := range h.steps {
 		if name := h.resolve(&h.steps[i]); name != "" {
 			return name
 		}
 	}
-	if h.paths != nil {
-		if p, ok := h.stream.Path(); ok && h.paths[p] != "" {
-			return h.paths[p]
-		}
+	if name := h.byPath(); name != "" {
+		return name
 	}
 	return h.fallback
+}
+
+// byPath is the path, or the most specific path pattern, that is a rule's resource.
+func (h *HTTP) byPath() string {
+	if !h.hasPaths {
+		return ""
+	}
+	p, ok := h.stream.Path()
+	if !ok {
+		return ""
+	}
+	if name := h.paths[p]; name != "" {
+		return name
+	}
+	return h.patterns.Find(p)
 }
 
 func (h *HTTP) resolve(s *step) string {
@@ -125,9 +163,15 @@ func (h *HTTP) meets(e *entry) bool {
 		}
 	}
 	for i := range e.Headers {
-		if v, ok := e.headers[i].Value(); !matchText(&e.Headers[i].Value, v, ok) {
+		if !anyMatches(&e.Headers[i].Value, e.headers[i].Lines()) {
 			return false
 		}
 	}
 	return true
+}
+
+// anyMatches is whether one of a header's lines meets a condition. A client that adds lines can so come into an entry, but
+// not leave one.
+func anyMatches(t *config.Text, lines []string) bool {
+	return slices.ContainsFunc(lines, func(line string) bool { return matchText(t, line, true) })
 }

@@ -24,7 +24,9 @@ func matchText(t *config.Text, s string, there bool) bool {
 	case config.Prefix:
 		return there && strings.HasPrefix(s, t.Value)
 	case config.Regex:
-		return there && t.Regexp != nil && t.Regexp.MatchString(s)
+		return there && t.Expression != nil && t.Expression.Matches(s)
+	case config.Template:
+		return there && t.Template != nil && t.Template.Matches(s)
 	case config.Present:
 		return there
 	}

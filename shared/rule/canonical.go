@@ -55,6 +55,9 @@ func (r *Hotspot) Canonical(b []byte) []byte {
 	for _, item := range r.SpecificItems {
 		b = appendInts(appendString(b, item.ValStr), int64(item.ValKind), item.Threshold)
 	}
+	for _, part := range r.ParamPath {
+		b = appendString(b, part)
+	}
 	return b
 }
 

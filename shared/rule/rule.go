@@ -73,6 +73,7 @@ type Hotspot struct {
 
 	// Where the parameter comes from. Sentinel has no such fields: there the program passes the parameters.
 	ParamSource ParamSource `json:"paramSource"`
+	ParamPath   []string    `json:"paramPath"`   // with Property: the attribute's path, instead of ParamKey
 	TrustedHops uint32      `json:"trustedHops"` // with SourceAddress: which address of x-forwarded-for, from its end; 0 is none
 }
 

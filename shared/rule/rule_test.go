@@ -55,8 +55,9 @@ func TestFieldsAreUpstreams(t *testing.T) {
 			delete(ours, "regex")
 		}
 		if _, ok := want["specificItems"]; ok {
-			want["paramSource"], want["trustedHops"] = "integer", "integer" // of our own: there the program passes parameters
-			want["specificItems"] = "slice"                                 // as upstream's data source writes it: JSON has no map with other keys than strings
+			// Of our own: there the program passes parameters.
+			want["paramSource"], want["trustedHops"], want["paramPath"] = "integer", "integer", "slice"
+			want["specificItems"] = "slice" // as upstream's data source writes it: JSON has no map with other keys than strings
 		}
 		if !reflect.DeepEqual(ours, want) {
 			t.Errorf("%T has %v\n%T has %v", c.ours, ours, c.upstream, want)

@@ -3,8 +3,8 @@ package worker_test
 import (
 	"math/rand/v2"
 	"testing"
-	"time"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/worker"
 )
@@ -12,9 +12,7 @@ import (
 // TestCount has workers die, leave, come back and count each other: those that died are counted once in all, those that
 // left are not, and the live ones are told from both.
 func TestCount(t *testing.T) {
-	base := uint64(time.Now().UnixNano())
-	for i := range uint64(100) {
-		seed := base + i
+	seeds.Try(t, 100, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		p := memhost.NewProcess(start)
 		now, died := start, uint64(0)
@@ -48,12 +46,13 @@ func TestCount(t *testing.T) {
 			now += 500 * millisecond
 		}
 		if len(alive) == 0 {
-			continue
+			return
 		}
-		now += worker.TTL + 1
-		for _, m := range alive {
-			if err := m.Beat(now); err != nil {
-				t.Fatal(err)
+		for end := now + worker.TTL + 500*millisecond; now < end; now += 100 * millisecond {
+			for _, m := range alive {
+				if err := m.Beat(now); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		live, err := alive[0].Count(now)
@@ -71,5 +70,5 @@ func TestCount(t *testing.T) {
 		if live != len(alive) || lost != died {
 			t.Fatalf("seed %d: %d live of %d, %d lost of %d that died", seed, live, len(alive), lost, died)
 		}
-	}
+	})
 }

@@ -7,15 +7,13 @@ import (
 	"testing"
 	"time"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/family/flow"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/record"
 )
 
-var (
-	simRuns = flag.Int("sim.runs", 400, "how many random simulations each property is tried on")
-	simSeed = flag.Uint64("sim.seed", 0, "run only the simulation with this seed")
-)
+var simRuns = flag.Int("sim.runs", 400, "how many random simulations each property is tried on")
 
 const (
 	millisecond = int64(time.Millisecond)
@@ -177,24 +175,8 @@ func disturb(sim *memhost.Sim, s scenario) {
 	}
 }
 
-// trySeeds runs check on many seeds, in order, and names the one that fails.
-func trySeeds(t *testing.T, check func(t *testing.T, seed uint64)) {
-	t.Helper()
-	if *simSeed != 0 {
-		check(t, *simSeed)
-		return
-	}
-	base := uint64(time.Now().UnixNano()) >> 8
-	for i := range uint64(*simRuns) {
-		check(t, base+i)
-		if t.Failed() {
-			t.Fatalf("run again with -sim.seed=%d", base+i)
-		}
-	}
-}
-
 func TestGuarantee1NeverOverInAnyWindow(t *testing.T) {
-	trySeeds(t, func(t *testing.T, seed uint64) {
+	seeds.Try(t, *simRuns, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 1))
 		s := draw(r)
 		s.deaths, s.stalls = r.IntN(2) == 0, r.IntN(2) == 0
@@ -209,7 +191,7 @@ func TestGuarantee1NeverOverInAnyWindow(t *testing.T) {
 }
 
 func TestGuarantee2HardlyUnderWithTwiceTheDemand(t *testing.T) {
-	trySeeds(t, func(t *testing.T, seed uint64) {
+	seeds.Try(t, *simRuns, func(t *testing.T, seed uint64) {
 		s := draw(rand.New(rand.NewPCG(seed, 2)))
 		if s.threshold < 1 || float64(s.intervalMs) > 2000 {
 			s.threshold, s.lower, s.intervalMs, s.demand = 50, 50, 1000, 110

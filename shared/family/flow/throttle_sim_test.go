@@ -4,8 +4,10 @@ import (
 	"math"
 	"math/rand/v2"
 	"slices"
+	"strings"
 	"testing"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/family/flow"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/record"
@@ -13,7 +15,7 @@ import (
 
 // Scheduled times are never closer than the interval, whoever stalls or dies, and with enough demand hardly further.
 func TestTurnsAreNeverCloserThanTheInterval(t *testing.T) {
-	trySeeds(t, func(t *testing.T, seed uint64) {
+	seeds.Try(t, *simRuns, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 3))
 		s := scenario{workers: 1 + rng.IntN(64), threshold: []float64{1, 3, 20, 100, 333.3, 1000}[rng.IntN(6)]}
 		s.deaths, s.stalls = rng.IntN(2) == 0, rng.IntN(2) == 0
@@ -76,11 +78,7 @@ func takeTurns(t *testing.T, seed uint64, s scenario, pace flow.Pace, warm *flow
 // The curve of a warm-up is the same under any number of workers, within 2 % and one permit.
 func TestWarmUpCurveIsThatOfOneWorker(t *testing.T) {
 	const seconds = 12
-	runs := 0
-	trySeeds(t, func(t *testing.T, seed uint64) {
-		if runs++; runs > max(*simRuns/20, 1) {
-			return // each takes a while
-		}
+	seeds.Try(t, max(*simRuns/20, 1), func(t *testing.T, seed uint64) { // each takes a while
 		rng := rand.New(rand.NewPCG(seed, 4))
 		s := scenario{workers: 1 + rng.IntN(64), threshold: []float64{50, 100, 400}[rng.IntN(3)], spread: rng.IntN(spreads)}
 		period, factor := 3+rng.Uint32N(8), 2+rng.Uint32N(3)
@@ -138,4 +136,31 @@ func warmUpCurve(t *testing.T, seed uint64, s scenario, warm *flow.WarmUp, secon
 		disturb(sim, s)
 	}
 	return admitted
+}
+
+// Where the record is lost nobody knows the last turn that was given out, but that nobody waits for longer than the rule
+// lets wait: the next turn comes after that.
+func TestTurnsAfterALostRecord(t *testing.T) {
+	p := memhost.NewProcess(start)
+	pace := flow.Pace{IntervalMs: 1000, MaxWaitMs: 500}
+	throttle := flow.NewThrottle(record.NewTable(p.Worker(nil)), record.IDOf("r"), flow.WindowOf(1000))
+	next := func() flow.Turn {
+		turn, err := throttle.Next(pace, 10, nil, 500*millisecond, p.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return turn
+	}
+	var last flow.Turn
+	for range 4 {
+		last = next()
+	}
+	p.Corrupt(func(key string, value []byte) ([]byte, bool) { return value[:5], strings.Contains(key, "/rec/") })
+	if turn := next(); turn.OK {
+		t.Errorf("%d ms after the last turn another is given, which may be somebody's", (turn.At-last.At)/millisecond)
+	}
+	p.Advance(500 * millisecond)
+	if turn := next(); !turn.OK || turn.At < last.At+100*millisecond {
+		t.Errorf("after the longest wait: %+v, the last before was at %d", turn, last.At)
+	}
 }

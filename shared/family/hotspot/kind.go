@@ -35,11 +35,12 @@ func New(env *family.Env) family.Kind {
 type (
 	sharedValues struct {
 		*Values
-		evicted, regained metrics.Counter
+		queue                     *family.Queue
+		evicted, regained, absent metrics.Counter
 	}
 	sharedConcurrency struct {
 		*Concurrency
-		full metrics.Counter
+		full, absent metrics.Counter
 	}
 )
 
@@ -48,6 +49,7 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 	of := r.(*rule.Hotspot)
 	base := hotspotRule{
 		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Parameter(request.ParamOf(of)),
+		networks: request.NetworksOf(of),
 	}
 	if of.MetricType == rule.HotspotConcurrency {
 		return newConcurrencyRule(base)
@@ -88,10 +90,12 @@ func (k *kind) Export(now int64) {
 		v.evicted.N, v.regained.N = v.Evicted, v.Regained
 		k.env.Metrics.Export(&v.evicted, now)
 		k.env.Metrics.Export(&v.regained, now)
+		k.env.Metrics.Export(&v.absent, now)
 	})
 	k.concurrences.All(func(c *sharedConcurrency) {
 		c.full.N = c.Full
 		k.env.Metrics.Export(&c.full, now)
+		k.env.Metrics.Export(&c.absent, now)
 	})
 }
 
@@ -104,6 +108,8 @@ type hotspotRule struct {
 	id     record.ID
 	limits Limits
 	seed   Seed
+	// networks are the specific items that are networks, nil where there are none.
+	networks *request.Networks
 }
 
 // identify gives the rule its records, told apart by its parameter and by shape, and returns what describes them.
@@ -115,31 +121,76 @@ func (r *hotspotRule) identify(what string, shape ...string) (parts []string) {
 	return []string{string(r.id[:])}
 }
 
+// newAbsent counts the entries that have no value of the parameter, and which the rule so does not limit.
+func (r *hotspotRule) newAbsent() metrics.Counter {
+	return metrics.Counter{Name: "sentinel_hotspot_absent" + r.labels()}
+}
+
 // labels are those of the rule's own metrics.
 func (r *hotspotRule) labels() string {
 	return metrics.Resource(r.Base.Resource) + metrics.Rule(r.Base.ID)
 }
 
-// hash is that of the parameter's value, and whether it has one.
-func (r *hotspotRule) hash(now int64) (hash uint64, there bool, err error) {
-	value, there := r.param.Value()
-	if !there {
-		return 0, false, nil
+// question is what a rule is asked about: a value, by its hash.
+type question struct {
+	hash uint64
+	// there is whether there is a value, again whether there are more after it, and tooMany whether more than may be.
+	there, again, tooMany bool
+}
+
+// ask is what the rule is asked about.
+func (r *hotspotRule) ask(now int64) (q question, err error) {
+	var value string
+	if value, q.there, q.again = r.param.Asked(); !q.there {
+		return q, nil
 	}
+	q.tooMany = r.param.Values().TooMany()
 	seed, err := r.kind.key.Seed(now)
 	if err != nil {
-		return 0, true, err
+		return q, err
 	}
 	if r.seed != seed {
-		r.seed, r.limits.Specific = seed, nil
-		if len(r.SpecificItems) > 0 {
-			r.limits.Specific = make(map[uint64]int64, len(r.SpecificItems))
-		}
-		for _, item := range r.SpecificItems {
-			r.limits.Specific[seed.Hash(item.ValStr)] = item.Threshold
-		}
+		r.hashItems(seed)
 	}
-	return seed.Hash(value), true, nil
+	q.hash = seed.Hash(value)
+	if r.networks != nil {
+		r.rememberNetwork(q.hash, value)
+	}
+	return q, nil
+}
+
+// hashItems makes the thresholds of specific items by the hashes of their values.
+func (r *hotspotRule) hashItems(seed Seed) {
+	r.seed, r.limits.Specific = seed, nil
+	if len(r.SpecificItems) > 0 {
+		r.limits.Specific = make(map[uint64]int64, len(r.SpecificItems))
+	}
+	for _, item := range r.SpecificItems {
+		r.limits.Specific[seed.Hash(item.ValStr)] = item.Threshold
+	}
+}
+
+// maxAddresses bounds the addresses whose network's threshold is remembered, with the specific items.
+const maxAddresses = 4096
+
+// rememberNetwork gives an address its network's threshold, where it has none of its own: what is known of values is by hash.
+func (r *hotspotRule) rememberNetwork(hash uint64, address string) {
+	if _, ok := r.limits.Specific[hash]; ok {
+		return
+	}
+	threshold, ok := r.networks.Threshold(address)
+	if !ok {
+		return
+	}
+	if len(r.limits.Specific) >= maxAddresses {
+		r.hashItems(r.seed)
+	}
+	r.limits.Specific[hash] = threshold
+}
+
+// refuseMany refuses a stream that gives more values of the parameter than it may.
+func (r *hotspotRule) refuseMany(now int64) *family.Refusal {
+	return r.Refuse(request.MaxValues+1, request.MaxValues, "values of one "+r.param.String()+" in one request", 0, now)
 }
 
 // threshold is that of a value.

@@ -24,32 +24,46 @@ func newValueRule(base hotspotRule) *valueRule {
 	r.values = r.kind.values.Acquire(r.id, func() *sharedValues {
 		return &sharedValues{
 			Values:   NewValues(r.Env.Table, r.ParamsMaxCapacity, parts...),
+			queue:    family.NewQueue(r.Env),
 			evicted:  metrics.Counter{Name: "sentinel_hotspot_evicted" + r.labels()},
 			regained: metrics.Counter{Name: "sentinel_hotspot_regained" + r.labels()},
+			absent:   r.newAbsent(),
 		}
 	})
+	r.Queue = r.values.queue
 	return r
 }
 
 // Enter implements family.Checker.
 func (r *valueRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
-	hash, there, err := r.hash(now)
-	if err != nil || !there {
+	q, err := r.ask(now)
+	switch {
+	case err != nil:
 		return family.Ticket{}, nil, err
+	case !q.there:
+		r.values.absent.N++
+		return family.Ticket{}, nil, nil
+	case q.tooMany:
+		return family.Ticket{}, r.refuseMany(now), nil
 	}
+	return r.take(q, now)
+}
+
+// take asks for a permit for a value.
+func (r *valueRule) take(q question, now int64) (family.Ticket, *family.Refusal, error) {
 	maxWait := r.limits.MaxWaitMs * 1e6
-	full := r.limits.Paced && r.Env.QueueIsFull()
+	full := r.limits.Paced && r.Queue.IsFull()
 	if full {
 		maxWait = 0
 	}
-	v, err := r.values.Take(hash, &r.limits, maxWait, now)
+	v, err := r.values.Take(q.hash, &r.limits, maxWait, now)
 	switch {
 	case err != nil:
 		return family.Ticket{}, nil, err
 	case !v.OK:
-		return family.Ticket{}, r.refuse(hash, v, full, now), nil
+		return family.Ticket{}, r.refuse(q.hash, v, full, now), nil
 	}
-	t := family.Ticket{At: v.At, ID: hash}
+	t := family.Ticket{At: v.At, ID: q.hash, Again: q.again}
 	if r.limits.Paced {
 		t.WakeAt = v.At
 	}
@@ -105,6 +119,7 @@ func newConcurrencyRule(base hotspotRule) *concurrencyRule {
 		return &sharedConcurrency{
 			Concurrency: NewConcurrency(r.Env.Table, r.ParamsMaxCapacity, parts...),
 			full:        metrics.Counter{Name: "sentinel_hotspot_full" + r.labels()},
+			absent:      r.newAbsent(),
 		}
 	})
 	return r
@@ -112,21 +127,32 @@ func newConcurrencyRule(base hotspotRule) *concurrencyRule {
 
 // Enter implements family.Checker.
 func (r *concurrencyRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
-	hash, there, err := r.hash(now)
-	if err != nil || !there {
+	q, err := r.ask(now)
+	switch {
+	case err != nil:
 		return family.Ticket{}, nil, err
+	case !q.there:
+		r.concurrency.absent.N++
+		return family.Ticket{}, nil, nil
+	case q.tooMany:
+		return family.Ticket{}, r.refuseMany(now), nil
 	}
+	return r.hold(q, now)
+}
+
+// hold takes a place for a value.
+func (r *concurrencyRule) hold(q question, now int64) (family.Ticket, *family.Refusal, error) {
 	holder, err := r.Env.Worker.Identify(now)
 	if err != nil {
 		return family.Ticket{}, nil, err
 	}
-	threshold := r.threshold(hash)
-	c, err := r.concurrency.Enter(holder, hash, threshold, now)
+	threshold := r.threshold(q.hash)
+	c, err := r.concurrency.Enter(holder, q.hash, threshold, now)
 	if err != nil {
 		return family.Ticket{}, nil, err
 	}
 	if c.OK {
-		return family.Ticket{At: now, ID: hash, Exit: true}, nil, nil
+		return family.Ticket{At: now, ID: q.hash, Exit: true, Again: q.again}, nil, nil
 	}
 	measure := r.measure
 	if c.Full {
