@@ -15,7 +15,7 @@ func FuzzApply(f *testing.F) {
 	f.Add([]byte{}, uint64(0), int64(1))
 	f.Add(make([]byte, pageHeader+2*valueSize), uint64(0), int64(5))
 	f.Add(bytes.Repeat([]byte{0xff}, pageHeader+valueSize), uint64(1<<64-1), int64(5))
-	f.Add(bytes.Repeat([]byte{0x7f}, 8+2*leaseSize), uint64(0x7f7f7f7f7f7f7f7f), int64(5))
+	f.Add(bytes.Repeat([]byte{0x01}, 8+partHeader+257*countSize), uint64(0x0101010101010101), int64(5))
 	const now = 1000e9
 	f.Fuzz(func(t *testing.T, payload []byte, hash uint64, threshold int64) {
 		p := memhost.NewProcess(now)
@@ -37,12 +37,19 @@ func FuzzApply(f *testing.F) {
 				t.Fatalf("%x leaves a value %d of %d permits", payload, page(next).bucket(i).left, limit.most())
 			}
 		}
-		crowd := NewConcurrency(record.NewTable(w), 20, "r")
-		op := &counting{page: &crowd.pages[0], holder: worker.Identity{Slot: 1, Epoch: 1}, hash: hash, threshold: 3, enters: true, now: now}
-		if _, o := op.Apply(nil, record.State{Payload: payload, Now: now}); o == record.Unreadable {
-			if _, o := op.Apply(nil, record.State{Lost: true, Now: now}); o == record.Unreadable {
+		crowd := NewConcurrency(record.NewTable(w), &worker.Watch{}, 20, "r")
+		op := &counting{
+			of: crowd, page: &crowd.pages[0], holder: worker.Identity{Slot: 1, Epoch: 1}, hash: hash, key: hash, threshold: 3,
+			enters: true, now: now,
+		}
+		next, o := op.Apply(nil, record.State{Payload: payload, Now: now})
+		if o == record.Unreadable {
+			if next, o = op.Apply(nil, record.State{Lost: true, Now: now}); o == record.Unreadable {
 				t.Fatal("a lost record is none")
 			}
+		}
+		if _, _, ok := op.read(next); o == record.Store && !ok {
+			t.Fatalf("%x makes %x of it", payload, next)
 		}
 	})
 }

@@ -106,7 +106,7 @@ func (r *valueRule) Release(now int64) {
 type concurrencyRule struct {
 	hotspotRule
 	concurrency *sharedConcurrency
-	// measure is what the threshold counts, fullMeasure the same where another value cannot be counted.
+	// measure is what the threshold counts, fullMeasure the same where other values share the count.
 	measure, fullMeasure string
 }
 
@@ -114,10 +114,10 @@ func newConcurrencyRule(base hotspotRule) *concurrencyRule {
 	r := &concurrencyRule{hotspotRule: base}
 	parts := r.identify("concurrency")
 	r.measure = "in flight for one " + r.param.String()
-	r.fullMeasure = r.measure + ", and no room to count another"
+	r.fullMeasure = r.measure + ", counted with others for want of room"
 	r.concurrency = r.kind.concurrences.Acquire(r.id, func() *sharedConcurrency {
 		return &sharedConcurrency{
-			Concurrency: NewConcurrency(r.Env.Table, r.ParamsMaxCapacity, parts...),
+			Concurrency: NewConcurrency(r.Env.Table, &r.Env.Worker.Watch, r.ParamsMaxCapacity, parts...),
 			full:        metrics.Counter{Name: "sentinel_hotspot_full" + r.labels()},
 			absent:      r.newAbsent(),
 		}
@@ -152,7 +152,7 @@ func (r *concurrencyRule) hold(q question, now int64) (family.Ticket, *family.Re
 		return family.Ticket{}, nil, err
 	}
 	if c.OK {
-		return family.Ticket{At: now, ID: q.hash, Exit: true, Again: q.again}, nil, nil
+		return family.Ticket{ID: q.hash, At: int64(c.Key), Exit: true, Again: q.again}, nil, nil
 	}
 	measure := r.measure
 	if c.Full {
@@ -169,7 +169,7 @@ func (r *concurrencyRule) Exit(t family.Ticket, _ family.End, now int64) error {
 	if t == (family.Ticket{}) {
 		return nil
 	}
-	return r.concurrency.Exit(t.ID, now)
+	return r.concurrency.Exit(t.ID, uint64(t.At), now)
 }
 
 // Release implements family.Checker.
