@@ -37,9 +37,10 @@ type bootstrap struct {
 	files []*yaml.Node            // names of our Wasm binary
 }
 
-// Render returns an Envoy bootstrap with the ports and the path of the Wasm binary replaced: the ports of the listeners named
-// http and tcp, of the admin interface and of the cluster named web_service, and each file that is called sentinel.wasm. What
-// there is not is not added, and all else, comments included, stays. The error is about text that is no YAML mapping.
+// Render returns an Envoy bootstrap with the ports and the path of the Wasm binary replaced: the ports of the listeners
+// named http and tcp, of the admin interface and of the cluster named web_service, and each file that is called
+// sentinel.wasm. Nothing is added where there is none, and all else, comments included, stays. The error is about text
+// that is no YAML mapping.
 func Render(text []byte, p Ports, wasm string) ([]byte, error) {
 	b, err := parseBootstrap(text)
 	if err != nil {

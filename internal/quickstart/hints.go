@@ -15,7 +15,7 @@ type hint struct {
 var hints = []hint{
 	{placeHTTP, "one HTTP request", "curl -i http://127.0.0.1:%d/some-test", false},
 	{placeTCP, "one TCP connection", "curl -i http://127.0.0.1:%d/some-test", false},
-	{placeHTTP, "a blocked one", "curl -si 'http://127.0.0.1:%d/some-test?[1-60]' | tail -n 9    (the last of 60 at once)", true},
+	{placeHTTP, "a blocked one", "curl -si 'http://127.0.0.1:%d/some-test?[1-60]' | tail -n 9    (the last of 60)", true},
 	{placeHTTP, "100 requests/s", "go run ./cmd/sentinel load -q 100 -u some-test -p %d", false},
 	{placeTCP, "100 connections/s", "go run ./cmd/sentinel load -q 100 -u some-test -p %d -tcp", false},
 	{placeAdmin, "what passed", "curl -s http://127.0.0.1:%d/stats/prometheus | grep sentinel", false},

@@ -49,8 +49,8 @@ func parse(args []string, stderr io.Writer) (settings, error) {
 	var s settings
 	fs := flag.NewFlagSet("sentinel run", flag.ContinueOnError)
 	fs.SetOutput(stderr)
-	fs.StringVar(&s.config, "config", sampleConfig, "Envoy bootstrap `file`; of the listeners http and tcp, the admin interface "+
-		"and the cluster web_service the ports are replaced, and sentinel.wasm by the Wasm file given here")
+	fs.StringVar(&s.config, "config", sampleConfig, "Envoy bootstrap `file`; of the listeners http and tcp, the admin "+
+		"interface and the cluster web_service the ports are replaced, and sentinel.wasm by the Wasm file given here")
 	fs.StringVar(&s.wasm, "wasm", "dist/sentinel.wasm", "Wasm `file`, made by make wasm")
 	fs.IntVar(&s.concurrency, "concurrency", 4, "Envoy's worker threads")
 	fs.IntVar(&s.ports.HTTP, "http-port", 8099, "port of the HTTP listener")
@@ -103,7 +103,8 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 	}
 	defer os.RemoveAll(dir)
 
-	fmt.Fprintf(stdout, "starting %s with %d worker threads; it compiles the Wasm first, which takes a few seconds\n", envoy, s.concurrency)
+	fmt.Fprintf(stdout, "starting %s with %d worker threads; it compiles the Wasm first, which takes a few seconds\n",
+		envoy, s.concurrency)
 	err = runEnvoy(ctx, s, envoy, dir, rendered, stdout, stderr, func() { printHints(stdout, s, b) })
 	if err == nil {
 		fmt.Fprintln(stdout, "stopped")

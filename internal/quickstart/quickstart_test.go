@@ -86,16 +86,18 @@ func TestOnlyPortsInUseAreAskedFor(t *testing.T) {
 	}
 }
 
-// TestHintsAreOfWhatThereIs prints the Ready block for the sample, for another bootstrap, and for one without a TCP listener.
+// TestHintsAreOfWhatThereIs prints the Ready block for the sample, for another bootstrap, and for one without a listener.
 func TestHintsAreOfWhatThereIs(t *testing.T) {
 	for _, c := range []struct {
 		config, bootstrap string
 		labels            string
 	}{
-		{"./envoy/envoy.yaml", minimal, "one HTTP request, one TCP connection, a blocked one, 100 requests/s, 100 connections/s, " +
-			"what passed, the service itself"},
-		{"my.yaml", minimal, "one HTTP request, one TCP connection, 100 requests/s, 100 connections/s, what passed, the service itself"},
-		{"my.yaml", strings.ReplaceAll(minimal, "name: tcp", "name: raw"), "one HTTP request, 100 requests/s, what passed, the service itself"},
+		{"./envoy/envoy.yaml", minimal, "one HTTP request, one TCP connection, a blocked one, 100 requests/s, " +
+			"100 connections/s, what passed, the service itself"},
+		{"my.yaml", minimal, "one HTTP request, one TCP connection, 100 requests/s, 100 connections/s, what passed, " +
+			"the service itself"},
+		{"my.yaml", strings.ReplaceAll(minimal, "name: tcp", "name: raw"),
+			"one HTTP request, 100 requests/s, what passed, the service itself"},
 	} {
 		b, err := parseBootstrap([]byte(c.bootstrap))
 		if err != nil {

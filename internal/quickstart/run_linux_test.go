@@ -67,7 +67,8 @@ func TestStoppedWhileItStarts(t *testing.T) {
 	// The admin interface takes connections long before it answers: then the command waits for the answer.
 	poll(t, "a question to the admin interface", func() bool {
 		conns, err := psnet.ConnectionsPid("tcp", int32(r.pid()))
-		return err == nil && slices.ContainsFunc(conns, func(c psnet.ConnectionStat) bool { return int(c.Raddr.Port) == r.ports.Admin })
+		asks := func(c psnet.ConnectionStat) bool { return int(c.Raddr.Port) == r.ports.Admin }
+		return err == nil && slices.ContainsFunc(conns, asks)
 	})
 	if strings.Contains(r.out.String(), "Ready") {
 		t.Skip("Envoy was ready at once")

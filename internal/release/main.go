@@ -17,7 +17,7 @@ func main() {
 	o := options{root: ".", pkg: "./plugins"}
 	flag.StringVar(&o.version, "version", "", "the release's `name`, such as v0.1.0 (default: the tag of the commit)")
 	flag.StringVar(&o.out, "o", "dist/release", "`directory` to write; what was in it is gone afterwards")
-	flag.StringVar(&o.tinyGo, "tinygo", "", "`path` of TinyGo (default: tinygo, where there is one; otherwise its artefact is left out)")
+	flag.StringVar(&o.tinyGo, "tinygo", "", "`path` of TinyGo (default: tinygo; where there is none, its artefact is left out)")
 	flag.StringVar(&o.tinyGoTarget, "tinygo-target", "", "`target` for TinyGo (default wasip1)")
 	flag.Parse()
 

@@ -9,6 +9,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
@@ -29,6 +30,8 @@ type Filter struct {
 	hash     uint64
 	draining bool
 	streams  int
+	// Unnamed are the connections that had no server name where the filter looked for one.
+	Unnamed metrics.Counter
 	// warnings are those of its configuration and of the VM's, until they are written to the log.
 	warnings []string
 }
@@ -40,8 +43,8 @@ type guarded struct {
 	rules []family.Checker
 	// observers count what becomes of its entries, for rules that look at more than their own.
 	observers []family.Observer
-	// failures is whether anything looks at whether an entry failed.
-	failures bool
+	// interest is what is looked at of how its entries end, own without the observers'.
+	interest, own family.Interest
 }
 
 // NewFilter returns a filter by its root_id, with its own configuration and the VM's, which may be nil. Where both have a
@@ -51,6 +54,7 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	f := &Filter{
 		Filter: family.Filter{Name: name, Mode: own.Mode, Stream: request.NewStream()}, vm: vm, cfg: own, source: own.SystemSource,
 		resources: map[string]*guarded{}, hash: stat.HashOf(name) ^ own.RuleHash,
+		Unnamed: metrics.Counter{Name: "sentinel_sni_absent"},
 	}
 	rules := own.Rules
 	if shared != nil {
@@ -122,7 +126,10 @@ func (f *Filter) declare(name string) {
 	if name == "" || f.resources[name] != nil {
 		return
 	}
-	res := &guarded{name: name, node: f.vm.env.Nodes.Acquire(name), failures: f.cfg.Failures.Configured}
+	res := &guarded{name: name, node: f.vm.env.Nodes.Acquire(name)}
+	if f.cfg.Failures.Configured {
+		res.own = family.InFailures
+	}
 	f.resources[name] = res
 	f.vm.resources.Add(res.node)
 }
@@ -155,7 +162,7 @@ func (f *Filter) checker(r rule.Rule, resource string) family.Checker {
 
 func (f *Filter) guard(c family.Checker, res *guarded) {
 	res.rules = append(res.rules, c)
-	res.failures = res.failures || c.Of().Failures
+	res.own = max(res.own, c.Of().Interest)
 }
 
 // connect gives the resources of a filter their observers, and those of all filters where some have changed.
@@ -169,6 +176,10 @@ func (vm *VM) connect(f *Filter) {
 			res.observers = nil // entries keep those that have seen them pass
 			for _, k := range vm.kinds {
 				res.observers = k.Observers(res.observers, name)
+			}
+			res.interest = res.own
+			for _, o := range res.observers {
+				res.interest = max(res.interest, o.Interest())
 			}
 		}
 	}

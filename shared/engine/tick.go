@@ -81,6 +81,7 @@ func (vm *VM) flush(now int64) {
 	env.Metrics.BeginExport()
 	env.Nodes.All(func(n *stat.Node) { vm.resources.Export(n, now) })
 	for _, f := range vm.filters {
+		env.Metrics.Export(&f.Unnamed, now)
 		for _, r := range f.checkers {
 			env.Metrics.Export(&r.Of().Blocked, now)
 			env.Metrics.Export(&r.Of().Shadow, now)

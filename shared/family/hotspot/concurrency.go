@@ -2,13 +2,14 @@ package hotspot
 
 import (
 	"slices"
-	"strconv"
 
 	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/worker"
 )
 
 const (
+	// countPages is how many pages all rules of a process share.
+	countPages = 1024
 	// maxHeld is how many values a worker counts each by itself in a page. What comes beyond is counted in one of shares
 	// counts, together with other values that have come beyond.
 	maxHeld = 128
@@ -19,18 +20,17 @@ const (
 	renewEvery = 300e6
 )
 
-// Concurrency is the entries in flight of each value under a rule, as one worker sees them. Each worker says in shared data
+// Concurrency is the entries in flight of each value under each rule, as one worker sees them. Each worker says in shared data
 // how many it has of a value, in a part of a page that is its own: no worker takes another's room. What one that died has
 // said counts for worker.TTL. It is not safe for concurrent use.
 type Concurrency struct {
 	table *record.Table
 	watch *worker.Watch
-	pages []countPage
+	// pages are those that this worker has used, else nil.
+	pages [countPages]*countPage
 	// active are the pages in which this worker has something.
-	active []int
+	active []*countPage
 	op     counting
-	// Full are the entries that were counted together with other values, because too many are in flight.
-	Full uint64
 }
 
 // countPage is this worker's part of one page.
@@ -59,30 +59,26 @@ type Count struct {
 	Full bool
 }
 
-// NewConcurrency returns the entries in flight of the rule that id describes. watch is this worker's, capacity as in
-// NewValues.
-func NewConcurrency(table *record.Table, watch *worker.Watch, capacity int64, id ...string) *Concurrency {
-	pages, _ := shape(capacity)
-	c := &Concurrency{table: table, watch: watch, pages: make([]countPage, pages)}
-	id = append(id, strconv.Itoa(pages), "")
-	for i := range c.pages {
-		id[len(id)-1] = strconv.Itoa(i)
-		c.pages[i].cell.ID = record.IDOf(id...)
-	}
-	return c
+// NewConcurrency returns the entries in flight of a table's process. watch is this worker's.
+func NewConcurrency(table *record.Table, watch *worker.Watch) *Concurrency {
+	return &Concurrency{table: table, watch: watch}
 }
 
-func (c *Concurrency) page(hash uint64) int { return int((hash >> 32 * uint64(len(c.pages))) >> 32) }
-
-// Enter asks for one entry of a value, as holder, at the time now in nanoseconds. What is let in must leave by Exit. An
-// error is the host's, or record.ErrFull; a page that too many workers fight for refuses.
-func (c *Concurrency) Enter(holder worker.Identity, hash uint64, threshold, now int64) (Count, error) {
-	at := c.page(hash)
-	key, full := c.pages[at].key(hash)
-	if full {
-		c.Full++
+// page is the page that a value belongs to.
+func (c *Concurrency) page(hash uint64) *countPage {
+	at := pageOf(hash, countPages)
+	if c.pages[at] == nil {
+		c.pages[at] = &countPage{cell: c.table.Fixed("counts", at)}
 	}
-	err := c.apply(at, counting{holder: holder, hash: hash, key: key, threshold: threshold, enters: true, now: now})
+	return c.pages[at]
+}
+
+// Enter asks for one entry of a value, as holder, at the time now in nanoseconds. hash is of the rule and the value. What is let
+// in must leave by Exit. An error is the host's; a page that too many workers fight for refuses.
+func (c *Concurrency) Enter(holder worker.Identity, hash uint64, threshold, now int64) (Count, error) {
+	p := c.page(hash)
+	key, full := p.key(hash)
+	err := c.apply(p, counting{holder: holder, hash: hash, key: key, threshold: threshold, enters: true, now: now})
 	if err != nil && err != record.ErrContended {
 		return Count{}, err
 	}
@@ -91,19 +87,19 @@ func (c *Concurrency) Enter(holder worker.Identity, hash uint64, threshold, now 
 	if count.OK = count.OK && err == nil; !count.OK {
 		return count, nil
 	}
-	c.pages[at].change(key, 1)
-	if !c.pages[at].active {
-		c.pages[at].active = true
-		c.active = append(c.active, at)
+	p.change(key, 1)
+	if !p.active {
+		p.active = true
+		c.active = append(c.active, p)
 	}
 	return count, nil
 }
 
 // Exit ends an entry of a value that was counted by a key. It is over whatever the error, which is the host's.
 func (c *Concurrency) Exit(hash, key uint64, now int64) error {
-	at := c.page(hash)
-	c.pages[at].change(key, -1)
-	return c.settle(at, c.pages[at].holder, now)
+	p := c.page(hash)
+	p.change(key, -1)
+	return c.settle(p, p.holder, now)
 }
 
 // Holding is whether Tick has something to do.
@@ -113,36 +109,35 @@ func (c *Concurrency) Holding() bool { return len(c.active) > 0 }
 func (c *Concurrency) Tick(holder worker.Identity, now int64) error {
 	var first error
 	kept := c.active[:0]
-	for _, at := range c.active {
-		p := &c.pages[at]
+	for _, p := range c.active {
 		if len(p.held) > 0 && p.holder == holder && now-p.stamp < renewEvery {
-			kept = append(kept, at)
+			kept = append(kept, p)
 			continue
 		}
 		if p.stamp != 0 || len(p.held) > 0 { // an emptied page was written when its last entry left, unless that failed
-			if err := c.settle(at, holder, now); err != nil && first == nil {
+			if err := c.settle(p, holder, now); err != nil && first == nil {
 				first = err
 			}
 		}
 		if p.active = len(p.held) > 0 || p.stamp != 0; p.active {
-			kept = append(kept, at)
+			kept = append(kept, p)
 		}
 	}
+	clear(c.active[len(kept):])
 	c.active = kept
 	return first
 }
 
 // settle writes what this worker has in flight in a page. Where it cannot, the next tick tries again.
-func (c *Concurrency) settle(at int, holder worker.Identity, now int64) error {
-	err := c.apply(at, counting{holder: holder, now: now})
+func (c *Concurrency) settle(p *countPage, holder worker.Identity, now int64) error {
+	err := c.apply(p, counting{holder: holder, now: now})
 	if err == record.ErrContended {
 		err = nil
 	}
 	return err
 }
 
-func (c *Concurrency) apply(at int, op counting) error {
-	p := &c.pages[at]
+func (c *Concurrency) apply(p *countPage, op counting) error {
 	op.of, op.page = c, p
 	c.op = op
 	if err := c.table.Update(&p.cell, op.now, &c.op); err != nil {
@@ -153,16 +148,6 @@ func (c *Concurrency) apply(at int, op counting) error {
 		p.holder, p.stamp = op.holder, c.op.now
 		if len(p.held) == 0 && !c.op.count.OK {
 			p.stamp = 0
-		}
-	}
-	return nil
-}
-
-// Touch marks the records as in use; see record.Table.Touch.
-func (c *Concurrency) Touch(now int64) error {
-	for i := range c.pages {
-		if err := c.table.Touch(&c.pages[i].cell, now); err != nil {
-			return err
 		}
 	}
 	return nil
