@@ -320,11 +320,11 @@ func TestGuarantee6BoundedWhateverClientsSendAndHoweverOftenRulesChange(t *testi
 		w.run(500 * millisecond)
 	}
 	keys, bytes := w.Keys()
-	most := 2*1024 + record.Slots + stat.Pages + 512 + 1 // directories, records, snapshot, workers, aggregator
+	most := record.MaxKeys + metrics.MaxNames/32 + stat.Pages + 512 + 1 // records, names, snapshot, workers, aggregator
 	if keys > most || bytes > 16<<20 {
 		t.Errorf("%d keys of %d bytes in shared data", keys, bytes)
 	}
-	if got := w.MetricNames(); got > record.Slots+64 {
+	if got := w.MetricNames(); got > metrics.MaxNames+64 {
 		t.Errorf("%d metrics", got)
 	}
 	for i, wk := range w.workers {

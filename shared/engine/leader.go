@@ -114,6 +114,7 @@ func (l *leader) aggregate(now int64) {
 		l.env.Metrics.Gauge(rulesHash(slot), 0, now)
 	}
 	l.countWorkers(now)
+	l.countRecords(now)
 	h := stat.PageHeader{Term: l.role.Term, At: now}
 	show := func(hash uint64, r stat.Rates) { l.resources.ShowRates(hash, r, now) }
 	l.aggregator.Publish(h, show, func(number int, content []byte) bool {
@@ -153,6 +154,16 @@ func (l *leader) countWorkers(now int64) {
 		return
 	}
 	l.env.Metrics.Gauge("sentinel_workers", uint64(live), now)
+}
+
+// countRecords exports for how many more records there is room.
+func (l *leader) countRecords(now int64) {
+	free, known, err := l.env.Table.Free()
+	if err != nil {
+		l.env.Fault("counting records", err)
+	} else if known {
+		l.env.Metrics.Gauge("sentinel_records_free", uint64(free), now)
+	}
 }
 
 // announce writes once, from the aggregator, what is in force.

@@ -29,9 +29,5 @@ func (w *Watch) Gone(renewed, now int64) bool {
 // looks is whether there is no gap between the last look and now.
 func (w *Watch) looks(now int64) bool { return w.last > 0 && now-w.last <= maxGap }
 
-// adopt takes over what the aggregator has seen, for a worker that has not looked yet: it has run since before.
-func (w *Watch) adopt(role Lease, now int64) {
-	if w.last == 0 && !role.runOut(now, RoleTTL) {
-		w.since, w.last = role.Since, now
-	}
-}
+// adopt takes over what another has seen who ran while this worker did not: not the process stood still.
+func (w *Watch) adopt(since, now int64) { w.since, w.last = since, now }
