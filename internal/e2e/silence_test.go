@@ -120,7 +120,7 @@ func TestNoRuleSleeps(t *testing.T) {
 	for name, config := range silenceConfigs() {
 		l := envoytest.HTTP{Name: name, Upstream: web.Addr(), Wasm: httpFilter(t, config), RawPaths: true, MaxHeadersKB: 96}
 		if name == propertyConfig {
-			l.Before = append(l.Before, setMetadata())
+			l.FiltersBefore = append(l.Before, setMetadata())
 		}
 		listeners = append(listeners, l)
 	}

@@ -83,15 +83,44 @@ func (d *Dispatcher) OnContextCreate(context, root uint32) {
 	d.streams.put(context, d.last.handler.NewStream(context))
 }
 
-// OnRequestHeaders is called with the headers of a request.
-func (d *Dispatcher) OnRequestHeaders(context uint32) (action envoyhost.Action) {
+// OnRequestHeaders is called with the headers of a request. last is whether nothing follows.
+func (d *Dispatcher) OnRequestHeaders(context uint32, last bool) (action envoyhost.Action) {
 	envoyhost.Begin()
 	s := d.streams.get(context)
 	if s == nil {
 		return envoyhost.Continue
 	}
 	defer recoverPanic(func(err error) { s.base().fail(err, &action) })
-	return s.OnRequestHeaders()
+	return s.OnRequestHeaders(last)
+}
+
+// OnRequestData is called with a part of the body of a request, or with its trailers.
+func (d *Dispatcher) OnRequestData(context uint32, last bool) (action envoyhost.Action) {
+	envoyhost.Begin()
+	s := d.streams.get(context)
+	if s == nil {
+		return envoyhost.Continue
+	}
+	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
+	return s.OnRequestData(last)
+}
+
+// OnResponseHeaders is called with the headers of a response.
+func (d *Dispatcher) OnResponseHeaders(context uint32) {
+	envoyhost.Begin()
+	if s := d.streams.get(context); s != nil {
+		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
+		s.OnResponseHeaders()
+	}
+}
+
+// OnResponseTrailers is called with the trailers of a response.
+func (d *Dispatcher) OnResponseTrailers(context uint32) {
+	envoyhost.Begin()
+	if s := d.streams.get(context); s != nil {
+		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
+		s.OnResponseTrailers()
+	}
 }
 
 // OnNewConnection is called when a client has connected.
@@ -116,15 +145,15 @@ func (d *Dispatcher) OnDownstreamData(context uint32, size int) (action envoyhos
 	return s.OnDownstreamData(size)
 }
 
-// OnUpstreamData is called when an upstream has sent size bytes.
-func (d *Dispatcher) OnUpstreamData(context uint32, size int) (action envoyhost.Action) {
+// OnUpstreamData is called when an upstream has sent size bytes. last is whether it sends nothing more.
+func (d *Dispatcher) OnUpstreamData(context uint32, size int, last bool) (action envoyhost.Action) {
 	envoyhost.Begin()
 	s := d.streams.get(context)
 	if s == nil {
 		return envoyhost.Continue
 	}
 	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
-	return s.OnUpstreamData(size)
+	return s.OnUpstreamData(size, last)
 }
 
 // OnLog is called when a stream has ended.

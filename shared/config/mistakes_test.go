@@ -254,7 +254,7 @@ var mistakeCases = []struct {
 			`block.grpc_status: is for the HTTP filter only`}},
 
 	// Failures.
-	{"failures of HTTP", KindHTTP, `{"failures": {"status": ["6xx", 99, 600, "500", true], "grpc": [0, 17, "OK", 1.5], "resets": 1, "connect": true}}`,
+	{"failures of HTTP", KindHTTP, `{"failures": {"status": ["6xx", 99, 600, "500", true], "grpc": [0, 17, "OK", 1.5], "resets": 1, "connect": true, "abandoned_after_ms": -1}}`,
 		[]string{`failures.status[0]: must be a status, or a class of them such as "5xx", got the string "6xx"`,
 			`failures.status[1]: must be ≥ 100, got 99`, `failures.status[2]: must be ≤ 599, got 600`,
 			`failures.status[3]: must be a status, or a class of them such as "5xx", got the string "500"`,
@@ -262,7 +262,7 @@ var mistakeCases = []struct {
 			`failures.grpc[1]: must be ≤ 16, got 17`,
 			`failures.grpc[2]: must be a gRPC status from 1 to 16, or its name such as "UNAVAILABLE", got the string "OK"`,
 			`failures.grpc[3]: must be a whole number, got 1.5`, `failures.resets: must be true or false, got 1`,
-			`failures.connect: is for the TCP filter only`}},
+			`failures.connect: is for the TCP filter only`, `failures.abandoned_after_ms: must be ≥ 0, got -1`}},
 	{"failures of TCP", KindTCP, `{"failures": {"status": [], "grpc": [], "connect": "no", "reset": true}}`,
 		[]string{`failures.status: is for the HTTP filter only`, `failures.grpc: is for the HTTP filter only`,
 			`failures.connect: must be true or false, got the string "no"`, `failures.reset: unknown key; did you mean resets?`}},

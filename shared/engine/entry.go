@@ -1,11 +1,11 @@
 package engine
 
 import (
-	"math"
 	"strconv"
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/stat"
 )
 
@@ -20,8 +20,10 @@ const Unavailable = family.Unavailable
 type Entry struct {
 	filter   *Filter
 	resource *guarded
-	start    int64
 	inFlight bool
+	// sent is when its client sent the last of what the service has to answer, answered when the service began to, 0 if it
+	// has not.
+	sent, answered int64
 	// observers have seen it pass.
 	observers []family.Observer
 	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits in
@@ -54,7 +56,7 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 		}
 		f.last = res
 	}
-	e.filter, e.resource, e.start = f, res, now
+	e.filter, e.resource = f, res
 	f.streams++
 	return e.proceed(now)
 }
@@ -146,7 +148,7 @@ func (e *Entry) admit(now int64) {
 		}
 	}
 	e.holds = kept
-	e.inFlight = true
+	e.inFlight, e.sent = true, now
 	e.resource.node.Pass(now)
 	e.observers = e.resource.observers
 	for _, o := range e.observers {
@@ -177,7 +179,36 @@ func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
 
 // FailureCounts is whether anything looks at whether the entry failed: a circuit breaker of the resource, or whoever has
 // configured what a failure is. To find out costs a plugin several calls to its host.
-func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.failures }
+func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.interest == family.InFailures }
+
+// TimeCounts is whether anything looks at how long the service took. To find out whether it was the service costs a plugin a
+// call to its host.
+func (e *Entry) TimeCounts() bool { return e.inFlight && e.resource.interest >= family.InTimes }
+
+// Sent says that the client has sent some more of an entry, at the time now in nanoseconds.
+func (e *Entry) Sent(now int64) {
+	if e.answered == 0 {
+		e.sent = now
+	}
+}
+
+// Answered says that the service has begun to answer an entry, at the time now in nanoseconds.
+func (e *Entry) Answered(now int64) {
+	if e.answered == 0 {
+		e.answered = now
+	}
+}
+
+// WaitMs is how long the service had something to answer until it began to, or until now, in milliseconds.
+func (e *Entry) WaitMs(now int64) int64 {
+	if e.answered != 0 {
+		now = e.answered
+	}
+	return max(now-e.sent, 0) / 1e6
+}
+
+// HasAnswer is whether Answered was called.
+func (e *Entry) HasAnswer() bool { return e.answered != 0 }
 
 // AwaitsAnswer is whether Answers has something to do.
 func (e *Entry) AwaitsAnswer() bool {
@@ -189,37 +220,37 @@ func (e *Entry) AwaitsAnswer() bool {
 	return false
 }
 
-// Answers says that the service of an entry has begun to answer, at the time now in nanoseconds.
-func (e *Entry) Answers(now int64) {
+// Answers says how an entry ends if it goes on as its answer has begun.
+func (e *Entry) Answers(o outcome.Outcome, now int64) {
+	end := outcome.End{Outcome: o, ResponseMs: e.WaitMs(now)}
 	for i := range e.holds {
 		h := &e.holds[i]
 		if !h.ticket.Answer {
 			continue
 		}
-		ticket, err := h.rule.Answered(h.ticket, now)
+		ticket, err := h.rule.Answered(h.ticket, end, now)
 		h.ticket = ticket
 		e.filter.vm.env.Check("observing an answer", err)
 	}
 }
 
-// Exit counts the end of an entry at the time now, in nanoseconds, and whether it failed. One that still waits leaves
-// without having entered. Calling it again does nothing.
-func (e *Entry) Exit(now int64, failed bool) {
+// Exit counts the end of an entry at the time now, in nanoseconds. One that still waits leaves without having entered.
+// Calling it again does nothing.
+func (e *Entry) Exit(now int64, end outcome.End) {
 	if !e.InFlight() {
 		return
 	}
 	if e.inFlight {
-		e.leave(now, failed)
+		e.leave(now, end)
 	} else {
 		e.abandon(now)
 	}
 	e.filter.retire()
 }
 
-func (e *Entry) leave(now int64, failed bool) {
+func (e *Entry) leave(now int64, end outcome.End) {
 	e.inFlight = false
-	end := family.End{RT: uint32(min(max(now-e.start, 0)/1e6, math.MaxUint32-1)), Failed: failed}
-	e.resource.node.Complete(now, end.RT, end.Failed)
+	e.resource.node.Complete(now, end)
 	for _, o := range e.observers {
 		o.Ended(end, now)
 	}

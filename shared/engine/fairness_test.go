@@ -8,6 +8,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -63,7 +64,7 @@ func TestGuarantee2FarFromAThresholdNobodyIsRefused(t *testing.T) {
 								open = append(open, e)
 							}
 							for _, e := range open {
-								e.Exit(now, false)
+								e.Exit(now, outcome.End{Outcome: outcome.Well})
 							}
 							task.Sleep(start + round*7*millisecond)
 						}

@@ -43,8 +43,8 @@ type guarded struct {
 	rules []family.Checker
 	// observers count what becomes of its entries, for rules that look at more than their own.
 	observers []family.Observer
-	// failures is whether anything looks at whether an entry failed.
-	failures bool
+	// interest is what is looked at of how its entries end, own without the observers'.
+	interest, own family.Interest
 }
 
 // NewFilter returns a filter by its root_id, with its own configuration and the VM's, which may be nil. Where both have a
@@ -126,7 +126,10 @@ func (f *Filter) declare(name string) {
 	if name == "" || f.resources[name] != nil {
 		return
 	}
-	res := &guarded{name: name, node: f.vm.env.Nodes.Acquire(name), failures: f.cfg.Failures.Configured}
+	res := &guarded{name: name, node: f.vm.env.Nodes.Acquire(name)}
+	if f.cfg.Failures.Configured {
+		res.own = family.InFailures
+	}
 	f.resources[name] = res
 	f.vm.resources.Add(res.node)
 }
@@ -159,7 +162,7 @@ func (f *Filter) checker(r rule.Rule, resource string) family.Checker {
 
 func (f *Filter) guard(c family.Checker, res *guarded) {
 	res.rules = append(res.rules, c)
-	res.failures = res.failures || c.Of().Failures
+	res.own = max(res.own, c.Of().Interest)
 }
 
 // connect gives the resources of a filter their observers, and those of all filters where some have changed.
@@ -173,6 +176,10 @@ func (vm *VM) connect(f *Filter) {
 			res.observers = nil // entries keep those that have seen them pass
 			for _, k := range vm.kinds {
 				res.observers = k.Observers(res.observers, name)
+			}
+			res.interest = res.own
+			for _, o := range res.observers {
+				res.interest = max(res.interest, o.Interest())
 			}
 		}
 	}

@@ -182,7 +182,7 @@ func TestGuarantee4DrainingFiltersDecideByTheirOwnRules(t *testing.T) {
 	if got := admit(old, 20, w.Now()); got != 5 {
 		t.Errorf("the draining filter admitted %d after 5, its threshold is 10", got)
 	}
-	stream.Exit(w.Now(), false)
+	stream.Finish(w.Now(), false)
 	if got := admit(old, 20, w.Now()); got != 20 {
 		t.Errorf("a filter that has ended refused %d", 20-got)
 	}
@@ -258,7 +258,7 @@ func TestGuarantee5SlowWorkerRegistersAgain(t *testing.T) {
 			t.Errorf("slot taken: %t: the worker is back and %d of 5 are in flight", slotTaken, got)
 		}
 		for i := range entries {
-			entries[i].Exit(w.Now(), false)
+			entries[i].Finish(w.Now(), false)
 		}
 		w.run(200 * millisecond)
 		if got := inFlight(w); got != 0 {
@@ -313,7 +313,7 @@ func TestGuarantee6BoundedWhateverClientsSendAndHoweverOftenRulesChange(t *testi
 				var e engine.Entry
 				for range 6 {
 					wk.http.Enter(fmt.Sprintf("resource %d/%d", update, i), w.Now(), &e)
-					e.Exit(w.Now(), false)
+					e.Finish(w.Now(), false)
 				}
 			}
 		}
@@ -407,7 +407,7 @@ func TestGuarantee7HostFaultsFollowTheFailureMode(t *testing.T) {
 		if mode == config.FailClosed && (block == nil || block.Reason != engine.Unavailable) {
 			t.Errorf("closed: got %+v", block)
 		}
-		e.Exit(w.Now(), false)
+		e.Finish(w.Now(), false)
 		w.run(second) // ticks fail too
 		a.host.Fail(nil)
 		w.run(3 * second)
@@ -460,7 +460,7 @@ func TestGuarantee7CorruptedSharedDataIsCountedAndTheLimitHoldsAgain(t *testing.
 			t.Errorf("after the corruption the snapshot has %d of 4 in flight", got)
 		}
 		for i := range entries {
-			entries[i].Exit(w.Now(), false)
+			entries[i].Finish(w.Now(), false)
 		}
 	})
 }

@@ -38,7 +38,7 @@ func crowdIn(f *engine.Filter, now int64) (open []*engine.Entry) {
 
 func leave(entries []*engine.Entry, now int64) {
 	for _, e := range entries {
-		e.Exit(now, false)
+		e.Finish(now, false)
 	}
 }
 
@@ -249,7 +249,7 @@ func TestIsolationNeverAboveWithWholeVMs(t *testing.T) {
 				}
 				for len(open) > 0 && own.IntN(2) == 0 {
 					inFlight[task]--
-					open[0].Exit(now, false)
+					open[0].Finish(now, false)
 					open = open[1:]
 				}
 				task.Sleep(now + own.Int64N(2*tick))

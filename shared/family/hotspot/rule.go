@@ -5,6 +5,7 @@ import (
 
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/outcome"
 )
 
 // valueRule limits how often entries of one value come.
@@ -161,10 +162,12 @@ func (r *concurrencyRule) hold(q question, now int64) (family.Ticket, *family.Re
 }
 
 // Undo implements family.Checker.
-func (r *concurrencyRule) Undo(t family.Ticket, now int64) error { return r.Exit(t, family.End{}, now) }
+func (r *concurrencyRule) Undo(t family.Ticket, now int64) error {
+	return r.Exit(t, outcome.End{}, now)
+}
 
 // Exit implements family.Checker.
-func (r *concurrencyRule) Exit(t family.Ticket, _ family.End, now int64) error {
+func (r *concurrencyRule) Exit(t family.Ticket, _ outcome.End, now int64) error {
 	if t == (family.Ticket{}) {
 		return nil
 	}

@@ -119,8 +119,8 @@ func find() []string {
 		}
 		return err == nil
 	}
-	add("sentinel/1/aggregator")
-	for slot := 0; add("sentinel/1/worker/" + strconv.Itoa(slot)); slot++ {
+	add("sentinel/2/aggregator")
+	for slot := 0; add("sentinel/2/worker/" + strconv.Itoa(slot)); slot++ {
 	}
 	for page := range 64 {
 		add("sentinel/1/rates/" + strconv.Itoa(page))
