@@ -35,6 +35,8 @@ type Entry struct {
 	nth int
 	// holds are what it took and has to give back, or whose rules want to know its end.
 	holds []hold
+	// spared is the refusal that it was spared, because its filter does not enforce.
+	spared *Block
 }
 
 // hold is what an entry has taken from a rule.
@@ -130,6 +132,8 @@ func (e *Entry) refuse(by *family.Base, b *Block, now int64) *Block {
 		by.Shadow.N++
 		res.node.Shadow++
 		f.streams++
+		b.Resource = res.name
+		e.spared = b
 		e.admit(now)
 		return nil
 	}
@@ -173,6 +177,10 @@ func (e *Entry) abandon(now int64) {
 	e.endWait()
 	e.filter.streams--
 }
+
+// Spared is why an entry that entered would have been refused if its filter enforced, nil if it would not. It is valid until
+// the next entry is asked about.
+func (e *Entry) Spared() *Block { return e.spared }
 
 // InFlight is whether Exit has something to do.
 func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
