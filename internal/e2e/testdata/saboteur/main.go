@@ -97,7 +97,7 @@ func (p *plugin) noise() []byte {
 }
 
 func (p *plugin) enqueue() {
-	queue, err := proxywasm.ResolveSharedQueue("sentinel", "sentinel/1/reports")
+	queue, err := proxywasm.ResolveSharedQueue("sentinel", "sentinel/2/reports")
 	if err != nil {
 		return
 	}
@@ -118,11 +118,11 @@ func find() []string {
 		}
 		return err == nil
 	}
-	add("sentinel/1/aggregator")
+	add("sentinel/2/aggregator")
 	for slot := 0; add("sentinel/1/worker/" + strconv.Itoa(slot)); slot++ {
 	}
 	for page := range 64 {
-		add("sentinel/1/rates/" + strconv.Itoa(page))
+		add("sentinel/2/rates/" + strconv.Itoa(page))
 	}
 	for page := range pages {
 		add("sentinel/1/metrics/" + strconv.Itoa(page))
