@@ -80,6 +80,7 @@ func costOf(t *testing.T, wasm string, changed int) (c cost) {
 	}
 	c.after = idleCPU(t, e)
 	c.memory = float64(residentMB(t, e)-first) / costUpdates
+	plugintest.NoVMDied(t, e)
 	return c
 }
 

@@ -21,16 +21,14 @@ type Dispatcher struct {
 	plugins map[uint32]*Plugin
 	last    *Plugin
 	// awake are those that have started and are not parked, newest the last that has started in each lane, and started how
-	// many have. timer is the one that keeps the VM's time. looked is when they were last looked through for idle ones,
-	// littered whether there is garbage of an update since.
-	awake    []*Plugin
-	newest   map[lane]*Plugin
-	started  uint64
-	timer    *Plugin
-	looked   int64
-	littered bool
-	texts    texts
-	streams  streams
+	// many have. timer is the one that keeps the VM's time. looked is when they were last looked through for idle ones.
+	awake   []*Plugin
+	newest  map[lane]*Plugin
+	started uint64
+	timer   *Plugin
+	looked  int64
+	texts   texts
+	streams streams
 	// ended is the stream that ended last.
 	ended uint32
 }
@@ -49,6 +47,7 @@ func Register(kinds map[string]HandlerKind) *Dispatcher {
 		plugins: map[uint32]*Plugin{}, newest: map[lane]*Plugin{}, texts: newTexts(),
 	}
 	envoyhost.Register(current)
+	collectEarly()
 	return current
 }
 
@@ -98,15 +97,44 @@ func (d *Dispatcher) OnContextCreate(context, root uint32) {
 	d.streams.put(context, d.last.handler.NewStream(context))
 }
 
-// OnRequestHeaders is called with the headers of a request.
-func (d *Dispatcher) OnRequestHeaders(context uint32) (action envoyhost.Action) {
+// OnRequestHeaders is called with the headers of a request. last is whether nothing follows.
+func (d *Dispatcher) OnRequestHeaders(context uint32, last bool) (action envoyhost.Action) {
 	envoyhost.Begin()
 	s := d.streams.get(context)
 	if s == nil {
 		return envoyhost.Continue
 	}
 	defer recoverPanic(func(err error) { s.base().fail(err, &action) })
-	return s.OnRequestHeaders()
+	return s.OnRequestHeaders(last)
+}
+
+// OnRequestData is called with a part of the body of a request, or with its trailers.
+func (d *Dispatcher) OnRequestData(context uint32, last bool) (action envoyhost.Action) {
+	envoyhost.Begin()
+	s := d.streams.get(context)
+	if s == nil {
+		return envoyhost.Continue
+	}
+	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
+	return s.OnRequestData(last)
+}
+
+// OnResponseHeaders is called with the headers of a response.
+func (d *Dispatcher) OnResponseHeaders(context uint32) {
+	envoyhost.Begin()
+	if s := d.streams.get(context); s != nil {
+		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
+		s.OnResponseHeaders()
+	}
+}
+
+// OnResponseTrailers is called with the trailers of a response.
+func (d *Dispatcher) OnResponseTrailers(context uint32) {
+	envoyhost.Begin()
+	if s := d.streams.get(context); s != nil {
+		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
+		s.OnResponseTrailers()
+	}
 }
 
 // OnNewConnection is called when a client has connected.
@@ -131,15 +159,15 @@ func (d *Dispatcher) OnDownstreamData(context uint32, size int) (action envoyhos
 	return s.OnDownstreamData(size)
 }
 
-// OnUpstreamData is called when an upstream has sent size bytes.
-func (d *Dispatcher) OnUpstreamData(context uint32, size int) (action envoyhost.Action) {
+// OnUpstreamData is called when an upstream has sent size bytes. last is whether it sends nothing more.
+func (d *Dispatcher) OnUpstreamData(context uint32, size int, last bool) (action envoyhost.Action) {
 	envoyhost.Begin()
 	s := d.streams.get(context)
 	if s == nil {
 		return envoyhost.Continue
 	}
 	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
-	return s.OnUpstreamData(size)
+	return s.OnUpstreamData(size, last)
 }
 
 // OnLog is called when a stream has ended.

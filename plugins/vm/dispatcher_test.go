@@ -58,7 +58,7 @@ func TestContexts(t *testing.T) {
 			t.Errorf("context %d had a stream", id)
 		}
 	}
-	if s := d.streams.get(10); s == nil || d.OnRequestHeaders(10) != envoyhost.Continue {
+	if s := d.streams.get(10); s == nil || d.OnRequestHeaders(10, true) != envoyhost.Continue {
 		t.Error("context 10 has no stream")
 	}
 	if !d.OnDone(1) || d.plugins[1] != nil || d.plugins[2] == nil { // it drains

@@ -1,7 +1,6 @@
 package vm
 
 import (
-	"runtime"
 	"slices"
 
 	"sentinel-envoy/plugins/envoyhost"
@@ -27,7 +26,6 @@ type lane struct{ rootID, name string }
 // join makes a plugin that has started the newest in its lane.
 func (d *Dispatcher) join(p *Plugin) {
 	d.started++
-	d.littered = true
 	p.number = d.started
 	p.used = true
 	d.newest[p.lane] = p
@@ -59,17 +57,12 @@ func (d *Dispatcher) latest(fits func(*Plugin) bool) (last *Plugin) {
 	return last
 }
 
-// parkIdle parks the plugins that were superseded and have had no new stream for long enough. What an update leaves behind is
-// collected soon: the memory of a VM grows by what is garbage when it needs some, and never shrinks.
+// parkIdle parks the plugins that were superseded and have had no new stream for long enough.
 func (d *Dispatcher) parkIdle(now int64) {
 	if now-d.looked < lookEvery {
 		return
 	}
 	d.looked = now
-	if d.littered {
-		d.littered = false
-		runtime.GC()
-	}
 	for _, p := range slices.Clone(d.awake) {
 		switch {
 		case d.newest[p.lane] == p:
@@ -86,7 +79,6 @@ func (p *Plugin) park() {
 	d.awake = slices.DeleteFunc(d.awake, func(other *Plugin) bool { return other == p })
 	p.handler = nil
 	p.Park()
-	d.littered = true
 	d.passTimer(p)
 	p.setPeriod()
 }
@@ -108,7 +100,6 @@ func (p *Plugin) wake() (awake bool) {
 	}
 	p.used = true
 	p.dispatcher.awake = append(p.dispatcher.awake, p)
-	p.dispatcher.littered = true
 	return true
 }
 

@@ -15,6 +15,7 @@ import (
 	"sentinel-envoy/plugins/vm/vmtest"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/outcome"
 )
 
 // scripted is a handler that a test tells what to do.
@@ -52,7 +53,7 @@ type request struct {
 }
 
 // OnRequestHeaders implements vm.Stream.
-func (r *request) OnRequestHeaders() envoyhost.Action { return r.Enter("web") }
+func (r *request) OnRequestHeaders(bool) envoyhost.Action { return r.Enter("web") }
 
 // Refuse implements vm.Stream.
 func (*request) Refuse(*engine.Block, int64) envoyhost.Action {
@@ -64,7 +65,7 @@ func (*request) Refuse(*engine.Block, int64) envoyhost.Action {
 func (*request) Resume() error { return envoyhost.ResumeRequest() }
 
 // OnEnd implements vm.Stream.
-func (r *request) OnEnd() { r.Entry.Exit(envoyhost.Now(), false) }
+func (r *request) OnEnd() { r.Entry.Exit(envoyhost.Now(), outcome.End{Outcome: outcome.Well}) }
 
 // kinds are filters whose handlers come to made. fail is what their making does, where not nil.
 func kinds(made *[]*scripted, fail func() error) map[string]vm.HandlerKind {

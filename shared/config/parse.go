@@ -5,6 +5,8 @@ import (
 	"strings"
 
 	"github.com/buger/jsonparser"
+
+	"sentinel-envoy/shared/outcome"
 )
 
 // Bounds of one configuration.
@@ -31,7 +33,7 @@ func Parse(data []byte, kind Kind) (*Config, error) {
 }
 
 func (p *parser) config(data []byte) *Config {
-	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: defaultFailures()}
+	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: outcome.DefaultFailures()}
 	top := &place{index: -1}
 	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
 		return cfg

@@ -226,7 +226,7 @@ func (d *hotDuel) end(p pair) {
 	if p.theirs != nil {
 		p.theirs.Exit()
 	}
-	p.ours.Exit(d.process.Now(), false)
+	p.ours.Finish(d.process.Now(), false)
 }
 
 // hold makes entries that do not end.

@@ -1,11 +1,11 @@
 package engine
 
 import (
-	"math"
 	"strconv"
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/stat"
 )
 
@@ -20,13 +20,17 @@ const Unavailable = family.Unavailable
 type Entry struct {
 	filter   *Filter
 	resource *guarded
-	start    int64
 	inFlight bool
+	// sent is when its client sent the last of what the service has to answer, answered when the service began to, 0 if it
+	// has not.
+	sent, answered int64
 	// observers have seen it pass.
 	observers []family.Observer
-	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits.
+	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits in
+	// queue.
 	next   int
 	wakeAt int64
+	queue  *family.Queue
 	// nth is which of the stream's values that rule is asked about.
 	nth int
 	// holds are what it took and has to give back, or whose rules want to know its end.
@@ -52,7 +56,7 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 		}
 		f.last = res
 	}
-	e.filter, e.resource, e.start = f, res, now
+	e.filter, e.resource = f, res
 	e.come()
 	return e.proceed(now)
 }
@@ -63,7 +67,7 @@ func (e *Entry) Waiting() (until int64, waits bool) { return e.wakeAt, e.wakeAt 
 // Resume asks what is left to ask once an entry has waited, in another callback. It returns like Enter, and the entry may
 // have to wait again.
 func (e *Entry) Resume(now int64) *Block {
-	e.wait(0)
+	e.endWait()
 	e.filter.Stream.Begin()
 	b := e.proceed(now)
 	if b != nil {
@@ -92,13 +96,17 @@ func (e *Entry) gone() {
 	e.filter.retire()
 }
 
-// wait sets until when the entry waits, 0 to end it.
-func (e *Entry) wait(until int64) {
+// wait makes the entry wait in a queue until a time in nanoseconds.
+func (e *Entry) wait(in *family.Queue, until int64) {
+	e.queue, e.wakeAt = in, until
+	in.Join()
+}
+
+// endWait ends the entry's wait, if it waits.
+func (e *Entry) endWait() {
 	if e.wakeAt != 0 {
-		e.filter.vm.env.Waiting--
-	}
-	if e.wakeAt = until; until != 0 {
-		e.filter.vm.env.Waiting++
+		e.queue.Leave()
+		e.queue, e.wakeAt = nil, 0
 	}
 }
 
@@ -144,7 +152,7 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		}
 		e.holds = append(e.holds, hold{r.Checker, ticket})
 		if ticket.WakeAt > now && f.cfg.Mode == config.Enforce {
-			e.wait(ticket.WakeAt)
+			e.wait(r.Of().Queue, ticket.WakeAt)
 			return nil, nil
 		}
 	}
@@ -177,7 +185,7 @@ func (e *Entry) admit(now int64) {
 		}
 	}
 	e.holds = kept
-	e.inFlight = true
+	e.inFlight, e.sent = true, now
 	e.resource.node.Pass(now)
 	e.observers = e.resource.observers
 	for _, o := range e.observers {
@@ -199,7 +207,7 @@ func (e *Entry) abandon(now int64) {
 		e.filter.vm.env.Check("giving back", e.holds[i].undo(now))
 	}
 	e.holds = e.holds[:0]
-	e.wait(0)
+	e.endWait()
 	e.part()
 }
 
@@ -210,7 +218,7 @@ func (h *hold) undo(now int64) (err error) {
 }
 
 // exit tells the rule how the entry ended, likewise.
-func (h *hold) exit(end family.End, now int64) (err error) {
+func (h *hold) exit(end outcome.End, now int64) (err error) {
 	defer family.Recover(&err)
 	return h.rule.Exit(h.ticket, end, now)
 }
@@ -220,7 +228,36 @@ func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
 
 // FailureCounts is whether anything looks at whether the entry failed: a circuit breaker of the resource, or whoever has
 // configured what a failure is. To find out costs a plugin several calls to its host.
-func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.failures }
+func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.interest == family.InFailures }
+
+// TimeCounts is whether anything looks at how long the service took. To find out whether it was the service costs a plugin a
+// call to its host.
+func (e *Entry) TimeCounts() bool { return e.inFlight && e.resource.interest >= family.InTimes }
+
+// Sent says that the client has sent some more of an entry, at the time now in nanoseconds.
+func (e *Entry) Sent(now int64) {
+	if e.answered == 0 {
+		e.sent = now
+	}
+}
+
+// Answered says that the service has begun to answer an entry, at the time now in nanoseconds.
+func (e *Entry) Answered(now int64) {
+	if e.answered == 0 {
+		e.answered = now
+	}
+}
+
+// WaitMs is how long the service had something to answer until it began to, or until now, in milliseconds.
+func (e *Entry) WaitMs(now int64) int64 {
+	if e.answered != 0 {
+		now = e.answered
+	}
+	return max(now-e.sent, 0) / 1e6
+}
+
+// HasAnswer is whether Answered was called.
+func (e *Entry) HasAnswer() bool { return e.answered != 0 }
 
 // AwaitsAnswer is whether Answers has something to do.
 func (e *Entry) AwaitsAnswer() bool {
@@ -232,36 +269,36 @@ func (e *Entry) AwaitsAnswer() bool {
 	return false
 }
 
-// Answers says that the service of an entry has begun to answer, at the time now in nanoseconds.
-func (e *Entry) Answers(now int64) {
+// Answers says how an entry ends if it goes on as its answer has begun.
+func (e *Entry) Answers(o outcome.Outcome, now int64) {
+	end := outcome.End{Outcome: o, ResponseMs: e.WaitMs(now)}
 	for i := range e.holds {
 		h := &e.holds[i]
 		if !h.ticket.Answer {
 			continue
 		}
-		ticket, err := h.rule.Answered(h.ticket, now)
+		ticket, err := h.rule.Answered(h.ticket, end, now)
 		h.ticket = ticket
 		e.filter.vm.env.Check("observing an answer", err)
 	}
 }
 
-// Exit counts the end of an entry at the time now, in nanoseconds, and whether it failed. One that still waits leaves
-// without having entered. Calling it again does nothing.
-func (e *Entry) Exit(now int64, failed bool) {
+// Exit counts the end of an entry at the time now, in nanoseconds. One that still waits leaves without having entered.
+// Calling it again does nothing.
+func (e *Entry) Exit(now int64, end outcome.End) {
 	if !e.InFlight() {
 		return
 	}
 	if e.inFlight {
-		e.leave(now, failed)
+		e.leave(now, end)
 	} else {
 		e.abandon(now)
 	}
 	e.gone()
 }
 
-func (e *Entry) leave(now int64, failed bool) {
+func (e *Entry) leave(now int64, end outcome.End) {
 	e.inFlight = false
-	end := family.End{RT: uint32(min(max(now-e.start, 0)/1e6, math.MaxUint32-1)), Failed: failed}
 	e.filter.vm.env.Check("counting an end", e.complete(end, now))
 	for i := range e.holds {
 		e.filter.vm.env.Check("ending an entry", e.holds[i].exit(end, now))
@@ -271,9 +308,9 @@ func (e *Entry) leave(now int64, failed bool) {
 }
 
 // complete counts the end. A panic is an error: the rules are told all the same.
-func (e *Entry) complete(end family.End, now int64) (err error) {
+func (e *Entry) complete(end outcome.End, now int64) (err error) {
 	defer family.Recover(&err)
-	e.resource.node.Complete(now, end.RT, end.Failed)
+	e.resource.node.Complete(now, end)
 	for _, o := range e.observers {
 		o.Ended(end, now)
 	}

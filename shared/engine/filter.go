@@ -9,6 +9,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
@@ -29,6 +30,8 @@ type Filter struct {
 	hash           uint64
 	draining, gone bool
 	streams        int
+	// Unnamed are the connections that had no server name where the filter looked for one.
+	Unnamed metrics.Counter
 	// warnings are those of its configuration and of the VM's, until they are written to the log.
 	warnings []string
 }
@@ -45,8 +48,8 @@ type guarded struct {
 	refers bool
 	// observers count what becomes of its entries, for rules that look at more than their own.
 	observers []family.Observer
-	// failures is whether anything looks at whether an entry failed.
-	failures bool
+	// interest is what is looked at of how its entries end, own without the observers'.
+	interest, own family.Interest
 }
 
 // NewFilter returns a filter by its root_id, with its own configuration and the VM's, which may be nil. Where both have a
@@ -55,7 +58,7 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	vm.env.Debug = vm.env.Host.Enabled(host.Debug) // not only with the first tick: an audit has every decision
 	f := &Filter{
 		Filter: family.Filter{Name: name, Mode: own.Mode, Stream: vm.streamOf(name)}, vm: vm, shared: shared,
-		hash: stat.HashOf(name) ^ own.RuleHash,
+		hash: stat.HashOf(name) ^ own.RuleHash, Unnamed: metrics.Counter{Name: "sentinel_sni_absent"},
 	}
 	f.warn("configuration of root_id "+name, own)
 	if shared != nil {
@@ -146,7 +149,10 @@ func (f *Filter) declare(name string) {
 		return
 	}
 	node := f.vm.env.Nodes.Acquire(name)
-	res := &guarded{name: node.Name, node: node, failures: f.cfg.Failures.Configured} // a name that others have, too
+	res := &guarded{name: node.Name, node: node} // a name that others have, too
+	if f.cfg.Failures.Configured {
+		res.own = family.InFailures
+	}
 	f.resources[res.name] = res
 	f.vm.resources.Add(res.node)
 }
@@ -174,7 +180,7 @@ func (f *Filter) attach(r rule.Rule) {
 func (f *Filter) guard(r rule.Rule, on string, res *guarded) {
 	c := f.vm.acquire(r, f, on)
 	res.rules = append(res.rules, c)
-	res.failures = res.failures || c.Of().Failures
+	res.own = max(res.own, c.Of().Interest)
 	other, ok := r.(rule.Referrer)
 	res.refers = res.refers || ok && other.Refers() != ""
 }
@@ -190,6 +196,10 @@ func (vm *VM) connect(f *Filter) {
 			res.observers = nil // entries keep those that have seen them pass
 			for _, k := range vm.kinds {
 				res.observers = k.Observers(res.observers, name)
+			}
+			res.interest = res.own
+			for _, o := range res.observers {
+				res.interest = max(res.interest, o.Interest())
 			}
 		}
 	}

@@ -33,7 +33,7 @@ func admitAll(w *world) (admitted int, last *engine.Block) {
 				var e engine.Entry
 				if last = f.Enter("r", w.Now(), &e); last == nil {
 					admitted++
-					e.Exit(w.Now(), false)
+					e.Finish(w.Now(), false)
 				}
 			}
 		}

@@ -112,6 +112,7 @@ func (l *leader) aggregate(now int64) {
 	}
 	l.aggregator.Expire(now)
 	l.countWorkers(now)
+	l.countRecords(now)
 	h := stat.PageHeader{Term: l.role.Term, At: now}
 	show := func(hash uint64, name string, r stat.Rates) { l.resources.ShowRates(hash, name, r, now) }
 	l.aggregator.Publish(h, show, func(number int, content []byte) bool {
@@ -164,6 +165,16 @@ func fewest(live map[uint64]int) (n int) {
 		}
 	}
 	return n
+}
+
+// countRecords exports for how many more records there is room.
+func (l *leader) countRecords(now int64) {
+	free, known, err := l.env.Table.Free()
+	if err != nil {
+		l.env.Fault("counting records", err)
+	} else if known {
+		l.env.Metrics.Gauge("sentinel_records_free", uint64(free), now)
+	}
 }
 
 // announce writes once, from the aggregator, what is in force.

@@ -9,6 +9,7 @@ import (
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -27,7 +28,7 @@ func parsed(t *testing.T, rest string) *config.Config {
 }
 
 // exitWell ends an entry well.
-func exitWell(e *engine.Entry, now int64) { e.Exit(now, false) }
+func exitWell(e *engine.Entry, now int64) { e.Exit(now, outcome.End{Outcome: outcome.Well}) }
 
 // A filter that is parked and woken decides as if it had not been: what was spent is spent, what is open is open.
 func TestParkedFilterWakesWithItsLimitsExact(t *testing.T) {
@@ -94,7 +95,7 @@ func TestParkedFilterKeepsItsOpenBreaker(t *testing.T) {
 		if f.Enter("r", w.Now(), &e) != nil {
 			t.Fatal("refused")
 		}
-		e.Exit(w.Now(), true)
+		e.Exit(w.Now(), outcome.End{Outcome: outcome.Badly})
 	}
 	w.run(tick)
 	f.Park()
@@ -388,7 +389,7 @@ func TestPanicBetweenTwoRules(t *testing.T) {
 			if mode == "closed" {
 				return
 			}
-			entries[0].Exit(w.Now(), true)
+			entries[0].Exit(w.Now(), outcome.End{Outcome: outcome.Badly})
 			w.run(tick)
 			f.Stream.Of(panicking{})
 			if b := f.Enter("r", w.Now(), &engine.Entry{}); b == nil || b.Rule != "last" {
@@ -422,7 +423,7 @@ var _ host.Host = (*faultyHost)(nil)
 
 // A step of a tick panics: it is a fault, and the other steps are done. Afterwards all is as it should be.
 func TestPanicInAStepOfATick(t *testing.T) {
-	for _, prefix := range []string{"sentinel/1/worker/", "sentinel/2/aggregator", "sentinel/2/rec/", "sentinel/2/dir/",
+	for _, prefix := range []string{"sentinel/2/worker/", "sentinel/2/aggregator", "sentinel/3/rec/", "sentinel/3/dir/",
 		"sentinel/2/rates/", "queue"} {
 		t.Run(prefix, func(t *testing.T) {
 			w := newWorld(0, nil)
@@ -458,7 +459,7 @@ func TestPanicInAStepOfATick(t *testing.T) {
 				t.Errorf("ticks were not exported meanwhile: %d, then %d", before, after)
 			}
 			faults := vm.Faults()
-			if faults == 0 && prefix != "sentinel/2/dir/" {
+			if faults == 0 && prefix != "sentinel/3/dir/" {
 				t.Error("no fault was counted")
 			}
 			turn(200)

@@ -50,7 +50,7 @@ func TestSystemAvgRTIsThatOfAllWorkers(t *testing.T) {
 		t.Fatal("refused")
 	}
 	w.run(200 * millisecond)
-	slow.Exit(w.Now(), false)
+	slow.Finish(w.Now(), false)
 	w.run(5 * tick)
 	var e engine.Entry
 	b := w.workers[1].tcp.Enter("r", w.Now(), &e)
@@ -85,7 +85,7 @@ func TestSystemSource(t *testing.T) {
 		w.run(tick)
 		var e engine.Entry
 		ok := w.workers[2].http.Enter("r", w.Now(), &e) == nil
-		e.Exit(w.Now(), false)
+		e.Finish(w.Now(), false)
 		return ok
 	}
 	if !passes() {

@@ -88,6 +88,9 @@ func (vm *VM) flush(now int64) {
 	vm.flushed = now
 	env.Metrics.BeginExport()
 	env.Nodes.All(func(n *stat.Node) { vm.resources.Export(n, now) })
+	for _, f := range vm.filters {
+		env.Metrics.Export(&f.Unnamed, now)
+	}
 	vm.checkers.All(func(c *sharedChecker) {
 		env.Metrics.Export(&c.Of().Blocked, now)
 		env.Metrics.Export(&c.Of().Shadow, now)

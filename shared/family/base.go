@@ -6,6 +6,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/rule"
 )
@@ -42,8 +43,10 @@ type Base struct {
 	ID, Resource string
 	// Shared is the resource where the rule has an expression: each that it matches has records of its own.
 	shared string
-	// Failures is whether the rule looks at whether an entry failed.
-	Failures bool
+	// Queue has the entries that wait, of a rule whose tickets have a WakeAt.
+	Queue *Queue
+	// Interest is what the rule looks at of how an entry ends.
+	Interest Interest
 	// Blocked are the entries that were refused, Shadow those that would have been if the filter enforced.
 	Blocked, Shadow metrics.Counter
 }
@@ -86,10 +89,10 @@ func (b *Base) Of() *Base { return b }
 func (b *Base) Undo(Ticket, int64) error { return nil }
 
 // Answered implements Checker for rules that do not ask for it.
-func (b *Base) Answered(t Ticket, _ int64) (Ticket, error) { return t, nil }
+func (b *Base) Answered(t Ticket, _ outcome.End, _ int64) (Ticket, error) { return t, nil }
 
 // Exit implements Checker for rules that do not ask for it.
-func (b *Base) Exit(Ticket, End, int64) error { return nil }
+func (b *Base) Exit(Ticket, outcome.End, int64) error { return nil }
 
 // Release implements Checker for rules that hold nothing.
 func (b *Base) Release(int64) {}

@@ -15,9 +15,6 @@ import (
 // TickMs is how often a worker ticks, in milliseconds.
 const TickMs = 20
 
-// MaxWaiting bounds the entries that wait in one worker. Beyond it, one that would have to wait is refused.
-const MaxWaiting = 4096
-
 // Env is what all rules of one worker share.
 type Env struct {
 	Host     host.Host
@@ -32,10 +29,10 @@ type Env struct {
 	Tick uint64
 	// Debug is whether debug messages are written.
 	Debug bool
-	// Waiting are the entries that wait for their turn, QueueFull counts those that were refused because too many did.
-	Waiting   int
+	// QueueFull counts the entries that were refused because too many waited.
 	QueueFull metrics.Counter
 
+	waiting int
 	observe bool
 	faults  uint64
 	refusal Refusal
@@ -99,13 +96,4 @@ func (e *Env) Observed() bool {
 	changed := e.observe
 	e.observe = false
 	return changed
-}
-
-// QueueIsFull is whether so many entries wait that no other may.
-func (e *Env) QueueIsFull() bool { return e.Waiting >= MaxWaiting }
-
-// RefuseFullQueue is the refusal of an entry for which there is no room to wait. freeAt is as in Base.Refuse.
-func (b *Base) RefuseFullQueue(freeAt, now int64) *Refusal {
-	b.Env.QueueFull.N++
-	return b.Refuse(float64(b.Env.Waiting), MaxWaiting, "waiting in this worker", freeAt, now)
 }

@@ -4,7 +4,11 @@
 // the aggregator, merges the messages into sentinel-golang's windows (Aggregator) and publishes them (Snapshot).
 package stat
 
-import "math"
+import (
+	"math"
+
+	"sentinel-envoy/shared/outcome"
+)
 
 // BucketMs is the length of a statistic bucket: Sentinel's 500 ms. Rates are read over RateBuckets of them, one second.
 const (
@@ -18,7 +22,7 @@ func BucketOf(now int64) int64 { return now / (BucketMs * 1e6) }
 // Counts are the events of one resource in one worker over some time.
 type Counts struct {
 	Pass, Block, Complete uint64
-	// RT is the sum of the durations of completed entries, in milliseconds.
+	// RT is the sum of the response times of completed entries, in milliseconds.
 	RT uint64
 }
 
@@ -26,14 +30,14 @@ type Counts struct {
 type Bucket struct {
 	Number int64
 	Counts
-	// MinRT is the shortest duration in milliseconds, or NoRT.
+	// MinRT is the shortest response time in milliseconds, or NoRT.
 	MinRT uint32
 }
 
 // events grows with everything that is counted.
 func (b *Bucket) events() uint64 { return b.Pass + b.Block + b.Complete }
 
-// NoRT is the MinRT of a bucket in which nothing completed.
+// NoRT is the MinRT of a bucket in which there was no response time.
 const NoRT = math.MaxUint32
 
 // Node counts one resource in one worker. It is not safe for concurrent use.
@@ -98,15 +102,18 @@ func (n *Node) Block(now int64) {
 	n.Total.Block++
 }
 
-// Complete counts the end of an entry that lasted rt milliseconds.
-func (n *Node) Complete(now int64, rt uint32, failed bool) {
+// Complete counts the end of an entry. Total has all of them, buckets those that tell a response time.
+func (n *Node) Complete(now int64, end outcome.End) {
 	b := n.at(now)
-	b.Complete++
 	n.Total.Complete++
-	b.RT += uint64(rt)
-	n.Total.RT += uint64(rt)
-	b.MinRT = min(b.MinRT, rt)
-	if failed {
+	if end.ResponseMs != outcome.NoTime && !end.GaveUp {
+		rt := uint32(min(end.ResponseMs, NoRT-1))
+		b.Complete++
+		b.RT += uint64(rt)
+		n.Total.RT += uint64(rt)
+		b.MinRT = min(b.MinRT, rt)
+	}
+	if end.Outcome == outcome.Badly {
 		n.Failed++
 	}
 	if n.InFlight > 0 {

@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"sentinel-envoy/internal/seeds"
+
+	"sentinel-envoy/shared/outcome"
 )
 
 const (
@@ -76,7 +78,11 @@ func (tr *trace) step() {
 	case w.inFlight[name] > 0:
 		e.kind, e.rt, e.failed = 'c', uint32(tr.rng.IntN(300)), tr.rng.IntN(3) == 0
 		w.inFlight[name]--
-		n.Complete(tr.now, e.rt, e.failed)
+		end := outcome.End{Outcome: outcome.Well, ResponseMs: int64(e.rt)}
+		if e.failed {
+			end.Outcome = outcome.Badly
+		}
+		n.Complete(tr.now, end)
 	default:
 		return
 	}
@@ -256,7 +262,7 @@ func TestLostReportOfTheLastExitIsRepeated(t *testing.T) {
 	if got := snapshot(t, a, start)[n.Hash].InFlight; got != 1 {
 		t.Fatalf("%d in flight", got)
 	}
-	n.Complete(start+50*millisecond, 50, false)
+	n.Complete(start+50*millisecond, outcome.End{Outcome: outcome.Well, ResponseMs: 50})
 	send(start+60*millisecond, true)
 	send(start+60*millisecond+ReportEvery, false)
 	if got := snapshot(t, a, start+second)[n.Hash].InFlight; got != 0 {

@@ -8,8 +8,9 @@ import (
 
 // Rates are what happened to one resource in all workers, over the last second.
 type Rates struct {
+	// Complete are the ends that tell a response time.
 	Pass, Block, Complete uint64
-	// RT is the sum of the durations of what completed, in milliseconds; MinRT the shortest (1 at least, Sentinel's
+	// RT is the sum of the response times of what completed, in milliseconds; MinRT the shortest (1 at least, Sentinel's
 	// default maximum where nothing completed).
 	RT    uint64
 	MinRT uint32
@@ -19,7 +20,7 @@ type Rates struct {
 	InFlight uint32
 }
 
-// AvgRT is the mean duration in milliseconds, 0 where nothing completed.
+// AvgRT is the mean response time in milliseconds, 0 where nothing completed.
 func (r Rates) AvgRT() float64 {
 	if r.Complete == 0 {
 		return 0

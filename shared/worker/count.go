@@ -25,7 +25,7 @@ func (w *Worker) Count(now int64) (live map[uint64]int, ended []uint16, err erro
 		switch {
 		case cas == host.CreateOnly: // slots are taken in their order: nobody has ever had this one, or one after it
 			return live, ended, nil
-		case !l.runOut(now, TTL):
+		case !w.isFree(l, now):
 			live[l.Term]++
 		case !l.vacant() || w.corrupt > corrupt: // what is no lease is counted once, and then replaced
 			if err := w.vacate(key, slot, cas); err != nil && !errors.Is(err, host.ErrCASMismatch) {

@@ -49,10 +49,11 @@ func TestCount(t *testing.T) {
 		if len(alive) == 0 {
 			return
 		}
-		now += worker.TTL + 1
-		for _, m := range alive {
-			if err := m.Beat(now); err != nil {
-				t.Fatal(err)
+		for end := now + worker.TTL + 500*millisecond; now < end; now += 100 * millisecond {
+			for _, m := range alive {
+				if err := m.Beat(now); err != nil {
+					t.Fatal(err)
+				}
 			}
 		}
 		live, _, err := alive[0].Count(now)
@@ -85,13 +86,14 @@ func TestCountTellsVMsApart(t *testing.T) {
 		}
 		all = append(all, w)
 	}
-	p.Advance(worker.TTL + 1)
-	for i, w := range all {
-		if i == 1 || i == 3 {
-			continue
-		}
-		if err := w.Beat(p.Now()); err != nil {
-			t.Fatal(err)
+	for end := p.Now() + 2*worker.TTL; p.Now() < end; p.Advance(100 * millisecond) {
+		for i, w := range all {
+			if i == 1 || i == 3 {
+				continue
+			}
+			if err := w.Beat(p.Now()); err != nil {
+				t.Fatal(err)
+			}
 		}
 	}
 	for n, want := range [][]uint16{{1, 3}, nil} {

@@ -103,10 +103,34 @@ func (p *Plugin) Stream() *Stream {
 	return s
 }
 
-// RequestHeaders is the beginning of a request.
+// RequestHeaders is a request without a body.
 func (s *Stream) RequestHeaders() envoyhost.Action {
 	s.envoy.EnterContext(s.ID)
-	return s.envoy.dispatcher.OnRequestHeaders(s.ID)
+	return s.envoy.dispatcher.OnRequestHeaders(s.ID, true)
+}
+
+// BeginRequest is the beginning of a request that has a body.
+func (s *Stream) BeginRequest() envoyhost.Action {
+	s.envoy.EnterContext(s.ID)
+	return s.envoy.dispatcher.OnRequestHeaders(s.ID, false)
+}
+
+// RequestData is that the client has sent a part of the body. last is whether nothing follows.
+func (s *Stream) RequestData(last bool) envoyhost.Action {
+	s.envoy.EnterContext(s.ID)
+	return s.envoy.dispatcher.OnRequestData(s.ID, last)
+}
+
+// ResponseHeaders is the beginning of a response.
+func (s *Stream) ResponseHeaders() {
+	s.envoy.EnterContext(s.ID)
+	s.envoy.dispatcher.OnResponseHeaders(s.ID)
+}
+
+// ResponseTrailers is the end of a response that has trailers.
+func (s *Stream) ResponseTrailers() {
+	s.envoy.EnterContext(s.ID)
+	s.envoy.dispatcher.OnResponseTrailers(s.ID)
 }
 
 // NewConnection is the beginning of a connection.
@@ -124,7 +148,7 @@ func (s *Stream) DownstreamData(size int) envoyhost.Action {
 // UpstreamData is that the upstream has sent size bytes.
 func (s *Stream) UpstreamData(size int) envoyhost.Action {
 	s.envoy.EnterContext(s.ID)
-	return s.envoy.dispatcher.OnUpstreamData(s.ID, size)
+	return s.envoy.dispatcher.OnUpstreamData(s.ID, size, false)
 }
 
 // End is the end of a request or a connection, with the callbacks in the order of a request.
