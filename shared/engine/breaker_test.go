@@ -62,7 +62,7 @@ func newBreakerCity(t *testing.T, seed uint64) *breakerCity {
 	c.params = breaker.ParamsOf(&c.rule)
 	c.recover = start + 2*second
 	// Well again, the places of the dead are free, one retry timeout passes, and the probes that follow end well.
-	c.end = c.recover + 2*breaker.HoldNs + c.params.Retry + 2*second
+	c.end = c.recover + 4*second + c.params.Retry + 2*second
 	return c
 }
 

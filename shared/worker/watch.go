@@ -22,16 +22,19 @@ func (w *Watch) Look(now int64) {
 
 // Gone is whether something is nobody's any more at the time now, that its holder has renewed at the time renewed, both in
 // nanoseconds: for TTL this worker ran and the holder was silent.
-func (w *Watch) Gone(renewed, now int64) bool {
-	return renewed+TTL < now && w.since+TTL < now && w.looks(now)
+func (w *Watch) Gone(renewed, now int64) bool { return w.GoneAt(renewed, now) <= now }
+
+// GoneAt is from when on that is so, in nanoseconds, if this worker runs from now on and the holder is silent.
+func (w *Watch) GoneAt(renewed, now int64) int64 {
+	since := w.since
+	if !w.looks(now) {
+		since = now
+	}
+	return max(renewed, since) + TTL + 1
 }
 
 // looks is whether there is no gap between the last look and now.
 func (w *Watch) looks(now int64) bool { return w.last > 0 && now-w.last <= maxGap }
 
-// adopt takes over what the aggregator has seen, for a worker that has not looked yet: it has run since before.
-func (w *Watch) adopt(role Lease, now int64) {
-	if w.last == 0 && !role.runOut(now, RoleTTL) {
-		w.since, w.last = role.Since, now
-	}
-}
+// adopt takes over what another has seen who ran while this worker did not: not the process stood still.
+func (w *Watch) adopt(since, now int64) { w.since, w.last = since, now }

@@ -166,14 +166,16 @@ func (w *Worker) Beat(now int64) error {
 	return ErrFull
 }
 
-// look is Look, of a worker that may be younger than its process.
+// look is Look, of a worker that may be younger than its process, or have been held up alone: the aggregator knows.
 func (w *Worker) look(now int64) error {
-	if w.last == 0 {
+	if !w.looks(now) {
 		role, _, err := w.get(roleKey)
 		if err != nil {
 			return err
 		}
-		w.adopt(role, now)
+		if !role.runOut(now, RoleTTL) && (!w.held || role.Identity != w.lease.Identity) {
+			w.adopt(role.Since, now)
+		}
 	}
 	w.Look(now)
 	return nil

@@ -15,7 +15,7 @@ const (
 	freshFor = 1e9
 	// shareSpare is the part of what is free that all workers together hold beyond their entries at most, a worker with
 	// no entries nothing: near the bound all of it can be had by whoever asks.
-	shareSpare = 32
+	shareSpare = 16
 	// crumb is the part of a threshold that a worker may hold all the same: 64 workers 0.2 % together. Below a threshold of
 	// crumb it is nothing.
 	crumb = 1 << 15

@@ -258,10 +258,9 @@ func TestNeverAboveAndFullAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			trySeeds(t, 8, func(t *testing.T, seed uint64) {
 				c := newContest(t, seed)
-				if disturb(c); c.stall > 2*second {
-					c.fullAt += c.stall
-					c.end += c.stall
-				}
+				disturb(c)
+				c.fullAt += c.stall // who has stood still watches for TTL before it calls another dead
+				c.end += c.stall
 				c.run()
 				c.mustBeFull()
 			})
@@ -462,7 +461,7 @@ func TestAProcessThatStandsStillKeepsTheThreshold(t *testing.T) {
 }
 
 // With nothing in flight one worker gets all of the threshold at once, however many others have just been busy; and with
-// others busy, all that they leave, but for the thirty-second part that they may hold until their next tick.
+// others busy, all that they leave, but for the sixteenth that they may hold until their next tick.
 func TestWhatIsFreeCanBeHadByWhoeverAsks(t *testing.T) {
 	seeds.Try(t, 300, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 0x8))
@@ -500,7 +499,7 @@ func TestWhatIsFreeCanBeHadByWhoeverAsks(t *testing.T) {
 				w.exit(t, p.Now())
 			}
 		}
-		burst(threshold-busy-threshold/32, threshold-busy)
+		burst(threshold-busy-threshold/16, threshold-busy)
 		pass(t, p, 2*tick, all...)
 		burst(threshold-busy, threshold-busy)
 		for _, w := range all {
