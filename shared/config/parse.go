@@ -54,6 +54,7 @@ func (p *parser) config(data []byte) *Config {
 	fields = append(fields, field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }})
 	p.object(top, value{data, jsonparser.Object}, fields)
 	cfg.RuleHash = r.hash
+	r.checkCapacity(cfg, top)
 	p.checkReach(cfg, r.targets)
 	p.checkSources(cfg, top)
 	return cfg

@@ -14,9 +14,8 @@ const (
 	maxSeconds  = 3600
 	maxUint32   = 1<<32 - 1
 	maxBuckets  = 20
-	maxValues   = 1_000_000 // tracked by a hotspot rule
-	maxItems    = 1024      // specificItems of a hotspot rule
-	coldFactor  = 3         // Sentinel's default
+	maxItems    = 1024 // specificItems of a hotspot rule
+	coldFactor  = 3    // Sentinel's default
 )
 
 // rules reads the five lists and keeps what is said of all of them together.

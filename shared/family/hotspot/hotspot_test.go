@@ -296,6 +296,46 @@ func TestManyValues(t *testing.T) {
 	}
 }
 
+// A rule that is flooded with values makes room for them itself: those of another rule keep what they have spent.
+func TestAFloodOfOneRuleSparesTheOthers(t *testing.T) {
+	const values = 2000
+	p := memhost.NewProcess(start)
+	seed := hotspot.Seed{rand.Uint64(), rand.Uint64()}
+	t.Logf("seed %x", seed)
+	quiet, loud := record.IDOf("quiet"), record.IDOf("loud")
+	table := record.NewTable(p.Worker(nil))
+	few, many := hotspot.NewValues(table, quiet), hotspot.NewValues(table, loud)
+	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 3, DurationMs: 3600_000}}
+	take := func(v *hotspot.Values, rule record.ID, value int) bool {
+		got, err := v.Take(seed.Of(rule).Hash(fmt.Sprint(value)), limits, 0, p.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.OK
+	}
+	for value := range values {
+		take(few, quiet, value)
+	}
+	for value := range 4 * hotspot.Capacity {
+		take(many, loud, value)
+		take(many, loud, value) // hotter than those of the other
+	}
+	if many.Evicted == 0 || few.Evicted > 0 {
+		t.Errorf("%d and %d values were forgotten", many.Evicted, few.Evicted)
+	}
+	regained := 0
+	for value := range values {
+		for n := 0; take(few, quiet, value); n++ {
+			if n == 2 {
+				regained++
+			}
+		}
+	}
+	if regained > 0 {
+		t.Errorf("%d of %d values had a permit too many", regained, values)
+	}
+}
+
 // With demand at twice the threshold, a value gets nearly all of it, although workers reserve; and they seldom look at
 // shared data for it.
 func TestHardlyUnder(t *testing.T) {
