@@ -517,7 +517,7 @@ func TestWhoOnlyEntersKeepsNothingFromOthers(t *testing.T) {
 	seeds.Try(t, 100, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 0x9))
 		p := memhost.NewProcess(start)
-		threshold := 1 + rng.IntN([]int{10, 100, 1000, 30_000}[rng.IntN(4)])
+		threshold := 1 + rng.IntN([]int{10, 100, 1000, 3000}[rng.IntN(4)])
 		var all []*peer
 		for i := range []int{1, 4, 16, 64, 256}[rng.IntN(5)] {
 			all = append(all, newPeer(p.Worker(nil), i))
