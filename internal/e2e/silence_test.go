@@ -141,7 +141,7 @@ func TestNoRuleSleeps(t *testing.T) {
 		{"encoded paths", []share{
 			{pathsConfig, []string{"/%e8%ae%a2%e5%8d%95", "/%E8%AE%A2%E5%8D%95"}, nil, 2},
 			{pathsConfig, []string{"/a%20b", "/%61%20b"}, nil, 2},
-			{pathsConfig, []string{"/plain", "/pl%61in", "/pl%61in?x"}, nil, 2},
+			{pathsConfig, []string{"/plain", "/pl%61in", "/pl%61in?x", "/plain;v=1"}, nil, 2},
 		}},
 		{"entries that take paths", []share{{namedConfig, []string{"/orders", "/other"}, nil, 1}}},
 		{"properties", []share{

@@ -85,6 +85,9 @@ func (b *Base) proceed(block *engine.Block, now int64) envoyhost.Action {
 	if block != nil {
 		return b.refuse(block, now)
 	}
+	if spared := b.Entry.Spared(); spared != nil {
+		envoyhost.NameShadowBlock(spared)
+	}
 	until, waits := b.Entry.Waiting()
 	if !waits {
 		return envoyhost.Continue

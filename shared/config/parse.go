@@ -12,7 +12,6 @@ import (
 // Bounds of one configuration.
 const (
 	MaxRules       = 16384 // of all families together
-	maxID          = 128   // bytes
 	maxResource    = 256   // bytes
 	maxEntries     = 4096  // of resources
 	maxBody        = 64 << 10
@@ -50,11 +49,12 @@ func (p *parser) config(data []byte) *Config {
 		p.add(top, "must be an object")
 		return cfg
 	}
-	r := &rules{parser: p, ids: map[string]*place{}}
+	r := &rules{parser: p, ids: map[string]*place{}, unnamed: map[string]*place{}, doubles: map[string]int{}}
 	fields := append(r.fields(cfg), p.filterFields(cfg)...)
 	fields = append(fields, field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }})
 	p.object(top, value{data, jsonparser.Object}, fields)
 	cfg.RuleHash = r.hash
+	r.checkCapacity(cfg, top)
 	p.checkReach(cfg, r.targets)
 	p.checkSources(cfg, top)
 	return cfg

@@ -85,7 +85,7 @@ func TestHTTPConfiguration(t *testing.T) {
 		t.Errorf("first rule: %+v", *flows(cfg)[0])
 	}
 	second := rule.Flow{Target: rule.Target{Resource: "/paid"}, Threshold: 0.5, StatIntervalInMs: 1000}
-	second.ID = rule.ContentID(&second)
+	second.ID = "flow-1000ms-/paid"
 	if *flows(cfg)[1] != second {
 		t.Errorf("second rule: %+v", *flows(cfg)[1])
 	}

@@ -54,6 +54,8 @@ func TestWarnings(t *testing.T) {
 			[]string{`flowRules[0].resource: rule "x" is for what the entry "/orders" of resources matches, which is not all of that path: ` +
 				`the rest is another resource; give the entry another name to have a rule on the path, too`}},
 		{"entry named like its path", KindHTTP, `{"resources": [{"name": "/orders", "match": {"path": {"prefix": "/orders"}}}], ` + flow("/orders") + `}`, nil},
+		{"parameters of a segment", KindHTTP, `{"resources": [{"name": "a", "match": {"path": {"regex": "/a;v=[12]"}}}]}`,
+			[]string{`resources[0].match.path.regex: no path has a semicolon: paths are matched without the parameters of their segments`}},
 		{"fraction", KindVM, `{"flowRules": [{"id": "x", "resource": "r", "threshold": 0.5}, {"resource": "r", "threshold": 0.0001},
 			{"id": "y", "resource": "r", "threshold": 0.5, "controlBehavior": "Throttling", "maxQueueingTimeMs": 9}, {"id": "z", "resource": "r", "threshold": 0}]}`,
 			[]string{`flowRules[0].threshold: rule "x" refuses everything: with Reject a threshold below 1 has no room for a request; ` +

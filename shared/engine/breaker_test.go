@@ -62,7 +62,7 @@ func newBreakerCity(t *testing.T, seed uint64) *breakerCity {
 	c.params = breaker.ParamsOf(&c.rule)
 	c.recover = start + 2*second
 	// Well again, the places of the dead are free, one retry timeout passes, and the probes that follow end well.
-	c.end = c.recover + 2*breaker.HoldNs + c.params.Retry + 2*second
+	c.end = c.recover + 4*second + c.params.Retry + 2*second
 	return c
 }
 
@@ -98,7 +98,7 @@ func (c *breakerCity) observe() {
 	var s breaker.State
 	c.sim.Corrupt(func(key string, value []byte) ([]byte, bool) {
 		const header = 28 // of a record
-		if strings.HasPrefix(key, "sentinel/2/rec/") && !s.Decode(value[header:], c.params.Window) {
+		if strings.HasPrefix(key, "sentinel/3/rec/") && !s.Decode(value[header:], c.params.Window) {
 			c.t.Errorf("a record of %d bytes", len(value))
 		}
 		return nil, false

@@ -35,6 +35,8 @@ type Entry struct {
 	nth int
 	// holds are what it took and has to give back, or whose rules want to know its end.
 	holds []hold
+	// spared is the refusal that it was spared, because its filter does not enforce.
+	spared *Block
 }
 
 // hold is what an entry has taken from a rule.
@@ -167,6 +169,8 @@ func (e *Entry) refuse(by *family.Base, b *Block, now int64) *Block {
 		by.Shadow.N++
 		res.node.Shadow++
 		e.come()
+		b.Resource = res.name
+		e.spared = b
 		e.admit(now)
 		return nil
 	}
@@ -222,6 +226,10 @@ func (h *hold) exit(end outcome.End, now int64) (err error) {
 	defer family.Recover(&err)
 	return h.rule.Exit(h.ticket, end, now)
 }
+
+// Spared is why an entry that entered would have been refused if its filter enforced, nil if it would not. It is valid until
+// the next entry is asked about.
+func (e *Entry) Spared() *Block { return e.spared }
 
 // InFlight is whether Exit has something to do.
 func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }

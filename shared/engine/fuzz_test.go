@@ -164,20 +164,21 @@ func (s *siege) keys() (keys []string) {
 	return keys
 }
 
-// write puts noise into a key, in one of the ways that a stranger might. It reports whether its checksum is wrong, and
-// whether it was a record of what a rule has let in.
-func (s *siege) write(key string, how uint8, noise []byte) (broken, counts bool) {
+// write puts noise into a key, in one of the ways that a stranger might. It reports whether its checksum is wrong,
+// whether it was a record of what a rule has let in, and whether it was a page that leads to some.
+func (s *siege) write(key string, how uint8, noise []byte) (broken, counts, leads bool) {
 	s.Corrupt(func(k string, old []byte) ([]byte, bool) {
 		if k != key {
 			return nil, false
 		}
 		value := forge(old, how, noise)
 		broken = !bytes.Equal(value, old) && (len(value) < 4 || binary.LittleEndian.Uint32(value) != checksum.Sum(value[4:]))
-		const key = 4 + 16 + 16 // the hash of values has one; a threshold that warms up takes as much and has let nothing in
-		counts = strings.Contains(k, "/rec/") && len(old) != key
+		const key = 4 + 16 + 8 + 16 // the hash of values has one; a threshold that warms up takes as much and has let nothing in
+		counts = len(old) != key && (strings.Contains(k, "/rec/") || strings.Contains(k, "/values/") || strings.Contains(k, "/counts/"))
+		leads = strings.Contains(k, "/dir/")
 		return value, true
 	})
-	return broken, counts
+	return broken, counts, leads
 }
 
 // forge makes rubbish of a value and noise: noise alone, noise with a right checksum, or with a right owner too, and what
@@ -248,18 +249,18 @@ func FuzzSharedData(f *testing.F) {
 		s := newSiege(t)
 		s.traffic(8, true)
 		keys := s.keys()
-		name, broken, counts := engine.QueueName, false, false
+		name, broken, counts, leads := engine.QueueName, false, false, false
 		if i := int(which) % (len(keys) + 1); i < len(keys) {
 			name = keys[i]
-			broken, counts = s.write(name, how, noise)
+			broken, counts, leads = s.write(name, how, noise)
 		} else {
 			enqueue(t, s.world, forge(nil, how, noise))
 		}
 		t.Logf("how %d, noise %x in %s", how%6, noise, name)
 		s.enlist() // who knows nothing from before
-		// A forgery may give permits. A page of the directory that is lost, or the key of the hash of values, may leave two
-		// budgets where there was one, until the next look.
-		s.traffic(12, broken && counts)
+		// A forgery may give permits. The key of the hash of values may leave two budgets of a value where there was one, until
+		// the next look.
+		s.traffic(12, broken && (counts || leads))
 		s.pass(130*second, 35*tick)
 		if got, _ := s.Metric("sentinel_records_replaced"); broken && got == 0 {
 			t.Error("it was not counted")
@@ -370,10 +371,11 @@ func TestForgeries(t *testing.T) {
 		length int // of the values meant, 0 for all
 		value  func(old []byte) []byte
 	}{
-		"directory emptied": {"sentinel/2/dir/", 0, func([]byte) []byte { return nil }},
-		"directory full for ever": {"sentinel/2/dir/", 0, func([]byte) (page []byte) {
+		"directory emptied": {"sentinel/3/dir/", 0, func([]byte) []byte { return nil }},
+		"directory full for ever": {"sentinel/3/dir/", 0, func([]byte) (page []byte) {
+			page = binary.LittleEndian.AppendUint32(page, uint32(never/1e9))
 			for i := range byte(32) {
-				page = append(page, bytes.Repeat([]byte{i}, 16)...)
+				page = append(page, bytes.Repeat([]byte{1 + i}, 16)...)
 				page = binary.LittleEndian.AppendUint32(page, uint32(never/1e9))
 			}
 			return page
@@ -391,10 +393,10 @@ func TestForgeries(t *testing.T) {
 			asked := bytes.Clone(old[4:36])
 			return append(u64(u64(u64(asked, never), 1e9), 0x7fe0000000000000), old[60:]...)
 		}},
-		"breaker with probes for ever": {"sentinel/2/rec/", 4 + 16 + 8 + 57 + 8 + 2*16, func(old []byte) []byte {
+		"breaker with probes for ever": {"sentinel/3/rec/", 4 + 16 + 8 + 57 + 8 + 2*16, func(old []byte) []byte {
 			return halfOpen(old, never)
 		}},
-		"breaker with a probe of nobody": {"sentinel/2/rec/", 4 + 16 + 8 + 57 + 8 + 2*16, func(old []byte) []byte {
+		"breaker with a probe of nobody": {"sentinel/3/rec/", 4 + 16 + 8 + 57 + 8 + 2*16, func(old []byte) []byte {
 			return halfOpen(old, binary.LittleEndian.Uint64(old[29:]))
 		}},
 	} {

@@ -13,7 +13,6 @@ const (
 	flushEvery = 500e6
 	// touchEvery is how often records in use are marked as such, in nanoseconds; the work is spread over its ticks.
 	touchEvery = 60e9
-	ticksAMin  = 60000 / TickMs
 )
 
 // Tick does what is due at the time now, in nanoseconds: this worker renews its slot, each family ticks, the worker reports
@@ -58,11 +57,11 @@ func (vm *VM) beat(now int64) {
 	}
 }
 
-// keeper marks a few of the records in use in each tick, so that all are once a minute.
+// keeper marks a few of the records in use in each tick, so that all are once a minute, however late ticks are.
 type keeper struct {
-	due     []family.Toucher
-	perTick int
-	begun   int64
+	due   []family.Toucher
+	total int
+	begun int64
 }
 
 func (k *keeper) tick(vm *VM, now int64) {
@@ -72,9 +71,10 @@ func (k *keeper) tick(vm *VM, now int64) {
 			kind.Records(func(t family.Toucher) { k.due = append(k.due, t) })
 		}
 		vm.env.Machines.All(func(s *machine.Source) { k.due = append(k.due, s) })
-		k.perTick = 1 + len(k.due)/ticksAMin
+		k.total = len(k.due)
 	}
-	for range min(len(k.due), k.perTick) {
+	left := k.total - int(int64(k.total)*min(now-k.begun+TickMs*1e6, touchEvery)/touchEvery)
+	for len(k.due) > left {
 		last := len(k.due) - 1
 		vm.env.Check("marking a record", k.due[last].Touch(now))
 		k.due[last] = nil

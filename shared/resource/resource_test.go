@@ -146,7 +146,7 @@ func TestPathsOfRules(t *testing.T) {
 		"GET h /users/7": "/users/{id}", "GET h /users/me": "/users/me", "GET h /users/%6De": "/users/me", "GET h /users/7/x": "rest",
 		"GET h /users/a%2Fb": "/users/{id}",
 		"GET h /api":         "/api/**", "GET h /api/v1/a.png": "/api/v1/*.png", "GET h /api/v1/a.jpg": "/api/**", "GET h /%61pi/x": "/api/**",
-		"GET h /pl%61in": "/plain", "GET h /r%2fs": "/r%2Fs", "GET h /r/s": "rest", "GET h /t/7/x": "template", "GET h /t/7": "rest",
+		"GET h /pl%61in": "/plain", "GET h /plain;v=1": "/plain", "GET h /users;a/7;b=/c": "rest", "GET h /users;a/7;b=c": "/users/{id}", "GET h /r%2fs": "/r%2Fs", "GET h /r/s": "rest", "GET h /t/7/x": "template", "GET h /t/7": "rest",
 		"GET h /d%20d/x": "decoded", "CONNECT h -": "rest", "OPTIONS h *": "rest",
 		"GET h /long/" + strings.Repeat("7", 3000): "long", "GET h /long/" + strings.Repeat("7", 3000) + "x": "long", // see pattern.Expression
 	} {

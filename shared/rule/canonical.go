@@ -2,17 +2,9 @@ package rule
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"hash/fnv"
 	"math"
 )
-
-// ContentID is the id of a rule that was given none: its family and a hash of its content, "flow-" and 32 hex digits.
-func ContentID(r Rule) string {
-	h := fnv.New128a()
-	_, _ = h.Write(r.Canonical(nil)) // a hash never fails to write
-	return r.Family().Name + "-" + hex.EncodeToString(h.Sum(nil))
-}
 
 // Hash is a hash of the rule under its id. The hashes of a rule set are added up, so that their order does not matter.
 func Hash(id string, r Rule) uint64 {

@@ -22,8 +22,15 @@ func (w *Watch) Look(now int64) {
 
 // Gone is whether something is nobody's any more at the time now, that its holder has renewed at the time renewed, both in
 // nanoseconds: for TTL this worker ran and the holder was silent.
-func (w *Watch) Gone(renewed, now int64) bool {
-	return renewed+TTL < now && w.since+TTL < now && w.looks(now)
+func (w *Watch) Gone(renewed, now int64) bool { return w.GoneAt(renewed, now) <= now }
+
+// GoneAt is from when on that is so, in nanoseconds, if this worker runs from now on and the holder is silent.
+func (w *Watch) GoneAt(renewed, now int64) int64 {
+	since := w.since
+	if !w.looks(now) {
+		since = now
+	}
+	return max(renewed, since) + TTL + 1
 }
 
 // looks is whether there is no gap between the last look and now.

@@ -10,6 +10,7 @@ import (
 	"sentinel-envoy/shared/family/breaker"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
+	"sentinel-envoy/shared/worker"
 )
 
 const (
@@ -30,13 +31,22 @@ func add(s *breaker.State, p *breaker.Params, bad, total uint64, at, now int64) 
 	return s.Add(p, p.Window.Bucket(at), breaker.Counts{Bad: bad, Total: total}, at, now)
 }
 
+// watching is the watch of a worker that has run for long.
+func watching(now int64) *worker.Watch {
+	w := &worker.Watch{}
+	for at := now - 2*worker.TTL; at <= now; at += 100 * millisecond {
+		w.Look(at)
+	}
+	return w
+}
+
 // halfOpen is a state that a probe has just made half open, at the time it returns.
 func halfOpen(t *testing.T, p *breaker.Params) (*breaker.State, breaker.Probe, int64) {
 	t.Helper()
 	s := &breaker.State{}
 	add(s, p, 100, 100, start, start)
 	now := start + p.Retry
-	probe, isProbe, ok := s.Enter(p, now)
+	probe, isProbe, ok := s.Enter(p, watching(now), now)
 	if !isProbe || !ok || s.Phase != breaker.HalfOpen {
 		t.Fatalf("after the retry timeout: probe %t, admitted %t, %v", isProbe, ok, s.Phase)
 	}
@@ -48,11 +58,11 @@ func TestOpenRefusesUntilTheRetryTime(t *testing.T) {
 	s := breaker.State{}
 	add(&s, &p, 1, 1, start, start)
 	for _, at := range []int64{start, start + p.Retry - 1} {
-		if _, _, ok := s.Enter(&p, at); ok {
+		if _, _, ok := s.Enter(&p, watching(at), at); ok {
 			t.Errorf("admitted %d ns after opening", at-start)
 		}
 	}
-	if got := s.EntersAt(&p, start); got != start+3*second {
+	if got := s.EntersAt(&p, watching(start), start); got != start+3*second {
 		t.Errorf("enters %d ns after opening", got-start)
 	}
 	if add(&s, &p, 1, 1, start, start) {
@@ -62,8 +72,7 @@ func TestOpenRefusesUntilTheRetryTime(t *testing.T) {
 
 // enter asks for entry as a worker does.
 func enter(s *breaker.State, p *breaker.Params, now int64) (breaker.Probe, bool) {
-	s.Watch(now)
-	probe, isProbe, ok := s.Enter(p, now)
+	probe, isProbe, ok := s.Enter(p, watching(now), now)
 	return probe, isProbe && ok
 }
 
@@ -84,7 +93,7 @@ func TestAProbeLivesAsLongAsItRuns(t *testing.T) {
 	}
 }
 
-// A worker that is dead keeps its places for HoldNs, where others look.
+// A worker that is dead keeps its places for worker.TTL.
 func TestADeadWorkersPlaceIsAnothers(t *testing.T) {
 	p := counting(1, 1, 0)
 	s, first, begun := halfOpen(t, &p)
@@ -92,12 +101,12 @@ func TestADeadWorkersPlaceIsAnothers(t *testing.T) {
 	now := begun
 	next, isProbe := breaker.Probe{}, false
 	for ; !isProbe && now < begun+10*second; now += tick {
-		if at := s.EntersAt(&p, now); at <= now && now < begun+breaker.HoldNs {
+		if at := s.EntersAt(&p, watching(now), now); at <= now && now < begun+worker.TTL {
 			t.Fatalf("%d ms after it was seen last its place is free", (now-begun)/millisecond)
 		}
 		next, isProbe = enter(s, &p, now)
 	}
-	if now > begun+breaker.HoldNs+2*tick {
+	if now > begun+worker.TTL+2*tick {
 		t.Errorf("its place is free after %d ms", (now-begun)/millisecond)
 	}
 	if s.Renew(first, now) || s.GiveBack(first) {
@@ -111,22 +120,22 @@ func TestADeadWorkersPlaceIsAnothers(t *testing.T) {
 	}
 }
 
-// When all workers have stood still, none is dead: who finds a lease overdue leaves its worker the time to say so.
+// When all workers have stood still, none is dead: who wakes first leaves the others the time to say so.
 func TestAllWorkersStoodStill(t *testing.T) {
 	p := counting(1, 1, 0)
 	s, probe, now := halfOpen(t, &p)
-	now += 3600 * second
-	if _, isProbe := enter(s, &p, now); isProbe {
-		t.Fatal("the first that woke up took the place")
-	}
-	now += 100 * millisecond
-	if !s.Renew(probe, now) {
-		t.Fatal("it has lost its place")
-	}
-	for range 70 { // the doubt is over, too
-		now += 20 * millisecond
-		if _, isProbe := enter(s, &p, now); isProbe {
-			t.Fatal("the place of a worker that lives was taken")
+	w := watching(now)
+	for _, still := range []int64{worker.TTL, 3600 * second} {
+		now += still
+		for range 90 { // its worker wakes late
+			if _, _, ok := s.Enter(&p, w, now); ok {
+				t.Fatal("one that woke up took the place")
+			}
+			now += 20 * millisecond
+			w.Look(now)
+		}
+		if !s.Renew(probe, now) {
+			t.Fatal("it has lost its place")
 		}
 	}
 }
@@ -279,7 +288,7 @@ func TestManyProbesComeOneAfterAnother(t *testing.T) {
 	ended := 0
 	for s.Phase == breaker.HalfOpen {
 		for {
-			next, _, ok := s.Enter(&p, now)
+			next, _, ok := s.Enter(&p, watching(now), now)
 			if !ok {
 				break
 			}
@@ -303,7 +312,7 @@ func TestFewerProbesAfterAnUpdate(t *testing.T) {
 	s, probe, now := halfOpen(t, &p)
 	s.Conclude(&p, probe, false, now)
 	p = counting(1, 1, 1)
-	if _, isProbe, ok := s.Enter(&p, now); !ok || isProbe || s.Phase != breaker.Closed {
+	if _, isProbe, ok := s.Enter(&p, watching(now), now); !ok || isProbe || s.Phase != breaker.Closed {
 		t.Errorf("probe %t, admitted %t, %v", isProbe, ok, s.Phase)
 	}
 }
@@ -363,7 +372,6 @@ func wander(rng *rand.Rand, p *breaker.Params, see func(s *breaker.State)) {
 	now := start
 	for range 200 {
 		now += rng.Int64N(p.Retry / 2)
-		s.Watch(now)
 		switch rng.IntN(5) {
 		case 0:
 			add(&s, p, rng.Uint64N(3), 3, now-rng.Int64N(second), now)
@@ -380,7 +388,7 @@ func wander(rng *rand.Rand, p *breaker.Params, see func(s *breaker.State)) {
 				s.Renew(probes[rng.IntN(len(probes))], now)
 			}
 		default:
-			if probe, isProbe, _ := s.Enter(p, now); isProbe {
+			if probe, isProbe, _ := s.Enter(p, watching(now), now); isProbe {
 				probes = append(probes, probe)
 			}
 		}
@@ -390,7 +398,7 @@ func wander(rng *rand.Rand, p *breaker.Params, see func(s *breaker.State)) {
 }
 
 // maxRecord is the largest record, in bytes: 64 leases, and 21 buckets.
-const maxRecord = 57 + 64*24 + 8 + 21*16
+const maxRecord = 57 + 64*16 + 8 + 21*16
 
 func TestCodecKeepsWhatMatters(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
@@ -444,14 +452,13 @@ func FuzzDecode(f *testing.F) {
 		}
 		// Whatever was accepted can be worked with.
 		now := s.At + second
-		probe, _, ok := s.Enter(&p, now)
-		if ok && s.EntersAt(&p, now) < now {
+		probe, _, ok := s.Enter(&p, watching(now), now)
+		if ok && s.EntersAt(&p, watching(now), now) < now {
 			t.Error("enters before now")
 		}
 		if ok && s.Phase == breaker.HalfOpen && !s.Renew(probe, now) {
 			t.Error("a new probe has no place")
 		}
-		s.Watch(now)
 		s.Conclude(&p, probe, false, now)
 		add(&s, &p, 1, 2, now, now)
 	})

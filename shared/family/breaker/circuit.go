@@ -9,6 +9,7 @@ import (
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/worker"
 )
 
 const (
@@ -170,7 +171,7 @@ func (r *breakerRule) sync(now int64) error {
 // fails, and not where too many workers fight for the record.
 func (r *breakerRule) update(op *update, now int64) (done bool, err error) {
 	env, c := r.kind.env, r.circuit
-	op.params, op.running = &r.params, c.running
+	op.params, op.watch, op.running = &r.params, &env.Worker.Watch, c.running
 	if err = env.Table.Update(&c.cell, now, op); err != nil {
 		r.fresh = false
 		if errors.Is(err, record.ErrContended) {
@@ -179,7 +180,7 @@ func (r *breakerRule) update(op *update, now int64) (done bool, err error) {
 		return false, err
 	}
 	s := &op.state
-	r.phase, r.entersAt = s.Phase, s.EntersAt(&r.params, op.now)
+	r.phase, r.entersAt = s.Phase, s.EntersAt(&r.params, op.watch, op.now)
 	r.seen = math.Round(s.Seen*1e4) / 1e4 // for people
 	r.fresh, r.readIn = true, env.Tick
 	c.log(op.before, s.Phase, r)
@@ -194,6 +195,7 @@ func (r *breakerRule) update(op *update, now int64) (done bool, err error) {
 type update struct {
 	change change
 	params *Params
+	watch  *worker.Watch
 	now    int64 // the record's, once it is applied
 	// counts, bucket and since are what add adds. probe is whose end conclude and giveBack are about, ok whether it decided;
 	// or it is what enter got, ok whether the entry is admitted. running are those that renew renews, lost the marks of those
@@ -235,8 +237,7 @@ func (o *update) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 		return dst, record.Unreadable
 	}
 	o.before = s.Phase
-	doubted := s.Watch(o.now)
-	if !o.apply(s) && !doubted && !r.Lost {
+	if !o.apply(s) && !r.Lost {
 		return dst, record.Keep
 	}
 	s.At = o.now
@@ -262,6 +263,6 @@ func (o *update) apply(s *State) (changed bool) {
 		return s.GiveBack(o.probe)
 	}
 	var isProbe bool
-	o.probe, isProbe, o.ok = s.Enter(o.params, o.now)
+	o.probe, isProbe, o.ok = s.Enter(o.params, o.watch, o.now)
 	return isProbe || s.Phase != o.before
 }

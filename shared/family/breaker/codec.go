@@ -17,7 +17,6 @@ func (s *State) Encode(dst []byte, w Window) []byte {
 	for _, l := range s.Places[:s.taken()] {
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Mark))
 		dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Renewed))
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Doubted))
 	}
 	if s.Phase != Closed {
 		return dst
@@ -32,7 +31,7 @@ func (s *State) Encode(dst []byte, w Window) []byte {
 
 const (
 	headerSize = 1 + 7*8
-	leaseSize  = 3 * 8
+	leaseSize  = 2 * 8
 	// maxCount bounds a bucket's counts in a record: sums of a window's don't overflow.
 	maxCount = 1 << 56
 	// maxAhead is how far marks may be ahead of the time, in nanoseconds: each is another.
@@ -70,8 +69,8 @@ func (s *State) decodePlaces(r *reader, n uint64) bool {
 	}
 	for i := range s.Places[:n] {
 		l := &s.Places[i]
-		l.Mark, l.Renewed, l.Doubted = int64(r.next()), int64(r.next()), int64(r.next())
-		if l.Mark < 0 || l.Mark > s.Granted || l.Renewed < 0 || l.Renewed > s.At || l.Doubted < 0 || l.Doubted > s.At ||
+		l.Mark, l.Renewed = int64(r.next()), int64(r.next())
+		if l.Mark < 0 || l.Mark > s.Granted || l.Renewed < 0 || l.Renewed > s.At ||
 			l.Mark == 0 && *l != (Lease{}) {
 			return false
 		}

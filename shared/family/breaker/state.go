@@ -1,5 +1,7 @@
 package breaker
 
+import "sentinel-envoy/shared/worker"
+
 // Phase is a state of a breaker, with sentinel-golang's integers.
 type Phase uint8
 
@@ -43,30 +45,15 @@ type State struct {
 	Counts [MaxBuckets + 1]Counts
 }
 
-const (
-	// HoldNs is how long a lease is good after its worker was last seen. A worker that was silent for so long is dead.
-	HoldNs = 2e9
-	// overdueNs is how long a worker may be silent before its lease is doubted. All workers may have stood still: so it has
-	// graceNs to speak up from when another finds that.
-	overdueNs = 1.5e9
-	graceNs   = HoldNs - overdueNs
-)
+// Lease is the place of one probe: its mark, and when its worker was last seen. Its zero value is free.
+type Lease struct{ Mark, Renewed int64 }
 
-// Lease is the place of one probe. Its zero value is free.
-type Lease struct {
-	// Mark is the probe's, Renewed when its worker was last seen, Doubted when it was first missed, 0 if it is not.
-	Mark, Renewed, Doubted int64
-}
-
-// freeAt is when the lease ends if its worker is silent from now on.
-func (l *Lease) freeAt(now int64) int64 {
-	switch {
-	case l.Mark == 0:
+// freeAt is when the lease ends, as a worker has watched, if its own worker is silent from now on.
+func (l *Lease) freeAt(w *worker.Watch, now int64) int64 {
+	if l.Mark == 0 {
 		return 0
-	case l.Doubted == 0:
-		return max(l.Renewed+overdueNs, now) + graceNs
 	}
-	return max(l.Renewed+HoldNs, l.Doubted+graceNs)
+	return w.GoneAt(l.Renewed, now)
 }
 
 // Probe is one request that is let through while the breaker is half open. Its mark, about the time when it was, tells it
@@ -77,8 +64,8 @@ type Probe struct {
 }
 
 // EntersAt is the first time, now or later, at which Enter may let an entry in if nothing happens until then: after the
-// retry timeout, when there is a place, or the first of those that have one is given up for dead.
-func (s *State) EntersAt(p *Params, now int64) int64 {
+// retry timeout, when there is a place, or the first of those that have one is given up for dead. w is the worker's.
+func (s *State) EntersAt(p *Params, w *worker.Watch, now int64) int64 {
 	at := now
 	switch {
 	case s.Phase == Closed, s.Phase == HalfOpen && s.Successes >= p.Probes:
@@ -86,7 +73,7 @@ func (s *State) EntersAt(p *Params, now int64) int64 {
 	case s.Phase == Open:
 		at = max(now, s.Since+p.Retry)
 	}
-	all, mine, first := s.underWay(now, at)
+	all, mine, first := s.underWay(w, now, at)
 	if all < min(p.Probes, MaxOutstanding) && (s.Phase == Open || mine < p.Probes-s.Successes) {
 		return at
 	}
@@ -94,9 +81,9 @@ func (s *State) EntersAt(p *Params, now int64) int64 {
 }
 
 // underWay counts the leases that will be good at a time, and those of them that decide, and finds the first that ends.
-func (s *State) underWay(now, at int64) (all, mine uint64, first int64) {
+func (s *State) underWay(w *worker.Watch, now, at int64) (all, mine uint64, first int64) {
 	for i := range s.Places {
-		ends := s.Places[i].freeAt(now)
+		ends := s.Places[i].freeAt(w, now)
 		if ends <= at {
 			continue
 		}
@@ -111,22 +98,10 @@ func (s *State) underWay(now, at int64) (all, mine uint64, first int64) {
 	return all, mine, first
 }
 
-// Watch doubts the leases of workers that were silent for long, and reports whether there is a new one. It comes before
-// any other transition at the time now.
-func (s *State) Watch(now int64) (changed bool) {
-	for i := range s.Places {
-		l := &s.Places[i]
-		if l.Mark != 0 && l.Doubted == 0 && now-l.Renewed >= overdueNs {
-			l.Doubted, changed = now, true
-		}
-	}
-	return changed
-}
-
 // Enter asks for entry at the time now. The entry is a probe where isProbe; its worker must then call Renew for as long as
 // it is under way, and Conclude or GiveBack when it is not any more. An entry into a closed breaker changes nothing.
-func (s *State) Enter(p *Params, now int64) (probe Probe, isProbe, ok bool) {
-	if s.EntersAt(p, now) > now {
+func (s *State) Enter(p *Params, w *worker.Watch, now int64) (probe Probe, isProbe, ok bool) {
+	if s.EntersAt(p, w, now) > now {
 		return Probe{}, false, false
 	}
 	mark := max(s.Granted+1, now)
@@ -141,7 +116,7 @@ func (s *State) Enter(p *Params, now int64) (probe Probe, isProbe, ok bool) {
 		return Probe{}, false, true
 	}
 	s.Granted = mark
-	probe = Probe{Mark: mark, Place: s.place(now)}
+	probe = Probe{Mark: mark, Place: s.place(w, now)}
 	s.Places[probe.Place] = Lease{Mark: mark, Renewed: now}
 	return probe, true, true
 }
@@ -153,7 +128,7 @@ func (s *State) Renew(probe Probe, now int64) bool {
 	if l.Mark != probe.Mark {
 		return false
 	}
-	l.Renewed, l.Doubted = now, 0
+	l.Renewed = now
 	return true
 }
 
@@ -237,10 +212,10 @@ func (s *State) begin(phase Phase, now int64) {
 }
 
 // place ends the leases of dead workers, and returns a free place.
-func (s *State) place(now int64) int {
+func (s *State) place(w *worker.Watch, now int64) int {
 	free := 0
 	for i := len(s.Places) - 1; i >= 0; i-- {
-		if s.Places[i].freeAt(now) <= now {
+		if s.Places[i].freeAt(w, now) <= now {
 			s.Places[i] = Lease{}
 			free = i
 		}

@@ -296,6 +296,46 @@ func TestManyValues(t *testing.T) {
 	}
 }
 
+// A rule that is flooded with values makes room for them itself: those of another rule keep what they have spent.
+func TestAFloodOfOneRuleSparesTheOthers(t *testing.T) {
+	const values = 2000
+	p := memhost.NewProcess(start)
+	seed := hotspot.Seed{rand.Uint64(), rand.Uint64()}
+	t.Logf("seed %x", seed)
+	quiet, loud := record.IDOf("quiet"), record.IDOf("loud")
+	table := record.NewTable(p.Worker(nil))
+	few, many := hotspot.NewValues(table, quiet), hotspot.NewValues(table, loud)
+	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 3, DurationMs: 3600_000}}
+	take := func(v *hotspot.Values, rule record.ID, value int) bool {
+		got, err := v.Take(seed.Of(rule).Hash(fmt.Sprint(value)), limits, 0, p.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.OK
+	}
+	for value := range values {
+		take(few, quiet, value)
+	}
+	for value := range 4 * hotspot.Capacity {
+		take(many, loud, value)
+		take(many, loud, value) // hotter than those of the other
+	}
+	if many.Evicted == 0 || few.Evicted > 0 {
+		t.Errorf("%d and %d values were forgotten", many.Evicted, few.Evicted)
+	}
+	regained := 0
+	for value := range values {
+		for n := 0; take(few, quiet, value); n++ {
+			if n == 2 {
+				regained++
+			}
+		}
+	}
+	if regained > 0 {
+		t.Errorf("%d of %d values had a permit too many", regained, values)
+	}
+}
+
 // With demand at twice the threshold, a value gets nearly all of it, although workers reserve; and they seldom look at
 // shared data for it.
 func TestHardlyUnder(t *testing.T) {
@@ -642,6 +682,25 @@ func TestConcurrencyOfLostPage(t *testing.T) {
 
 // onePage are the bits of a hash that do not say in which page a value is.
 const onePage = 1<<32 - 1
+
+// An entry that ends while the host fails is over all the same: its place is back with the next tick of its worker.
+func TestConcurrencyOfAnEndThatCouldNotBeWritten(t *testing.T) {
+	p := memhost.NewProcess(start)
+	w := p.Worker(nil)
+	a, b := newCrowd(w, 1), newCrowd(p.Worker(nil), 2)
+	if !a.enter(t, 99, 1, p.Now()) {
+		t.Fatal("refused")
+	}
+	failure := errors.New("the host fails")
+	w.Fail(failure)
+	if err := a.Exit(99, 99, p.Now()); !errors.Is(err, failure) {
+		t.Errorf("the end of an entry: %v", err)
+	}
+	w.Fail(nil)
+	if a.tick(t, p.Now()); !b.enter(t, 99, 1, p.Now()) {
+		t.Error("its place is not back")
+	}
+}
 
 // No worker takes another's room, and no value that of another: what is far from its threshold is never refused.
 func TestConcurrencyHasRoomForAllWorkers(t *testing.T) {

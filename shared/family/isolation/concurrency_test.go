@@ -512,6 +512,27 @@ func TestWhatIsFreeCanBeHadByWhoeverAsks(t *testing.T) {
 	})
 }
 
+// Workers that entries come to, and do not leave, fill the threshold exactly, in whatever order they come.
+func TestWhoOnlyEntersKeepsNothingFromOthers(t *testing.T) {
+	seeds.Try(t, 100, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 0x9))
+		p := memhost.NewProcess(start)
+		threshold := 1 + rng.IntN([]int{10, 100, 1000, 3000}[rng.IntN(4)])
+		var all []*peer
+		for i := range []int{1, 4, 16, 64, 256}[rng.IntN(5)] {
+			all = append(all, newPeer(p.Worker(nil), i))
+		}
+		for i := range threshold {
+			if !all[rng.IntN(len(all))].enter(t, int64(threshold), p.Now()) {
+				t.Fatalf("%d workers: %d of %d entered", len(all), i, threshold)
+			}
+		}
+		if all[rng.IntN(len(all))].enter(t, int64(threshold), p.Now()) {
+			t.Errorf("more than %d entered", threshold)
+		}
+	})
+}
+
 // exit ends an entry on a host that does not fail.
 func (w *peer) exit(t *testing.T, now int64) {
 	t.Helper()
