@@ -157,7 +157,7 @@ func runMain(t *testing.T, p Ports) (code int, stdout, stderr string) {
 func portFlags(p Ports) []string {
 	var args []string
 	for _, l := range p.list() {
-		args = append(args, fmt.Sprintf("-%s=%d", l.flag, l.port))
+		args = append(args, fmt.Sprintf("-%s=%d", l.Flag, l.Number))
 	}
 	return args
 }

@@ -12,6 +12,7 @@ import (
 	"sync"
 	"time"
 
+	"sentinel-envoy/internal/audit"
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/load"
 )
@@ -205,11 +206,11 @@ func (g *rig) offer(ctx context.Context, cells []cell, d time.Duration) ([]seen,
 
 // settle waits until the audit, the metrics and the clients agree about each cell, and fills in what the metrics say.
 // Where they don't come to agree it gives what there is.
-func (g *rig) settle(ctx context.Context, cells []cell, observed []seen, before map[string]int) ([]*audit, error) {
+func (g *rig) settle(ctx context.Context, cells []cell, observed []seen, before map[string]int) ([]*decisions, error) {
 	late := time.After(settleFor)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	var audits []*audit
+	var audits []*decisions
 	for {
 		now, err := g.counters(ctx)
 		if err == nil {
@@ -240,15 +241,15 @@ func (g *rig) settle(ctx context.Context, cells []cell, observed []seen, before 
 	}
 }
 
-func (g *rig) audits(cells []cell) ([]*audit, error) {
-	byRule, err := sumAudit(g.envoy.Log.All(auditLine))
+func (g *rig) audits(cells []cell) ([]*decisions, error) {
+	byRule, err := sumAudit(g.envoy.Log.All(audit.Pattern))
 	if err != nil {
 		return nil, err
 	}
-	audits := make([]*audit, len(cells))
+	audits := make([]*decisions, len(cells))
 	for i, c := range cells {
 		if audits[i] = byRule[c.rule()]; audits[i] == nil {
-			audits[i] = &audit{}
+			audits[i] = &decisions{}
 		}
 	}
 	return audits, nil
