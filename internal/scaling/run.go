@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -133,7 +132,9 @@ func (g *rig) run(ctx context.Context, cells []cell, d time.Duration) ([]result,
 
 // guard replaces Envoy's listeners by those of the cells.
 func (g *rig) guard(ctx context.Context, cells []cell) error {
-	ports, err := freePorts(2 * len(cells))
+	// Envoy does not choose them: listeners without a port that are added while others are removed would all be given a
+	// removed one's socket.
+	ports, err := envoytest.FreePorts(2 * len(cells))
 	if err != nil {
 		return err
 	}
@@ -146,21 +147,6 @@ func (g *rig) guard(ctx context.Context, cells []cell) error {
 		listeners = append(listeners, l...)
 	}
 	return g.envoy.UpdateListeners(ctx, listeners...)
-}
-
-// freePorts gives n different ports that nobody listens on. Envoy does not choose them, because listeners without a port
-// that are added while others are removed would all be given a removed one's socket.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // after the loop: a port is not given twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 // offer runs the load of all cells.
