@@ -14,6 +14,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/outcome"
 )
 
 const (
@@ -154,7 +155,7 @@ func (w *nativeWorker) enter(resource string) {
 		w.refused++
 		return
 	}
-	e.Exit(now, false)
+	e.Exit(now, outcome.End{Outcome: outcome.Well})
 }
 
 // use enters and exits with the i-th value.
@@ -299,7 +300,7 @@ func simulate(n int, rate, threshold float64) simulated {
 					var e engine.Entry
 					if filter.Enter("bench", now, &e) == nil {
 						h.counts.admitted++
-						e.Exit(now, false)
+						e.Exit(now, outcome.End{Outcome: outcome.Well})
 					}
 				}
 				t.Sleep(now + simulatedStep)

@@ -4,6 +4,7 @@ import (
 	"bufio"
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"maps"
@@ -505,45 +506,67 @@ func statusLine(t *testing.T, b bed, listener, line string) string {
 	return strings.TrimSpace(answer)
 }
 
-// status2 sends an HTTP/2 request for a path that Go's client would not send, and gives the status of the answer.
-func status2(t *testing.T, b bed, listener, path string) (code string) {
+// frames is an HTTP/2 client that sends the frames it is told to, on one connection.
+type frames struct {
+	*http2.Framer
+	conn  *net.TCPConn
+	block bytes.Buffer
+	hpack *hpack.Encoder
+}
+
+// newFrames opens a connection to a listener.
+func newFrames(t *testing.T, e *envoytest.Envoy, listener string) *frames {
 	t.Helper()
-	c := b.Dial(listener)
-	defer c.Close()
-	if err := c.SetDeadline(time.Now().Add(soon)); err != nil {
+	c := e.Dial(listener)
+	f := &frames{Framer: http2.NewFramer(c, bufio.NewReader(c)), conn: c}
+	f.hpack = hpack.NewEncoder(&f.block)
+	f.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
+	_, err := io.WriteString(c, http2.ClientPreface)
+	if err = errors.Join(err, c.SetDeadline(time.Now().Add(soon)), f.WriteSettings()); err != nil {
 		t.Fatal(err)
 	}
-	var block bytes.Buffer
-	encoder := hpack.NewEncoder(&block)
-	for _, f := range [][2]string{{":method", "GET"}, {":scheme", "http"}, {":authority", "a"}, {":path", path}} {
-		if err := encoder.WriteField(hpack.HeaderField{Name: f[0], Value: f[1]}); err != nil {
+	return f
+}
+
+// request begins stream 1. more are names and values of headers, in turn; last says that there is no body.
+func (f *frames) request(t *testing.T, method, path string, last bool, more ...string) {
+	t.Helper()
+	fields := append([]string{":method", method, ":scheme", "http", ":authority", "a", ":path", path}, more...)
+	for i := 0; i < len(fields); i += 2 {
+		if err := f.hpack.WriteField(hpack.HeaderField{Name: fields[i], Value: fields[i+1]}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if _, err := io.WriteString(c, http2.ClientPreface); err != nil {
-		t.Fatal(err)
-	}
-	framer := http2.NewFramer(c, c)
-	framer.ReadMetaHeaders = hpack.NewDecoder(4096, nil)
-	if err := framer.WriteSettings(); err != nil {
-		t.Fatal(err)
-	}
-	err := framer.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: block.Bytes(), EndStream: true, EndHeaders: true})
+	err := f.WriteHeaders(http2.HeadersFrameParam{StreamID: 1, BlockFragment: f.block.Bytes(), EndStream: last, EndHeaders: true})
 	if err != nil {
 		t.Fatal(err)
 	}
+}
+
+// answer is the status of stream 1, or the name of the error it was reset with.
+func (f *frames) answer(t *testing.T) string {
+	t.Helper()
 	for {
-		frame, err := framer.ReadFrame()
+		frame, err := f.ReadFrame()
 		if err != nil {
-			t.Fatalf("%q: %v", path, err)
+			t.Fatal(err)
 		}
-		switch f := frame.(type) {
+		switch frame := frame.(type) {
 		case *http2.MetaHeadersFrame:
-			return f.PseudoValue("status")
+			return frame.PseudoValue("status")
 		case *http2.RSTStreamFrame:
-			return f.ErrCode.String()
+			return frame.ErrCode.String()
 		}
 	}
+}
+
+// status2 sends an HTTP/2 request for a path that Go's client would not send, and gives the status of the answer.
+func status2(t *testing.T, b bed, listener, path string) (code string) {
+	t.Helper()
+	f := newFrames(t, b.Envoy, listener)
+	defer f.conn.Close()
+	f.request(t, "GET", path, true)
+	return f.answer(t)
 }
 
 var rawConfig = `{"resource_name": "other", ` + flowRules(

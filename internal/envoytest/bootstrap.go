@@ -6,6 +6,7 @@ import (
 	"maps"
 	"net"
 	"path/filepath"
+	"slices"
 	"sort"
 	"strconv"
 	"strings"
@@ -33,8 +34,9 @@ type HTTP struct {
 	Routes   []Route       // first match wins; default: everything to Upstream
 	Timeout  time.Duration // a route's timeout where it sets none; 0 keeps Envoy's 15 s
 
-	Wasm    []Wasm   // Wasm filters, in order
-	Filters []object // further HTTP filters in Envoy's JSON, between the Wasm filters and the router
+	FiltersBefore []object // HTTP filters in Envoy's JSON, before the Wasm filters
+	Wasm          []Wasm   // Wasm filters, in order
+	Filters       []object // further HTTP filters in Envoy's JSON, between the Wasm filters and the router
 
 	Codec        string // AUTO (default), HTTP1 or HTTP2
 	RawPaths     bool   // leave paths as the client sent them; by default normalised as in envoy/envoy.yaml
@@ -207,7 +209,7 @@ func (h HTTP) upstreams() []string {
 }
 
 func (h HTTP) render(dir string) (object, error) {
-	filters := make([]object, 0, len(h.Wasm)+len(h.Filters)+1)
+	filters := slices.Clone(h.FiltersBefore)
 	for _, w := range h.Wasm {
 		f, err := w.render("http")
 		if err != nil {

@@ -97,26 +97,46 @@ func TestEveryNameIsDocumented(t *testing.T) {
 // nobody is a word that is no key and no value of anything.
 const nobody = "nobodysword"
 
-// reasons are what the parser says is wrong with the value of a key, in a filter of either kind. The key's place is
-// written as in flowRules[].threshold.
-func reasons(place, value string) (all []string) {
-	doc, steps := value, strings.Split(place, ".")
-	for _, step := range slices.Backward(steps) {
+// kinds are whose configuration a document may be.
+var kinds = []config.Kind{config.KindHTTP, config.KindTCP}
+
+// document has a value at a place, written as in flowRules[].threshold.
+func document(place, value string) string {
+	for _, step := range slices.Backward(strings.Split(place, ".")) {
 		key, isList := strings.CutSuffix(step, "[]")
 		if isList {
-			doc = "[" + doc + "]"
+			value = "[" + value + "]"
 		}
-		doc = `{"` + key + `": ` + doc + `}`
+		value = `{"` + key + `": ` + value + `}`
 	}
+	return value
+}
+
+// mistakesOf are those that the parser finds in a document, each with its place.
+func mistakesOf(kind config.Kind, doc string) (all []string) {
+	_, err := config.Parse([]byte(doc), kind)
+	var list config.Errors
+	errors.As(err, &list)
+	for _, e := range list {
+		all = append(all, e.Error())
+	}
+	return all
+}
+
+// mistakes are those of a value at a place, in filters of both kinds.
+func mistakes(place, value string) (all []string) {
+	for _, kind := range kinds {
+		all = append(all, mistakesOf(kind, document(place, value))...)
+	}
+	return all
+}
+
+// reasons are what the parser says is wrong with the value of a key.
+func reasons(place, value string) (all []string) {
 	at := strings.ReplaceAll(place, "[]", "[0]") + ": "
-	for _, kind := range []config.Kind{config.KindHTTP, config.KindTCP} {
-		_, err := config.Parse([]byte(doc), kind)
-		var list config.Errors
-		errors.As(err, &list)
-		for _, e := range list {
-			if reason, ok := strings.CutPrefix(e.Error(), at); ok {
-				all = append(all, reason)
-			}
+	for _, m := range mistakes(place, value) {
+		if reason, ok := strings.CutPrefix(m, at); ok {
+			all = append(all, reason)
 		}
 	}
 	return all
@@ -179,82 +199,4 @@ func accepted(t *testing.T) map[string][]string {
 		}
 	}
 	return found
-}
-
-// row is a line of a table of keys: the first cell names their places, the second has the values.
-type row struct {
-	doc    string
-	places []string
-	values []string
-}
-
-var span = regexp.MustCompile("`([^`]+)`")
-
-// spans are the parts of a cell that are marked as code.
-func spans(cell string) (all []string) {
-	for _, m := range span.FindAllStringSubmatch(cell, -1) {
-		all = append(all, m[1])
-	}
-	return all
-}
-
-// keyRows are the rows of all tables of keys.
-func keyRows(t *testing.T) (rows []row) {
-	t.Helper()
-	place := regexp.MustCompile(`^[A-Za-z_]+(\[\])?(\.[A-Za-z_]+(\[\])?)*$`)
-	for doc, text := range documents(t) {
-		inTable := false
-		for line := range strings.Lines(text) {
-			cells := strings.Split(line, "|")
-			if len(cells) < 4 {
-				inTable = false
-				continue
-			}
-			if inTable = inTable || strings.TrimSpace(cells[1]) == "key"; !inTable {
-				continue
-			}
-			r := row{doc: doc, places: spans(cells[1]), values: spans(cells[2])}
-			r.places = slices.DeleteFunc(r.places, func(p string) bool { return !place.MatchString(p) })
-			rows = append(rows, r)
-		}
-	}
-	return rows
-}
-
-// Every key of the configuration is in a table, at its place, and with each value where it takes only some.
-func TestEveryKeyIsDocumented(t *testing.T) {
-	have := accepted(t)
-	if len(have) < 60 || len(have["hotspotRules[].paramSource"]) < 8 || len(have["mode"]) != 2 {
-		t.Fatalf("only %d keys: the test does not see what the parser takes: %v", len(have), have)
-	}
-	told := map[string]bool{}
-	for _, r := range keyRows(t) {
-		for _, place := range r.places {
-			told[place] = true
-			if want, ok := have[place]; !ok {
-				t.Errorf("%s names the key %s, which there is not", r.doc, place)
-			} else if len(want) > 0 {
-				seeValues(t, r, place, want)
-			}
-		}
-	}
-	for place := range have {
-		if !told[place] {
-			t.Errorf("%s is in no table of keys", place)
-		}
-	}
-}
-
-func seeValues(t *testing.T, r row, place string, want []string) {
-	t.Helper()
-	for _, w := range want {
-		if !slices.ContainsFunc(r.values, func(v string) bool { return strings.EqualFold(v, w) }) {
-			t.Errorf("%s does not say that %s may be %s", r.doc, place, w)
-		}
-	}
-	for _, v := range r.values {
-		if !slices.ContainsFunc(want, func(w string) bool { return strings.EqualFold(v, w) }) {
-			t.Errorf("%s says that %s may be %s, which it may not", r.doc, place, v)
-		}
-	}
 }

@@ -97,7 +97,7 @@ var pureFiles = []string{
 }
 
 func TestTransitionsArePure(t *testing.T) {
-	pure := []string{module + "shared/rule", module + "shared/worker", module + "shared/checksum"} // of worker, who somebody is
+	pure := []string{module + "shared/rule", module + "shared/worker", module + "shared/outcome", module + "shared/checksum"} // of worker, who somebody is
 	for _, name := range pureFiles {
 		file, err := parser.ParseFile(token.NewFileSet(), filepath.Join(root, "shared/family", name), nil, parser.ImportsOnly)
 		if err != nil {
@@ -141,23 +141,52 @@ func read(t *testing.T, name string) string {
 	return string(text)
 }
 
-func TestReadmeNamesWhatExists(t *testing.T) {
-	readme, makefile := read(t, "README.md"), read(t, "Makefile")
-	for _, m := range regexp.MustCompile("(?m)(?:`|^)make ([a-z]+)").FindAllStringSubmatch(readme, -1) {
-		if !strings.Contains(makefile, "\n"+m[1]+":") {
-			t.Errorf("README.md names `make %s`, which there is not", m[1])
+func TestDocumentsNameWhatExists(t *testing.T) {
+	makefile, tests := read(t, "Makefile"), source(t, "_test.go")
+	for doc, text := range documents(t) {
+		for _, m := range regexp.MustCompile("(?m)(?:`|^)make ([a-z]+)").FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(makefile, "\n"+m[1]+":") {
+				t.Errorf("%s names `make %s`, which there is not", doc, m[1])
+			}
+		}
+		for _, m := range regexp.MustCompile("`(Test[A-Za-z0-9]+)").FindAllStringSubmatch(text, -1) {
+			if !strings.Contains(tests, "func "+m[1]) {
+				t.Errorf("%s names %s, which there is not", doc, m[1])
+			}
+		}
+		seeLinks(t, doc, text)
+	}
+}
+
+// seeLinks checks that every file and every heading that a document links to is there.
+func seeLinks(t *testing.T, doc, text string) {
+	t.Helper()
+	for _, m := range regexp.MustCompile(`\]\(([^)#:]*)(?:#([^)]+))?\)`).FindAllStringSubmatch(text, -1) {
+		to := filepath.Join(filepath.Dir(doc), m[1])
+		if m[1] == "" {
+			to = doc
+		}
+		if _, err := os.Stat(filepath.Join(root, to)); err != nil {
+			t.Errorf("%s links to %s: %v", doc, m[1], err)
+		} else if m[2] != "" && !anchors(read(t, to))[m[2]] {
+			t.Errorf("%s links to #%s of %s, which has no such heading", doc, m[2], to)
 		}
 	}
-	for _, m := range regexp.MustCompile(`\]\(([^)#:]+)\)`).FindAllStringSubmatch(readme, -1) {
-		if _, err := os.Stat(filepath.Join(root, m[1])); err != nil {
-			t.Errorf("README.md links to %s: %v", m[1], err)
-		}
+}
+
+// anchors are the names by which a document's headings can be linked to.
+func anchors(text string) map[string]bool {
+	all := map[string]bool{}
+	for _, m := range regexp.MustCompile(`(?m)^#+ (.*)$`).FindAllStringSubmatch(text, -1) {
+		name := regexp.MustCompile(`[^\pL\pN _-]`).ReplaceAllString(strings.ToLower(m[1]), "")
+		all[strings.ReplaceAll(name, " ", "-")] = true
 	}
-	tests := source(t, "_test.go")
-	for _, m := range regexp.MustCompile("`(Test[A-Za-z0-9]+)").FindAllStringSubmatch(readme, -1) {
-		if !strings.Contains(tests, "func "+m[1]) {
-			t.Errorf("README.md names %s, which there is not", m[1])
-		}
+	return all
+}
+
+func TestReadmeIsShort(t *testing.T) {
+	if n := strings.Count(read(t, "README.md"), "\n"); n > 130 {
+		t.Errorf("README.md has %d lines, want at most 130: docs/ has room", n)
 	}
 }
 

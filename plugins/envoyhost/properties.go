@@ -3,6 +3,8 @@ package envoyhost
 import (
 	"encoding/binary"
 	"unsafe"
+
+	"sentinel-envoy/shared/outcome"
 )
 
 // headers say which of a stream's headers are meant, in Proxy-Wasm's numbers.
@@ -90,39 +92,10 @@ func join(path []string) []byte {
 	return joined
 }
 
-// Flags say what went wrong with a stream: the bits of Envoy's StreamInfo::CoreResponseFlag.
-type Flags int64
-
-const (
-	noHealthyUpstream     Flags = 1 << 1
-	localReset            Flags = 1 << 3
-	upstreamReset         Flags = 1 << 4
-	upstreamRefused       Flags = 1 << 5
-	upstreamTermination   Flags = 1 << 6
-	clientLeft            Flags = 1 << 14
-	idleTimeout           Flags = 1 << 16
-	upstreamMaxDuration   Flags = 1 << 19
-	durationTimeout       Flags = 1 << 22
-	upstreamProtocolError Flags = 1 << 23
-	clientReset           Flags = 1 << 28
-)
-
 var responseFlags = []string{"response", "flags"}
 
 // ResponseFlags are the flags of the stream that is ending.
-func ResponseFlags() Flags {
+func ResponseFlags() outcome.Flags {
 	flags, _ := Int(responseFlags)
-	return Flags(flags)
+	return outcome.Flags(flags)
 }
-
-// Unreached is whether there was no server that could be reached.
-func (f Flags) Unreached() bool { return f&(noHealthyUpstream|upstreamRefused) != 0 }
-
-// BrokeOff is whether the stream did not end as the server meant it.
-func (f Flags) BrokeOff() bool {
-	return f&(localReset|upstreamReset|upstreamTermination|idleTimeout|upstreamMaxDuration|durationTimeout|
-		upstreamProtocolError) != 0
-}
-
-// ClientLeft is whether the client ended the stream before its end.
-func (f Flags) ClientLeft() bool { return f&(clientLeft|clientReset) != 0 }

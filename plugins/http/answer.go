@@ -3,6 +3,7 @@ package http
 import (
 	"slices"
 	"strconv"
+	"strings"
 
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/engine"
@@ -20,14 +21,14 @@ func (s *stream) Refuse(b *engine.Block, now int64) envoyhost.Action {
 	return envoyhost.Pause
 }
 
-// answer sends the reply to a blocked request: for a gRPC request Envoy makes a gRPC status of it.
+// answer sends the reply to a blocked request.
 func (s *stream) answer(b *engine.Block, now int64) error {
 	if b.Reason == engine.Unavailable {
 		const grpcUnavailable = 14
-		return envoyhost.SendResponse(unavailableStatus, nil, []byte("flow control is unavailable\n"), grpcUnavailable)
+		return send(unavailableStatus, nil, "flow control is unavailable\n", grpcUnavailable)
 	}
 	cfg := &s.Plugin.Config().Block
-	headers := make([][2]string, 0, 3+len(cfg.Headers))
+	headers := make([][2]string, 0, 4+len(cfg.Headers))
 	headers = append(headers, cfg.Headers...)
 	headers = addUnlessThere(headers, "x-envoy-ratelimited", "true")
 	if b.RetryAfterMs >= 0 {
@@ -36,10 +37,39 @@ func (s *stream) answer(b *engine.Block, now int64) error {
 	}
 	body := cfg.Body
 	if body == "" {
-		headers = addUnlessThere(headers, "content-type", "text/plain; charset=utf-8")
+		headers = addUnlessThere(headers, contentType, "text/plain; charset=utf-8")
 		body = s.Plugin.Explain(b, now)
 	}
-	return envoyhost.SendResponse(uint32(cfg.Status), headers, []byte(body), int32(cfg.GRPCStatus))
+	return send(cfg.Status, headers, body, cfg.GRPCStatus)
+}
+
+const contentType = "content-type"
+
+// send sends a response, to a call of gRPC in the form that it understands. Envoy would do the same, but not for gRPC-Web,
+// which its filter for that has made look like gRPC.
+func send(status int, headers [][2]string, body string, grpcStatus int) error {
+	kind, _ := envoyhost.RequestHeader(contentType)
+	if !strings.HasPrefix(kind, "application/grpc") {
+		return envoyhost.SendResponse(uint32(status), headers, []byte(body), int32(grpcStatus))
+	}
+	headers = slices.DeleteFunc(headers, func(h [2]string) bool { return h[0] == contentType })
+	headers = append(headers, [2]string{contentType, kind}, [2]string{grpcStatusName, strconv.Itoa(grpcStatus)},
+		[2]string{"grpc-message", percentEncoded(body)})
+	return envoyhost.SendResponse(200, headers, nil, int32(grpcStatus))
+}
+
+// percentEncoded is a text as grpc-message has it.
+func percentEncoded(text string) string {
+	const hex = "0123456789ABCDEF"
+	var b strings.Builder
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '%' {
+			b.Write([]byte{'%', hex[c>>4], hex[c&15]})
+		} else {
+			b.WriteByte(c)
+		}
+	}
+	return b.String()
 }
 
 // addUnlessThere adds a header of ours; what is configured wins.

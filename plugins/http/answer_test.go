@@ -125,6 +125,39 @@ func TestAnswers(t *testing.T) {
 	}
 }
 
+// A call of gRPC, or of gRPC-Web, is answered by a status of gRPC.
+func TestAnswersToCalls(t *testing.T) {
+	for _, kind := range []string{"application/grpc", "application/grpc-web+proto"} {
+		_, p := start(t, `"block": {"status": 503, "body": "10 % more: ü\n", "grpc_status": 14, "headers": {"content-type": "text/html"}}, `+full)
+		s := p.Stream()
+		s.Request["content-type"] = kind
+		s.RequestHeaders()
+		want := envoyhost.Answer{Status: 200, GRPCStatus: 14, Headers: [][2]string{
+			{"x-envoy-ratelimited", "true"}, {"content-type", kind}, {"grpc-status", "14"}, {"grpc-message", "10 %25 more: %C3%BC%0A"}}}
+		if got := s.Answers[0]; fmt.Sprint(got) != fmt.Sprint(want) {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+}
+
+// In shadow mode a request is let in, and the access log can say what would have refused it.
+func TestShadowIsInTheFilterState(t *testing.T) {
+	e, p := start(t, `"mode": "shadow", `+rated)
+	for i, want := range []string{"", "flow:rated", "flow:rated"} {
+		s := begin(t, p, envoyhost.Continue)
+		figure := ""
+		if want != "" {
+			figure = "1/1"
+		}
+		if s.State[envoyhost.ShadowBlockedBy] != want || s.State[envoyhost.ShadowBlockedFigure] != figure ||
+			s.State[envoyhost.BlockedBy] != "" || len(s.Answers) > 0 {
+			t.Errorf("request %d: filter state %q, answers %v, want %q", i, s.State, s.Answers, want)
+		}
+		s.End()
+	}
+	e.Faults()
+}
+
 // The seconds of retry-after are whole ones, and not too few.
 func TestRetryAfterIsRoundedUp(t *testing.T) {
 	e, p := start(t, `"flowRules": [{"id": "slow", "resource": "web", "threshold": 1, "statIntervalInMs": 5000}]`)

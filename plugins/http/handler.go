@@ -15,6 +15,7 @@ var Kind = vm.HandlerKind{Kind: config.KindHTTP, New: newHandler}
 type handler struct {
 	plugin   *vm.Plugin
 	resolver *resource.HTTP
+	ending   ending
 	// free are streams that are over, for reuse: a request allocates none.
 	free []*stream
 }
@@ -38,6 +39,7 @@ func (h *handler) NewStream(context uint32) vm.Stream {
 		s = &stream{handler: h}
 	}
 	s.Init(h.plugin, s, context)
+	s.complete, s.inTrailers = false, false
 	return s
 }
 
@@ -54,6 +56,9 @@ func (h *handler) reuse() *stream {
 
 // OnTick implements vm.Handler.
 func (*handler) OnTick(int64) { testFaultTick() }
+
+// Idle implements vm.Handler.
+func (*handler) Idle() bool { return true }
 
 // current is the request of the stream whose callback is running.
 type current struct{}

@@ -4,54 +4,92 @@ import (
 	"strconv"
 
 	"sentinel-envoy/plugins/envoyhost"
-	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/outcome"
 )
 
-// failed is whether the stream that is ending failed, by what the configuration counts as failures. A client that leaves
-// is no failure. Each thing it must know is a call to the host that costs as much as all else we do for a request, so
-// what does not count is not asked for.
-func failed(failures *config.Failures) bool {
-	var code int64
-	if failures.Resets || !failures.Status.Empty() {
-		code = httpStatus()
+// outcome is how the request ends, at the time now in nanoseconds. Each thing that Envoy must be asked for costs as much as
+// all else that is done for a request, so nobody asks for what no rule looks at.
+func (s *stream) outcome(now int64) outcome.End {
+	switch e := s.ending(now); {
+	case s.Entry.FailureCounts():
+		return s.Plugin.Config().Failures.HTTP(e)
+	case s.Entry.TimeCounts():
+		return outcome.Times(e)
+	case s.Entry.HasAnswer():
+		return outcome.End{Outcome: outcome.Well, ResponseMs: e.WaitMs()}
 	}
-	if failures.Status.Has(code) {
-		return true
-	}
-	if failures.Resets {
-		flags := envoyhost.ResponseFlags()
-		if flags.BrokeOff() || flags.Unreached() || code == 0 && !flags.ClientLeft() {
-			return true
-		}
-	}
-	if failures.GRPC == 0 {
-		return false
-	}
-	status, ok := grpcStatus()
-	return ok && failures.HasGRPC(status)
+	return outcome.End{ResponseMs: outcome.NoTime}
 }
 
-// httpStatus is the response's, 0 if there was none. Envoy's property response.code has it too, for twice the time.
-func httpStatus() int64 {
-	text, _ := envoyhost.ResponseHeader(":status")
-	code, err := strconv.ParseUint(text, 10, 16)
-	if err != nil {
-		return 0
-	}
-	return int64(code)
+// ending is a request at its end, or where its response begins, as Envoy tells of it.
+type ending struct {
+	*stream
+	now int64
 }
 
-// grpcStatus is the response's gRPC status, in its trailers or, where it has nothing else, its headers. Envoy's property
-// response.grpc_status is of no use: for a plain HTTP response it makes a gRPC status of the HTTP status.
-func grpcStatus() (uint64, bool) {
-	const name = "grpc-status"
-	value, there := envoyhost.ResponseTrailer(name)
-	if !there {
-		value, there = envoyhost.ResponseHeader(name)
+var _ outcome.HTTPEnd = (*ending)(nil)
+
+// ending is the handler's one: it is void with the next call.
+func (s *stream) ending(now int64) *ending {
+	s.handler.ending = ending{s, now}
+	return &s.handler.ending
+}
+
+var (
+	codeDetails  = []string{"response", "code_details"}
+	responseSize = []string{"response", "size"}
+	attempts     = []string{"upstream", "request_attempt_count"}
+)
+
+// Details implements outcome.HTTPEnd.
+func (*ending) Details() string {
+	details, _ := envoyhost.Text(codeDetails)
+	return details
+}
+
+// Status implements outcome.HTTPEnd. Envoy's property response.code has it too, for twice the time.
+func (*ending) Status() int64 {
+	status, _ := number(envoyhost.ResponseHeader(":status"))
+	return int64(status)
+}
+
+const grpcStatusName = "grpc-status"
+
+// GRPCStatus implements outcome.HTTPEnd: it is in the response's trailers or, where it has nothing else, its headers. Envoy's
+// property response.grpc_status is of no use: for a plain HTTP response it makes a gRPC status of the HTTP status.
+func (e *ending) GRPCStatus() (status uint64, ok bool) {
+	if e.inTrailers {
+		return e.grpc, true
 	}
+	return number(envoyhost.ResponseHeader(grpcStatusName))
+}
+
+// ResponseBytes implements outcome.HTTPEnd.
+func (*ending) ResponseBytes() int64 {
+	size, _ := envoyhost.Int(responseSize)
+	return size
+}
+
+// Attempts implements outcome.HTTPEnd.
+func (*ending) Attempts() int64 {
+	n, _ := envoyhost.Int(attempts)
+	return n
+}
+
+// RequestComplete implements outcome.HTTPEnd.
+func (e *ending) RequestComplete() bool { return e.complete }
+
+// Answered implements outcome.HTTPEnd.
+func (e *ending) Answered() bool { return e.Entry.HasAnswer() }
+
+// WaitMs implements outcome.HTTPEnd.
+func (e *ending) WaitMs() int64 { return e.Entry.WaitMs(e.now) }
+
+// number is a header's value as a small number.
+func number(text string, there bool) (n uint64, ok bool) {
 	if !there {
 		return 0, false
 	}
-	status, err := strconv.ParseUint(value, 10, 8)
-	return status, err == nil
+	n, err := strconv.ParseUint(text, 10, 16)
+	return n, err == nil
 }

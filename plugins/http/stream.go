@@ -9,11 +9,17 @@ import (
 type stream struct {
 	vm.Base
 	handler *handler
+	// complete is whether the client has sent all of it.
+	complete bool
+	// grpc is the status in the response's trailers, where inTrailers. They may be gone at the end.
+	grpc       uint64
+	inTrailers bool
 }
 
 // OnRequestHeaders implements vm.Stream: the request enters its resource, or is answered here.
-func (s *stream) OnRequestHeaders() envoyhost.Action {
+func (s *stream) OnRequestHeaders(last bool) envoyhost.Action {
 	testFault()
+	s.complete = last
 	s.Plugin.Stream.Begin()
 	name := s.handler.resolver.Resolve()
 	if name == "" {
@@ -25,10 +31,45 @@ func (s *stream) OnRequestHeaders() envoyhost.Action {
 // Resume implements vm.Stream.
 func (*stream) Resume() error { return envoyhost.ResumeRequest() }
 
+// OnRequestData implements vm.Stream: it is the client's time until now.
+func (s *stream) OnRequestData(last bool) envoyhost.Action {
+	if s.Waits() || s.Refused() {
+		return envoyhost.Pause
+	}
+	s.complete = last
+	if s.Entry.InFlight() && !s.Entry.HasAnswer() {
+		s.Entry.Sent(envoyhost.Now())
+	}
+	return envoyhost.Continue
+}
+
+// OnResponseHeaders implements vm.Stream: it was the upstream's time until now.
+func (s *stream) OnResponseHeaders() {
+	if !s.Entry.InFlight() {
+		return
+	}
+	now := envoyhost.Now()
+	s.Entry.Answered(now)
+	if !s.Entry.AwaitsAnswer() {
+		return
+	}
+	if o, ok := s.Plugin.Config().Failures.Began(s.ending(now)); ok {
+		s.Entry.Answers(o, now)
+	}
+}
+
+// OnResponseTrailers implements vm.Stream.
+func (s *stream) OnResponseTrailers() {
+	if s.Entry.FailureCounts() {
+		s.grpc, s.inTrailers = number(envoyhost.ResponseTrailer(grpcStatusName))
+	}
+}
+
 // OnEnd implements vm.Stream: the request leaves its resource.
 func (s *stream) OnEnd() {
 	if s.Entry.InFlight() {
-		s.Entry.Exit(envoyhost.Now(), s.Entry.FailureCounts() && failed(&s.Plugin.Config().Failures))
+		now := envoyhost.Now()
+		s.Entry.Exit(now, s.outcome(now))
 	}
 	if len(s.handler.free) < maxFree {
 		s.handler.free = append(s.handler.free, s)

@@ -4,6 +4,7 @@ import (
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/outcome"
 )
 
 const (
@@ -18,8 +19,8 @@ const (
 type connection struct {
 	vm.Base
 	handler *handler
-	// upstreamSpoke is whether the upstream has sent something, clientSpoke whether the client has while it waited.
-	upstreamSpoke, clientSpoke bool
+	// asked is whether the client has sent something, hasty whether it had while it waited.
+	asked, hasty bool
 	// message is what the client of a refused connection is to get, before the deadline in nanoseconds.
 	message  string
 	deadline int64
@@ -29,6 +30,7 @@ type connection struct {
 func (c *connection) OnNewConnection() envoyhost.Action {
 	c.Plugin.Stream.Begin()
 	name := c.handler.resolver.Resolve()
+	c.Plugin.Unnamed.N = c.handler.resolver.Unnamed
 	if name == "" {
 		return envoyhost.Continue
 	}
@@ -42,7 +44,7 @@ func (*connection) Resume() error { return envoyhost.ResumeConnection() }
 func (c *connection) Refuse(b *engine.Block, now int64) envoyhost.Action {
 	envoyhost.NameBlock(b)
 	cfg := &c.Plugin.Config().Block
-	if !cfg.TCPMessage || b.Reason == engine.Unavailable || c.clientSpoke || len(c.handler.closing) >= maxClosing {
+	if !cfg.TCPMessage || b.Reason == engine.Unavailable || c.hasty || len(c.handler.closing) >= maxClosing {
 		c.close()
 		return envoyhost.Pause
 	}
@@ -59,10 +61,11 @@ func (c *connection) Refuse(b *engine.Block, now int64) envoyhost.Action {
 // waits for an answer that will not come.
 func (c *connection) OnDownstreamData(int) envoyhost.Action {
 	if c.Waits() {
-		c.clientSpoke = true
+		c.hasty = true
 		return envoyhost.Pause
 	}
 	if !c.Refused() {
+		c.observeClient()
 		return envoyhost.Continue
 	}
 	if c.message != "" {
@@ -72,9 +75,9 @@ func (c *connection) OnDownstreamData(int) envoyhost.Action {
 }
 
 // OnUpstreamData implements vm.Stream: a refused client gets the message in place of the first data.
-func (c *connection) OnUpstreamData(size int) envoyhost.Action {
+func (c *connection) OnUpstreamData(size int, last bool) envoyhost.Action {
 	if !c.Refused() {
-		c.observeAnswer(size)
+		c.observeUpstream(size > 0 || last)
 		return envoyhost.Continue
 	}
 	message := c.message
@@ -89,14 +92,23 @@ func (c *connection) OnUpstreamData(size int) envoyhost.Action {
 	return envoyhost.Continue
 }
 
-// observeAnswer reports, once, that the upstream speaks.
-func (c *connection) observeAnswer(size int) {
-	if c.upstreamSpoke || size == 0 || !c.Entry.InFlight() {
+// observeClient reports what the client sends, until there is an answer.
+func (c *connection) observeClient() {
+	c.asked = true
+	if c.Entry.InFlight() && !c.Entry.HasAnswer() {
+		c.Entry.Sent(envoyhost.Now())
+	}
+}
+
+// observeUpstream reports, once, that the upstream speaks, or ends its side without a word.
+func (c *connection) observeUpstream(speaks bool) {
+	if !speaks || c.Entry.HasAnswer() || !c.Entry.InFlight() {
 		return
 	}
-	c.upstreamSpoke = true
+	now := envoyhost.Now()
+	c.Entry.Answered(now)
 	if c.Entry.AwaitsAnswer() {
-		c.Entry.Answers(envoyhost.Now())
+		c.Entry.Answers(outcome.Well, now)
 	}
 }
 
@@ -108,17 +120,14 @@ func (c *connection) close() {
 	}
 }
 
-// failed is whether the connection that is ending failed: by default where the upstream could not be reached or reset it.
-// An end from either side is no failure.
-func (c *connection) failed() bool {
-	flags, failures := envoyhost.ResponseFlags(), &c.Plugin.Config().Failures
-	return failures.Connect && flags.Unreached() || failures.Resets && flags.BrokeOff()
-}
-
 // OnEnd implements vm.Stream: the connection leaves its resource.
 func (c *connection) OnEnd() {
 	delete(c.handler.closing, c.Context())
-	if c.Entry.InFlight() {
-		c.Entry.Exit(envoyhost.Now(), c.failed())
+	if !c.Entry.InFlight() {
+		return
 	}
+	now := envoyhost.Now()
+	c.Entry.Exit(now, c.Plugin.Config().Failures.TCP(outcome.TCPEnd{
+		Flags: envoyhost.ResponseFlags(), Asked: c.asked, Answered: c.Entry.HasAnswer(), WaitMs: c.Entry.WaitMs(now),
+	}))
 }

@@ -445,6 +445,37 @@ func startBroken(t *testing.T) (*vmtest.Envoy, *vmtest.Plugin) {
 	return e, p
 }
 
+// A probe whose client leaves before the upstream has said a word says nothing: the next is one, too.
+func TestProbeThatSaysNothing(t *testing.T) {
+	e, p := startBroken(t)
+	e.Run(600 * time.Millisecond)
+	for range 3 {
+		probe := p.Stream()
+		wantAction(t, "the probe", probe.NewConnection(), envoyhost.Continue)
+		probe.DownstreamData(10)
+		wantAction(t, "while it is under way", p.Stream().NewConnection(), envoyhost.Pause)
+		e.Run(tick)
+		probe.End()
+	}
+	e.Faults()
+}
+
+// The response time of a connection is the wait for the upstream's first word, from the last that the client had said.
+func TestResponseTime(t *testing.T) {
+	e, p := start(t, single)
+	c := p.Stream()
+	c.NewConnection()
+	e.Run(time.Second)
+	c.DownstreamData(10)
+	e.Run(30 * time.Millisecond)
+	c.UpstreamData(10)
+	e.Run(time.Second)
+	c.DownstreamData(10)
+	e.Run(time.Second)
+	c.End()
+	e.Metrics(map[string]uint64{"sentinel_completed;resource=db": 1, "sentinel_rt_ms_sum;resource=db": 30})
+}
+
 // The upstream's first data says that the probe of a breaker has succeeded: a connection may last for long.
 func TestUpstreamAnswersAProbe(t *testing.T) {
 	e, p := startBroken(t)
@@ -456,7 +487,7 @@ func TestUpstreamAnswersAProbe(t *testing.T) {
 	wantAction(t, "no data", probe.UpstreamData(0), envoyhost.Continue)
 	wantAction(t, "while it is under way", p.Stream().NewConnection(), envoyhost.Pause)
 	wantAction(t, "data", probe.UpstreamData(10), envoyhost.Continue)
-	e.Run(tick)
+	e.Run(time.Second + tick)
 	wantAction(t, "with the breaker closed", p.Stream().NewConnection(), envoyhost.Continue)
 	e.Faults()
 }

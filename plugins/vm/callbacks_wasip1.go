@@ -10,8 +10,30 @@ import "sentinel-envoy/plugins/envoyhost"
 func onContextCreate(context, root uint32) { current.OnContextCreate(context, root) }
 
 //go:wasmexport override_proxy_on_request_headers
-func onRequestHeaders(context, _, _ uint32) envoyhost.Action {
-	return current.OnRequestHeaders(context)
+func onRequestHeaders(context, _, last uint32) envoyhost.Action {
+	return current.OnRequestHeaders(context, last != 0)
+}
+
+//go:wasmexport override_proxy_on_request_body
+func onRequestBody(context, _, last uint32) envoyhost.Action {
+	return current.OnRequestData(context, last != 0)
+}
+
+//go:wasmexport override_proxy_on_request_trailers
+func onRequestTrailers(context, _ uint32) envoyhost.Action {
+	return current.OnRequestData(context, true)
+}
+
+//go:wasmexport override_proxy_on_response_headers
+func onResponseHeaders(context, _, _ uint32) envoyhost.Action {
+	current.OnResponseHeaders(context)
+	return envoyhost.Continue
+}
+
+//go:wasmexport override_proxy_on_response_trailers
+func onResponseTrailers(context, _ uint32) envoyhost.Action {
+	current.OnResponseTrailers(context)
+	return envoyhost.Continue
 }
 
 //go:wasmexport override_proxy_on_new_connection
@@ -23,8 +45,8 @@ func onDownstreamData(context, size, _ uint32) envoyhost.Action {
 }
 
 //go:wasmexport override_proxy_on_upstream_data
-func onUpstreamData(context, size, _ uint32) envoyhost.Action {
-	return current.OnUpstreamData(context, int(size))
+func onUpstreamData(context, size, last uint32) envoyhost.Action {
+	return current.OnUpstreamData(context, int(size), last != 0)
 }
 
 //go:wasmexport override_proxy_on_log

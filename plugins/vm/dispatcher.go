@@ -20,6 +20,14 @@ type Dispatcher struct {
 	// plugins are those that live, by their contexts' ids; last is the one that had a stream last.
 	plugins map[uint32]*Plugin
 	last    *Plugin
+	// awake are those that have started and are not parked, newest the last that has started in each lane, and started how
+	// many have. timer is the one that keeps the VM's time. looked is when they were last looked through for idle ones.
+	awake   []*Plugin
+	newest  map[lane]*Plugin
+	started uint64
+	timer   *Plugin
+	looked  int64
+	texts   texts
 	streams streams
 	// ended is the stream that ended last.
 	ended uint32
@@ -36,9 +44,10 @@ func Register(kinds map[string]HandlerKind) *Dispatcher {
 	_ = logging.ResetGlobalLogger(envoyhost.SentinelLogger{})
 	current = &Dispatcher{
 		kinds: kinds, engine: engine.New(envoyhost.NewHost(), version.Version+" ("+version.Commit+")"),
-		plugins: map[uint32]*Plugin{},
+		plugins: map[uint32]*Plugin{}, newest: map[lane]*Plugin{}, texts: newTexts(),
 	}
 	envoyhost.Register(current)
+	collectEarly()
 	return current
 }
 
@@ -50,6 +59,7 @@ func (d *Dispatcher) OnStart(size int) (started bool) {
 	}
 	data, err := configuration(size, envoyhost.VMConfiguration)
 	if err == nil {
+		d.engine.Configured(data)
 		d.shared, err = config.Parse(data, config.KindVM)
 	}
 	if err != nil {
@@ -75,23 +85,56 @@ func (d *Dispatcher) OnContextCreate(context, root uint32) {
 	}
 	if d.last == nil || d.last.context != root {
 		p := d.plugins[root]
-		if p == nil || p.handler == nil {
+		if p == nil || p.number == 0 {
 			return // one that has not started has no streams
 		}
 		d.last = p
 	}
+	if d.last.handler == nil && !d.last.wake() {
+		return
+	}
+	d.last.used = true
 	d.streams.put(context, d.last.handler.NewStream(context))
 }
 
-// OnRequestHeaders is called with the headers of a request.
-func (d *Dispatcher) OnRequestHeaders(context uint32) (action envoyhost.Action) {
+// OnRequestHeaders is called with the headers of a request. last is whether nothing follows.
+func (d *Dispatcher) OnRequestHeaders(context uint32, last bool) (action envoyhost.Action) {
 	envoyhost.Begin()
 	s := d.streams.get(context)
 	if s == nil {
 		return envoyhost.Continue
 	}
 	defer recoverPanic(func(err error) { s.base().fail(err, &action) })
-	return s.OnRequestHeaders()
+	return s.OnRequestHeaders(last)
+}
+
+// OnRequestData is called with a part of the body of a request, or with its trailers.
+func (d *Dispatcher) OnRequestData(context uint32, last bool) (action envoyhost.Action) {
+	envoyhost.Begin()
+	s := d.streams.get(context)
+	if s == nil {
+		return envoyhost.Continue
+	}
+	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
+	return s.OnRequestData(last)
+}
+
+// OnResponseHeaders is called with the headers of a response.
+func (d *Dispatcher) OnResponseHeaders(context uint32) {
+	envoyhost.Begin()
+	if s := d.streams.get(context); s != nil {
+		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
+		s.OnResponseHeaders()
+	}
+}
+
+// OnResponseTrailers is called with the trailers of a response.
+func (d *Dispatcher) OnResponseTrailers(context uint32) {
+	envoyhost.Begin()
+	if s := d.streams.get(context); s != nil {
+		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
+		s.OnResponseTrailers()
+	}
 }
 
 // OnNewConnection is called when a client has connected.
@@ -116,15 +159,15 @@ func (d *Dispatcher) OnDownstreamData(context uint32, size int) (action envoyhos
 	return s.OnDownstreamData(size)
 }
 
-// OnUpstreamData is called when an upstream has sent size bytes.
-func (d *Dispatcher) OnUpstreamData(context uint32, size int) (action envoyhost.Action) {
+// OnUpstreamData is called when an upstream has sent size bytes. last is whether it sends nothing more.
+func (d *Dispatcher) OnUpstreamData(context uint32, size int, last bool) (action envoyhost.Action) {
 	envoyhost.Begin()
 	s := d.streams.get(context)
 	if s == nil {
 		return envoyhost.Continue
 	}
 	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
-	return s.OnUpstreamData(size)
+	return s.OnUpstreamData(size, last)
 }
 
 // OnLog is called when a stream has ended.

@@ -20,6 +20,8 @@ func (h *listed) NewStream(context uint32) Stream {
 
 func (h *listed) OnTick(int64) {}
 
+func (h *listed) Idle() bool { return true }
+
 type listedStream struct {
 	Base
 	handler *listed
@@ -40,7 +42,7 @@ func TestContexts(t *testing.T) {
 	for id, h := range map[uint32]*listed{1: first, 2: second, 3: nil} {
 		d.OnContextCreate(id, 0)
 		if h != nil {
-			d.plugins[id].handler = h
+			d.plugins[id].handler, d.plugins[id].number = h, 1
 		}
 	}
 	d.OnContextCreate(10, 1)
@@ -56,7 +58,7 @@ func TestContexts(t *testing.T) {
 			t.Errorf("context %d had a stream", id)
 		}
 	}
-	if s := d.streams.get(10); s == nil || d.OnRequestHeaders(10) != envoyhost.Continue {
+	if s := d.streams.get(10); s == nil || d.OnRequestHeaders(10, true) != envoyhost.Continue {
 		t.Error("context 10 has no stream")
 	}
 	if !d.OnDone(1) || d.plugins[1] != nil || d.plugins[2] == nil { // it drains

@@ -15,6 +15,7 @@ import (
 	"sentinel-envoy/plugins/vm/vmtest"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/outcome"
 )
 
 // scripted is a handler that a test tells what to do.
@@ -33,6 +34,9 @@ func (h *scripted) OnTick(int64) {
 	}
 }
 
+// Idle implements vm.Handler.
+func (*scripted) Idle() bool { return true }
+
 // NewStream implements vm.Handler.
 func (h *scripted) NewStream(context uint32) vm.Stream {
 	if h.newStream != nil {
@@ -49,7 +53,7 @@ type request struct {
 }
 
 // OnRequestHeaders implements vm.Stream.
-func (r *request) OnRequestHeaders() envoyhost.Action { return r.Enter("web") }
+func (r *request) OnRequestHeaders(bool) envoyhost.Action { return r.Enter("web") }
 
 // Refuse implements vm.Stream.
 func (*request) Refuse(*engine.Block, int64) envoyhost.Action {
@@ -61,7 +65,7 @@ func (*request) Refuse(*engine.Block, int64) envoyhost.Action {
 func (*request) Resume() error { return envoyhost.ResumeRequest() }
 
 // OnEnd implements vm.Stream.
-func (r *request) OnEnd() { r.Entry.Exit(envoyhost.Now(), false) }
+func (r *request) OnEnd() { r.Entry.Exit(envoyhost.Now(), outcome.End{Outcome: outcome.Well}) }
 
 // kinds are filters whose handlers come to made. fail is what their making does, where not nil.
 func kinds(made *[]*scripted, fail func() error) map[string]vm.HandlerKind {
@@ -286,7 +290,7 @@ func TestPanicInATick(t *testing.T) {
 		if waits.Resumed != 1 {
 			t.Errorf("the request that waits was resumed %d times", waits.Resumed)
 		}
-		e.Faults("fault 1: tick: panic: injected", "fault 2: tick: panic: injected")
+		e.Faults("fault 1: renewing the slot: panic: injected", "fault 2: renewing the slot: panic: injected")
 	})
 	t.Run("the filter's", func(t *testing.T) {
 		made[0].tick = func() { panic("injected") }
@@ -429,5 +433,5 @@ func TestWaitsWithoutAFastTick(t *testing.T) {
 	if s.Resumed != 1 {
 		t.Errorf("resumed %d times", s.Resumed)
 	}
-	e.Faults("fault 1: waiting: injected", "fault 2: slowing the tick: injected")
+	e.Faults("fault 1: waiting: injected", "fault 2: setting the tick: injected")
 }

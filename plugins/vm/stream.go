@@ -1,19 +1,28 @@
 package vm
 
 import (
+	"errors"
+
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/outcome"
 )
 
 // Stream is a request or a connection, in those of Envoy's callbacks that the filters need. It embeds Base.
 type Stream interface {
-	// OnRequestHeaders is called with the headers of a request.
-	OnRequestHeaders() envoyhost.Action
+	// OnRequestHeaders is called with the headers of a request, and OnRequestData with what follows them. last is whether
+	// nothing follows.
+	OnRequestHeaders(last bool) envoyhost.Action
+	OnRequestData(last bool) envoyhost.Action
+	// OnResponseHeaders is called with the headers of a response, the upstream's or Envoy's, OnResponseTrailers with its
+	// trailers.
+	OnResponseHeaders()
+	OnResponseTrailers()
 	// OnNewConnection is called when a client has connected, OnDownstreamData and OnUpstreamData with what the client and
-	// the upstream have sent, so many bytes of it.
+	// the upstream have sent, so many bytes of it; last is whether nothing follows.
 	OnNewConnection() envoyhost.Action
 	OnDownstreamData(size int) envoyhost.Action
-	OnUpstreamData(size int) envoyhost.Action
+	OnUpstreamData(size int, last bool) envoyhost.Action
 	// OnEnd is called once, with what the access log knows of the stream. The stream is not used after it.
 	OnEnd()
 
@@ -40,6 +49,9 @@ type Base struct {
 	place int
 }
 
+// errNotAwake means that a filter could not be woken.
+var errNotAwake = errors.New("the filter is parked")
+
 // Init makes the base that of a new stream, which may have been another's before. context is the id of its context.
 func (b *Base) Init(p *Plugin, s Stream, context uint32) {
 	b.Plugin, b.stream, b.context, b.refused = p, s, context, false
@@ -58,6 +70,11 @@ func (b *Base) Refused() bool { return b.refused }
 
 // Enter asks whether the stream may enter a resource, and refuses it, lets it go on or holds it back.
 func (b *Base) Enter(resource string) envoyhost.Action {
+	if b.Plugin.Parked() && !b.Plugin.wake() { // parked after the stream was made, which others have held back
+		action := envoyhost.Continue
+		b.fail(errNotAwake, &action)
+		return action
+	}
 	now := envoyhost.Now()
 	return b.proceed(b.Plugin.Enter(resource, now, &b.Entry), now)
 }
@@ -67,6 +84,9 @@ func (b *Base) Enter(resource string) envoyhost.Action {
 func (b *Base) proceed(block *engine.Block, now int64) envoyhost.Action {
 	if block != nil {
 		return b.refuse(block, now)
+	}
+	if spared := b.Entry.Spared(); spared != nil {
+		envoyhost.NameShadowBlock(spared)
 	}
 	until, waits := b.Entry.Waiting()
 	if !waits {
@@ -122,14 +142,23 @@ func (b *Base) failData(err error, action *envoyhost.Action) {
 func (b *Base) end() {
 	defer recoverPanic(func(err error) {
 		b.Plugin.Fault("ending a stream", err)
-		b.Entry.Exit(envoyhost.Now(), false)
+		b.Entry.Exit(envoyhost.Now(), outcome.End{ResponseMs: outcome.NoTime})
 	})
 	b.Plugin.waiting.remove(b)
 	b.stream.OnEnd()
 }
 
 // OnRequestHeaders implements Stream.
-func (*Base) OnRequestHeaders() envoyhost.Action { return envoyhost.Continue }
+func (*Base) OnRequestHeaders(bool) envoyhost.Action { return envoyhost.Continue }
+
+// OnRequestData implements Stream.
+func (*Base) OnRequestData(bool) envoyhost.Action { return envoyhost.Continue }
+
+// OnResponseHeaders implements Stream.
+func (*Base) OnResponseHeaders() {}
+
+// OnResponseTrailers implements Stream.
+func (*Base) OnResponseTrailers() {}
 
 // OnNewConnection implements Stream.
 func (*Base) OnNewConnection() envoyhost.Action { return envoyhost.Continue }
@@ -138,4 +167,4 @@ func (*Base) OnNewConnection() envoyhost.Action { return envoyhost.Continue }
 func (*Base) OnDownstreamData(int) envoyhost.Action { return envoyhost.Continue }
 
 // OnUpstreamData implements Stream.
-func (*Base) OnUpstreamData(int) envoyhost.Action { return envoyhost.Continue }
+func (*Base) OnUpstreamData(int, bool) envoyhost.Action { return envoyhost.Continue }

@@ -4,6 +4,7 @@ package config
 import (
 	"net/netip"
 
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/pattern"
 	"sentinel-envoy/shared/rule"
 )
@@ -58,7 +59,7 @@ type Config struct {
 	ResourceName string     // resource_name: the resource of whatever nothing else matches; "" is none
 	Resources    []Resource // resources, in order: the first match wins
 	Block        Block
-	Failures     Failures
+	Failures     outcome.Failures
 	Mode         Mode
 	FailureMode  FailureMode
 

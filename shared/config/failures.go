@@ -4,82 +4,39 @@ import (
 	"strconv"
 
 	"github.com/buger/jsonparser"
+
+	"sentinel-envoy/shared/outcome"
 )
 
-// Failures is what counts as a failed request or connection.
-type Failures struct {
-	Status  StatusSet // status: of an HTTP response; default every 5xx
-	GRPC    uint32    // grpc: bit n is set for the status n; default those that stand for an HTTP status of 500 or more
-	Resets  bool      // resets: a response or connection that broke off, or a response that never came; default true
-	Connect bool      // connect: an upstream that a TCP connection could not reach; default true
-	// Configured is whether the configuration has failures at all: requests to every resource are then asked how they
-	// ended, and not only where a circuit breaker counts it.
-	Configured bool
-}
+// maxAbandonedMs is the largest abandoned_after_ms: a day.
+const maxAbandonedMs = 24 * 3600 * 1000
 
-// defaultGRPC are UNKNOWN, DEADLINE_EXCEEDED, UNIMPLEMENTED, INTERNAL, UNAVAILABLE and DATA_LOSS.
-const defaultGRPC = 1<<2 | 1<<4 | 1<<12 | 1<<13 | 1<<14 | 1<<15
-
-// defaultFailures are those where the configuration has none.
-func defaultFailures() Failures {
-	f := Failures{GRPC: defaultGRPC, Resets: true, Connect: true}
-	f.Status.addClass(5)
-	return f
-}
-
-const minStatus, maxStatus = 100, 599
-
-// StatusSet is a set of HTTP statuses: bit i of all its bits stands for the status 100 + i.
-type StatusSet [(maxStatus - minStatus + 64) / 64]uint64
-
-// Has is whether the set has a status. It has none outside 100 to 599.
-func (s *StatusSet) Has(status int64) bool {
-	i := uint64(status - minStatus)
-	return i <= maxStatus-minStatus && s[i/64]>>(i%64)&1 == 1
-}
-
-// Empty is whether the set has no status.
-func (s *StatusSet) Empty() bool { return *s == StatusSet{} }
-
-func (s *StatusSet) add(status int) {
-	i := status - minStatus
-	s[i/64] |= 1 << (i % 64)
-}
-
-func (s *StatusSet) addClass(hundreds int) {
-	for status := 100 * hundreds; status < 100*hundreds+100; status++ {
-		s.add(status)
-	}
-}
-
-// HasGRPC is whether a gRPC status is a failure.
-func (f *Failures) HasGRPC(status uint64) bool { return status < 32 && f.GRPC>>status&1 == 1 }
-
-func (p *parser) failures(at *place, v value, f *Failures) {
+func (p *parser) failures(at *place, v value, f *outcome.Failures) {
 	f.Configured = true
 	p.object(at, v, []field{
 		{"status", p.only(KindHTTP, func(at *place, v value) { p.statuses(at, v, &f.Status) })},
 		{"grpc", p.only(KindHTTP, func(at *place, v value) { p.grpcStatuses(at, v, &f.GRPC) })},
 		{"resets", p.boolean(&f.Resets)},
+		{"abandoned_after_ms", integer(p, &f.AbandonedAfterMs, 0, maxAbandonedMs)},
 		{"connect", p.only(KindTCP, p.boolean(&f.Connect))},
 	})
 }
 
 // statuses reads a list of HTTP statuses and of classes of them, as "5xx". An empty one is no status.
-func (p *parser) statuses(at *place, v value, set *StatusSet) {
-	*set = StatusSet{}
+func (p *parser) statuses(at *place, v value, set *outcome.StatusSet) {
+	*set = outcome.StatusSet{}
 	p.list(at, v, func(at *place, v value) bool {
 		if v.typ == jsonparser.String {
 			if len(v.raw) == 3 && v.raw[0] >= '1' && v.raw[0] <= '5' && string(v.raw[1:]) == "xx" {
-				set.addClass(int(v.raw[0] - '0'))
+				set.AddClass(int(v.raw[0] - '0'))
 				return true
 			}
 			p.add(at, "must be a status, or a class of them such as \"5xx\", got ", v.describe())
 			return true
 		}
-		status, before := minStatus, p.count()
-		if integer(p, &status, minStatus, maxStatus)(at, v); p.count() == before {
-			set.add(status)
+		status, before := outcome.MinStatus, p.count()
+		if integer(p, &status, outcome.MinStatus, outcome.MaxStatus)(at, v); p.count() == before {
+			set.Add(status)
 		}
 		return true
 	})

@@ -22,6 +22,7 @@ import (
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/resource"
 	"sentinel-envoy/shared/rule"
 )
@@ -320,7 +321,7 @@ func decides(t *testing.T, kind config.Kind, cfg *config.Config) {
 		vm.Tick(process.Now())
 	}
 	for i := range entries {
-		entries[i].Exit(process.Now(), i%2 == 0)
+		entries[i].Exit(process.Now(), outcome.End{Outcome: outcome.Outcome(i % 3)})
 	}
 	filter.Drain()
 	vm.Tick(process.Now() + 1e9)

@@ -118,7 +118,7 @@ func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
 		field{"maxQueueingTimeMs", integer(r.parser, &h.MaxQueueingTimeMs, 0, maxUint32)},
 		field{"burstCount", integer(r.parser, &h.BurstCount, 0, maxExact)},
 		field{"durationInSec", integer(r.parser, &h.DurationInSec, 0, maxSeconds)},
-		field{"paramsMaxCapacity", integer(r.parser, &h.ParamsMaxCapacity, 0, maxValues)},
+		field{"paramsMaxCapacity", integer(r.parser, &h.ParamsMaxCapacity, 0, MaxValues)},
 		field{"specificItems", func(at *place, v value) { r.items(at, v, h) }},
 	)
 	fields = append(fields, r.paramFields(h)...)

@@ -130,6 +130,9 @@ func (p *parser) path(at *place, v value, dst *Text) {
 	if dst.Op == Regex && encoded(dst.Value) {
 		p.add(at.at("regex"), "must have no percent-encoding: a path is matched decoded, \"/a b\" for \"/a%20b\"")
 	}
+	if dst.Op == Regex && strings.Contains(dst.Value, ";") {
+		p.warn(at.at("regex"), "no path has a semicolon: paths are matched without the parameters of their segments")
+	}
 	absolute := strings.HasPrefix(dst.Value, "/") || dst.Op == Exact && dst.Value == "*" // OPTIONS *
 	if dst.Op != Exact && dst.Op != Prefix {
 		return

@@ -5,12 +5,13 @@ import (
 	"strings"
 
 	"github.com/buger/jsonparser"
+
+	"sentinel-envoy/shared/outcome"
 )
 
 // Bounds of one configuration.
 const (
 	MaxRules       = 16384 // of all families together
-	maxID          = 128   // bytes
 	maxResource    = 256   // bytes
 	maxEntries     = 4096  // of resources
 	maxBody        = 64 << 10
@@ -31,7 +32,7 @@ func Parse(data []byte, kind Kind) (*Config, error) {
 }
 
 func (p *parser) config(data []byte) *Config {
-	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: defaultFailures()}
+	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: outcome.DefaultFailures()}
 	top := &place{index: -1}
 	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
 		return cfg
@@ -48,11 +49,12 @@ func (p *parser) config(data []byte) *Config {
 		p.add(top, "must be an object")
 		return cfg
 	}
-	r := &rules{parser: p, ids: map[string]*place{}}
+	r := &rules{parser: p, ids: map[string]*place{}, unnamed: map[string]*place{}, doubles: map[string]int{}}
 	fields := append(r.fields(cfg), p.filterFields(cfg)...)
 	fields = append(fields, field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }})
 	p.object(top, value{data, jsonparser.Object}, fields)
 	cfg.RuleHash = r.hash
+	r.checkCapacity(cfg, top)
 	p.checkReach(cfg, r.targets)
 	p.checkSources(cfg, top)
 	return cfg

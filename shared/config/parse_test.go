@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"sentinel-envoy/internal/seeds"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -55,7 +56,7 @@ func TestNoConfiguration(t *testing.T) {
 				t.Errorf("%q: %v", doc, err)
 				continue
 			}
-			want := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: defaultFailures()}
+			want := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: outcome.DefaultFailures()}
 			if !reflect.DeepEqual(cfg, want) {
 				t.Errorf("%q: %+v", doc, cfg)
 			}
@@ -84,7 +85,7 @@ func TestHTTPConfiguration(t *testing.T) {
 		t.Errorf("first rule: %+v", *flows(cfg)[0])
 	}
 	second := rule.Flow{Target: rule.Target{Resource: "/paid"}, Threshold: 0.5, StatIntervalInMs: 1000}
-	second.ID = rule.ContentID(&second)
+	second.ID = "flow-1000ms-/paid"
 	if *flows(cfg)[1] != second {
 		t.Errorf("second rule: %+v", *flows(cfg)[1])
 	}
@@ -164,6 +165,14 @@ func TestFailures(t *testing.T) {
 	}
 	if f := read(t, KindTCP, `{"failures": {"connect": false}}`).Failures; f.Connect || !f.Resets {
 		t.Errorf("TCP: %+v", f)
+	}
+	for _, kind := range []Kind{KindHTTP, KindTCP} {
+		if f := read(t, kind, `{}`).Failures; f.AbandonedAfterMs != 0 {
+			t.Errorf("by default a client that waited %d ms has failed", f.AbandonedAfterMs)
+		}
+		if f := read(t, kind, `{"failures": {"abandoned_after_ms": 500}}`).Failures; f.AbandonedAfterMs != 500 || !f.Configured {
+			t.Errorf("%+v", f)
+		}
 	}
 }
 
@@ -270,7 +279,7 @@ func TestAllFamilies(t *testing.T) {
 			&rule.System{Target: rule.Target{ID: "s0"}, TriggerCount: 3, Strategy: rule.NoAdaptive},
 		},
 		SystemSource: &SystemSource{Cluster: "node", Path: "/metrics", Authority: "node", IntervalMs: 500},
-		Block:        Block{Status: 429, GRPCStatus: 8}, Failures: defaultFailures(), RuleHash: cfg.RuleHash,
+		Block:        Block{Status: 429, GRPCStatus: 8}, Failures: outcome.DefaultFailures(), RuleHash: cfg.RuleHash,
 	}
 	if !reflect.DeepEqual(*cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", *cfg, want)

@@ -14,9 +14,8 @@ const (
 	maxSeconds  = 3600
 	maxUint32   = 1<<32 - 1
 	maxBuckets  = 20
-	maxValues   = 1_000_000 // tracked by a hotspot rule
-	maxItems    = 1024      // specificItems of a hotspot rule
-	coldFactor  = 3         // Sentinel's default
+	maxItems    = 1024 // specificItems of a hotspot rule
+	coldFactor  = 3    // Sentinel's default
 )
 
 // rules reads the five lists and keeps what is said of all of them together.
@@ -24,6 +23,8 @@ type rules struct {
 	*parser
 	n       int
 	ids     map[string]*place // the rule that has the id
+	unnamed map[string]*place // the rule without an id that has the content
+	doubles map[string]int    // how many rules without an id have one name
 	hash    uint64
 	targets []target
 }
@@ -68,7 +69,7 @@ func listOf[T any, R ruleOf[T]](r *rules, cfg *Config, of *rule.Family, read fun
 // targetFields are the keys of every rule that guards a resource.
 func (r *rules) targetFields(of *rule.Target, others ...field) []field {
 	return append([]field{
-		{"id", r.label(&of.ID, maxID)},
+		{"id", r.label(&of.ID, rule.MaxID)},
 		{"resource", r.label(&of.Resource, maxResource)},
 		{"regex", r.boolean(&of.Regex)},
 	}, others...)
@@ -102,21 +103,38 @@ func (r *rules) checkResource(at *place, of *rule.Target) {
 // include gives the rule an id when it has none, and counts it in. ok is whether the rule has no mistakes.
 func (r *rules) include(at *place, ok bool, content rule.Rule) {
 	id := &content.For().ID
-	given := *id != ""
-	if !given {
-		if !ok {
-			return // its content means nothing
-		}
-		*id = rule.ContentID(content)
-	}
-	if first := r.ids[*id]; first != nil {
-		if given {
+	switch {
+	case *id != "":
+		if first := r.ids[*id]; first != nil {
 			r.add(at.at("id"), quote(*id), " is the id of ", first.String(), " already")
-		} else {
-			r.add(at, "is the same as ", first.String(), "; leave one out or give each an id")
+			return
 		}
+	case !ok: // its content means nothing
+		return
+	case !r.name(at, content):
 		return
 	}
 	r.ids[*id] = at
 	r.hash += rule.Hash(*id, content)
+}
+
+// name gives a rule the id that follows from its content: the next of its name that no other rule has. A rule that says what
+// another has said is a mistake.
+func (r *rules) name(at *place, content rule.Rule) bool {
+	same := content.Family().Name + string(content.Canonical(nil))
+	if first := r.unnamed[same]; first != nil {
+		r.add(at, "is the same as ", first.String(), "; leave one out or give each an id")
+		return false
+	}
+	r.unnamed[same] = at
+	name := rule.IDOf(content, 1)
+	id := name
+	for n := r.doubles[name]; ; n++ {
+		if id = rule.IDOf(content, 1+n); r.ids[id] == nil {
+			r.doubles[name] = n + 1
+			break
+		}
+	}
+	content.For().ID = id
+	return true
 }

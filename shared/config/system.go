@@ -7,7 +7,7 @@ func (r *rules) system(at *place, v value, s *rule.System) {
 	before := r.count()
 	zero := rule.AdaptiveStrategy(0)
 	fields := []field{
-		{"id", r.label(&s.ID, maxID)},
+		{"id", r.label(&s.ID, rule.MaxID)},
 		{"metricType", enum(r.parser, &s.MetricType, rule.SystemLoad, rule.SystemAvgRT, rule.SystemConcurrency,
 			rule.SystemInboundQPS, rule.SystemCPUUsage)},
 		{"triggerCount", r.number(&s.TriggerCount)},

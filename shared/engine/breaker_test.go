@@ -12,6 +12,7 @@ import (
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/family/breaker"
 	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -23,32 +24,35 @@ type breakerCity struct {
 	params  breaker.Params
 	workers int
 	gap     int64 // mean nanoseconds between the requests of a worker
-	lost    int   // one of so many entries never ends; 0 for none
+	hangs   int   // one of so many entries ends only when the service is well; 0 for none
 	sim     *memhost.Sim
 	recover int64 // when the service is well, and nobody stalls or dies any more
 	end     int64
 
-	// phase is the record's as the last step left it, opened how often it has opened, probes those of the generation.
-	phase  breaker.Phase
-	since  int64
-	opened int
-	probes []*cityProbe
-	seen   map[string]int
+	// phase is the record's as the last step left it, opened how often it has opened, probes those of the generation, and
+	// running those of all generations.
+	phase   breaker.Phase
+	since   int64
+	opened  int
+	probes  []*cityProbe
+	running map[*cityProbe]bool
+	seen    map[string]int
 	// admitted are the entries that each worker let in after the service was well for long.
 	admitted map[int]int
 }
 
 // cityProbe is a probe that a worker was given.
 type cityProbe struct {
-	deadline   int64
-	good, over bool
+	worker int
+	good   bool
 }
 
 func newBreakerCity(t *testing.T, seed uint64) *breakerCity {
 	rng := rand.New(rand.NewPCG(seed, 0xb4ea))
 	c := &breakerCity{
 		t: t, workers: 1 + rng.IntN([]int{4, 16, 64}[rng.IntN(3)]), gap: millisecond * (5 + rng.Int64N(20)),
-		lost: []int{0, 4, 20}[rng.IntN(3)], sim: memhost.NewSim(seed, start), seen: map[string]int{}, admitted: map[int]int{},
+		hangs: []int{0, 4, 20}[rng.IntN(3)], sim: memhost.NewSim(seed, start), seen: map[string]int{}, admitted: map[int]int{},
+		running: map[*cityProbe]bool{},
 	}
 	c.rule = rule.CircuitBreaker{
 		Target: rule.Target{ID: "b", Resource: "r"}, Strategy: rule.ErrorCount, Threshold: float64(1 + rng.IntN(3)), StatIntervalMs: 1000,
@@ -57,19 +61,22 @@ func newBreakerCity(t *testing.T, seed uint64) *breakerCity {
 	}
 	c.params = breaker.ParamsOf(&c.rule)
 	c.recover = start + 2*second
-	// Well again, the last probes of before expire, one retry timeout passes, and the probes that follow end well.
-	c.end = c.recover + c.params.ProbeTime + c.params.Retry + 2*second
+	// Well again, the places of the dead are free, one retry timeout passes, and the probes that follow end well.
+	c.end = c.recover + 4*second + c.params.Retry + 2*second
 	return c
 }
 
 func (c *breakerCity) String() string {
-	return fmt.Sprintf("%d workers, a request every %d µs, one of %d never ends, %+v", c.workers, c.gap/1000, c.lost, c.rule)
+	return fmt.Sprintf("%d workers, a request every %d µs, one of %d hangs, %+v", c.workers, c.gap/1000, c.hangs, c.rule)
 }
 
 func (c *breakerCity) run() {
 	defer c.sim.Close()
 	for i := range c.workers {
-		c.sim.Go(func(task *memhost.Task) { c.live(task, i) })
+		c.sim.Go(func(task *memhost.Task) {
+			defer c.lose(i)
+			c.live(task, i)
+		})
 	}
 	for c.sim.Step() && !c.t.Failed() {
 		c.observe()
@@ -91,7 +98,7 @@ func (c *breakerCity) observe() {
 	var s breaker.State
 	c.sim.Corrupt(func(key string, value []byte) ([]byte, bool) {
 		const header = 28 // of a record
-		if strings.HasPrefix(key, "sentinel/2/rec/") && !s.Decode(value[header:], c.params.Window) {
+		if strings.HasPrefix(key, "sentinel/3/rec/") && !s.Decode(value[header:], c.params.Window) {
 			c.t.Errorf("a record of %d bytes", len(value))
 		}
 		return nil, false
@@ -115,6 +122,15 @@ func (c *breakerCity) observe() {
 	}
 }
 
+// lose takes the probes of a worker that has died, or was silent for long, out of those that are under way.
+func (c *breakerCity) lose(worker int) {
+	for p := range c.running {
+		if p.worker == worker {
+			delete(c.running, p)
+		}
+	}
+}
+
 // good is how many probes of this generation have ended well.
 func (c *breakerCity) good() (n int) {
 	for _, p := range c.probes {
@@ -132,8 +148,14 @@ func (c *breakerCity) live(task *memhost.Task, index int) {
 	filter := vm.NewFilter("sentinel_http", &config.Config{Rules: []rule.Rule{&c.rule}}, nil)
 	nextTick := start + rng.Int64N(tick)
 	var open []*cityEntry
-	knows := 0 // how often it had opened when the last tick began, after which it was open
+	knows := 0            // how often it had opened when the last tick began, after which it was open
+	const silent = second // a worker may be thought dead some time after that
+	last := start
 	for now := task.Now(); now < c.end; now = task.Now() {
+		if now-last > silent {
+			c.lose(index)
+		}
+		last = now
 		if now >= nextTick {
 			opened := c.opened
 			vm.Tick(now)
@@ -141,7 +163,7 @@ func (c *breakerCity) live(task *memhost.Task, index int) {
 			nextTick = now + tick
 		}
 		known := knows > 0 && knows == c.opened && c.phase == breaker.Open
-		if e := c.enter(filter, now, rng); e != nil {
+		if e := c.enter(filter, index, now, rng); e != nil {
 			open = append(open, e)
 			if stillOpen := knows == c.opened && c.phase == breaker.Open; known && stillOpen {
 				c.t.Errorf("admitted %d µs after it opened, by a worker that has ticked since", (task.Now()-c.since)/1000)
@@ -173,7 +195,7 @@ type cityEntry struct {
 }
 
 // enter asks for an entry, and checks that a probe is one of those that there may be.
-func (c *breakerCity) enter(f *engine.Filter, now int64, rng *rand.Rand) *cityEntry {
+func (c *breakerCity) enter(f *engine.Filter, worker int, now int64, rng *rand.Rand) *cityEntry {
 	e := &cityEntry{}
 	opened := c.opened
 	if f.Enter("r", now, &e.Entry) != nil {
@@ -182,41 +204,28 @@ func (c *breakerCity) enter(f *engine.Filter, now int64, rng *rand.Rand) *cityEn
 	e.endsAt = now + rng.Int64N(50*millisecond)
 	sick := now < c.recover
 	e.failed = sick && rng.IntN(3) > 0
-	if sick && c.lost > 0 && rng.IntN(c.lost) == 0 {
-		e.endsAt = c.end // never
+	if sick && c.hangs > 0 && rng.IntN(c.hangs) == 0 {
+		e.endsAt = c.recover
 	}
-	for _, p := range e.Probes() {
+	for range e.Probes() {
 		c.seen["probes"]++
-		e.probe = &cityProbe{deadline: p.Deadline}
-		if c.phase != breaker.HalfOpen || opened != c.opened {
-			break // the record has gone on before this worker got to run again
+		e.probe = &cityProbe{worker: worker}
+		if c.running[e.probe] = true; len(c.running) > int(c.params.Probes) {
+			c.t.Errorf("%d of %d probes are under way", len(c.running), c.params.Probes)
 		}
-		if n := c.holding(p.Deadline - c.params.ProbeTime); n >= int(c.params.Probes) {
-			c.t.Errorf("probe %d of %d", n+1, c.params.Probes)
+		if c.phase == breaker.HalfOpen && opened == c.opened { // else the record has gone on meanwhile
+			c.probes = append(c.probes, e.probe)
 		}
-		c.probes = append(c.probes, e.probe)
 	}
 	return e
 }
 
-// holding is how many places were taken at the time now: by probes that have ended well, or have time left.
-func (c *breakerCity) holding(now int64) (n int) {
-	for _, p := range c.probes {
-		if p.good || !p.over && p.deadline > now {
-			n++
-		}
-	}
-	return n
-}
-
 func (c *breakerCity) exit(e *cityEntry, now int64) {
 	if e.probe != nil {
-		e.probe.good = !e.failed && now < e.probe.deadline
+		e.probe.good = !e.failed
+		delete(c.running, e.probe)
 	}
-	e.Exit(now, e.failed)
-	if e.probe != nil {
-		e.probe.over = true
-	}
+	e.Finish(now, e.failed)
 }
 
 func TestBreakerIsOneForAllWorkers(t *testing.T) {
@@ -259,7 +268,7 @@ func TestBreakerDecidesWithoutTheHost(t *testing.T) {
 			var e engine.Entry
 			if f.Enter("r", p.Now(), &e) == nil {
 				admitted++
-				e.Exit(p.Now(), failed)
+				e.Finish(p.Now(), failed)
 			}
 		}
 		return admitted
@@ -294,7 +303,7 @@ func TestClosedBreakerAllocatesNothing(t *testing.T) {
 		if f.Enter("r", w.Now(), &e) != nil {
 			t.Error("refused")
 		}
-		e.Exit(w.Now(), false)
+		e.Finish(w.Now(), false)
 	}); n > 0 {
 		t.Errorf("%v allocations a request", n)
 	}
@@ -336,7 +345,7 @@ func TestBreakerSaysWhatItDoes(t *testing.T) {
 	if w.workers[1].http.Enter("r", w.Now(), &e) != nil || state() != uint64(breaker.HalfOpen) {
 		t.Errorf("no probe after the retry timeout, or the gauge is %d", state())
 	}
-	e.Exit(w.Now(), false)
+	e.Finish(w.Now(), false)
 	if got := state(); got != uint64(breaker.Closed) {
 		t.Errorf("the gauge is %d when it has closed", got)
 	}
@@ -365,7 +374,7 @@ func end(t *testing.T, f *engine.Filter, now int64, ok bool) {
 	if b := f.Enter("r", now, &e); b != nil {
 		t.Fatalf("refused: %+v", *b)
 	}
-	e.Exit(now, !ok)
+	e.Finish(now, !ok)
 }
 
 // A probe that a later rule refuses gives its place to the next.
@@ -386,30 +395,181 @@ func TestBreakerTakesARefusedProbeBack(t *testing.T) {
 	}
 }
 
-// A connection that its service answers is a probe that succeeds, however long it lasts.
-func TestBreakerProbeThatLasts(t *testing.T) {
-	for strategy, closes := range map[rule.BreakerStrategy]bool{rule.ErrorCount: true, rule.ErrorRatio: true, rule.SlowRequestRatio: false} {
-		w := newWorld(1, breakerConfig(rule.CircuitBreaker{Strategy: strategy, Threshold: 1}))
-		f := w.workers[0].tcp
+// opened is a world of n workers whose breaker of "r" has just opened.
+func opened(t *testing.T, n int, r rule.CircuitBreaker) *world {
+	t.Helper()
+	w := newWorld(n, breakerConfig(r))
+	f := w.workers[0].http
+	var e engine.Entry
+	f.Enter("r", w.Now(), &e)
+	w.Advance(millisecond)
+	e.Finish(w.Now(), true)
+	w.run(2 * tick)
+	if f.Enter("r", w.Now(), &e) == nil {
+		t.Fatal("it has not opened")
+	}
+	return w
+}
+
+// probe is a probe that a filter lets in.
+func probe(t *testing.T, f *engine.Filter, now int64) *engine.Entry {
+	t.Helper()
+	e := &engine.Entry{}
+	if b := f.Enter("r", now, e); b != nil || len(e.Probes()) != 1 {
+		t.Fatalf("not a probe: %+v", b)
+	}
+	return e
+}
+
+// refusesFor lets d nanoseconds pass, in which a filter must admit nobody.
+func refusesFor(t *testing.T, w *world, f *engine.Filter, d int64) {
+	t.Helper()
+	for end := w.Now() + d; w.Now() < end; w.run(tick) {
 		var e engine.Entry
-		f.Enter("r", w.Now(), &e)
-		w.Advance(millisecond) // 0 ms are allowed
-		e.Exit(w.Now(), true)
-		w.run(1200 * millisecond)
-		if b := f.Enter("r", w.Now(), &e); b != nil || e.AwaitsAnswer() != closes {
-			t.Fatalf("%v: %+v, awaits an answer: %t", strategy, b, e.AwaitsAnswer())
-		}
-		e.Answers(w.Now())
-		var next engine.Entry
-		if got := f.Enter("r", w.Now(), &next) == nil; got != closes || e.AwaitsAnswer() {
-			t.Errorf("%v: the next entry is admitted: %t", strategy, got)
-		}
-		e.Exit(w.Now(), true) // a completion like any other now; or, after 0 ms, a probe that was not slow
-		w.run(2 * tick)
-		if got := f.Enter("r", w.Now(), &next) == nil; got == closes {
-			t.Errorf("%v: after the end of the connection that lasted the next is admitted: %t", strategy, got)
+		if f.Enter("r", w.Now(), &e) == nil {
+			t.Fatalf("admitted %d ms before", (end-w.Now())/millisecond)
 		}
 	}
+}
+
+// A healthy service that takes longer than the retry timeout, and longer than a dead worker is waited for, closes it.
+func TestBreakerProbeThatTakesLong(t *testing.T) {
+	for _, takes := range []int64{1500 * millisecond, 3500 * millisecond, 60 * second} {
+		w := opened(t, 2, rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1})
+		w.run(second)
+		e := probe(t, w.workers[0].http, w.Now())
+		refusesFor(t, w, w.workers[1].http, takes)
+		e.Finish(w.Now(), false)
+		w.run(tick)
+		end(t, w.workers[1].http, w.Now(), true)
+		end(t, w.workers[1].tcp, w.Now(), true)
+	}
+}
+
+// A stream that its service answers well is a probe that succeeds, however long it lasts. So is, at once, one that was
+// answered soon enough.
+func TestBreakerProbeThatLasts(t *testing.T) {
+	for strategy, settles := range map[rule.BreakerStrategy]int64{
+		rule.ErrorCount: second, rule.ErrorRatio: second, rule.SlowRequestRatio: 0,
+	} {
+		w := opened(t, 1, rule.CircuitBreaker{Strategy: strategy, Threshold: 1})
+		f := w.workers[0].tcp
+		w.run(second)
+		e := probe(t, f, w.Now())
+		if !e.AwaitsAnswer() {
+			t.Fatalf("%v: awaits no answer", strategy)
+		}
+		e.Answered(w.Now())
+		e.Answers(outcome.Well, w.Now())
+		refusesFor(t, w, f, settles)
+		w.run(2 * tick)
+		end(t, f, w.Now(), true)
+		e.Finish(w.Now(), true) // a completion like any other now
+		w.run(2 * tick)
+		if got := f.Enter("r", w.Now(), e) == nil; got != (strategy != rule.ErrorCount) {
+			t.Errorf("%v: after the end of the stream that lasted the next is admitted: %t", strategy, got)
+		}
+	}
+}
+
+// An answer that begins badly, or breaks off soon, is a failure.
+func TestBreakerProbeThatBeginsToBeAnswered(t *testing.T) {
+	for _, begins := range []outcome.Outcome{outcome.Well, outcome.Badly} {
+		w := opened(t, 1, rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1})
+		f := w.workers[0].http
+		w.run(second)
+		e := probe(t, f, w.Now())
+		e.Answered(w.Now())
+		e.Answers(begins, w.Now())
+		w.run(500 * millisecond)
+		if begins == outcome.Well {
+			e.Finish(w.Now(), true)
+		} else {
+			w.run(600 * millisecond) // the stream goes on
+		}
+		if got, _ := w.Metric("sentinel_breaker_state;resource=r;rule=b"); got != uint64(breaker.Open) {
+			t.Errorf("it began %v: the gauge is %d", begins, got)
+		}
+	}
+}
+
+// What says nothing of the service does not count, and a probe that ends so gives its place back.
+func TestBreakerOfEndsThatSayNothing(t *testing.T) {
+	silent := outcome.End{ResponseMs: outcome.NoTime}
+	for _, strategy := range []rule.BreakerStrategy{rule.ErrorCount, rule.ErrorRatio, rule.SlowRequestRatio} {
+		w := opened(t, 1, rule.CircuitBreaker{Strategy: strategy, Threshold: 1, MinRequestAmount: 1})
+		f := w.workers[0].http
+		w.run(second)
+		for range 10 {
+			probe(t, f, w.Now()).Exit(w.Now(), silent)
+		}
+		last := probe(t, f, w.Now())
+		refusesFor(t, w, f, 10*tick)
+		last.Exit(w.Now(), outcome.End{Outcome: outcome.Well})
+		w.run(2 * tick)
+		for range 10 {
+			var e engine.Entry
+			if b := f.Enter("r", w.Now(), &e); b != nil {
+				t.Fatalf("%v: refused: %+v", strategy, b)
+			}
+			e.Exit(w.Now(), silent)
+			w.run(2 * tick)
+		}
+	}
+}
+
+// A client that waited longer than a service may take has seen a slow one.
+func TestBreakerOfClientsThatLeave(t *testing.T) {
+	w := newWorld(1, breakerConfig(rule.CircuitBreaker{
+		Strategy: rule.SlowRequestRatio, Threshold: 1, MinRequestAmount: 3, MaxAllowedRtMs: 200,
+	}))
+	f := w.workers[0].http
+	leave := func(ms int64) {
+		for range 3 {
+			var e engine.Entry
+			if b := f.Enter("r", w.Now(), &e); b != nil {
+				t.Fatalf("refused: %+v", b)
+			}
+			e.Exit(w.Now(), outcome.End{ResponseMs: ms, GaveUp: true})
+		}
+		w.run(2 * tick)
+	}
+	leave(200)
+	leave(201)
+	var e engine.Entry
+	if f.Enter("r", w.Now(), &e) == nil {
+		t.Error("three clients that left after 201 ms have not opened it")
+	}
+}
+
+// One id in two filters is one breaker, which each judges by its own rule.
+func TestBreakerOfTwoFilters(t *testing.T) {
+	w := newWorld(1, nil)
+	vm := w.workers[0].VM
+	filter := func(name string, threshold float64, retryMs uint32) *engine.Filter {
+		c := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: threshold, MinRequestAmount: 1})
+		rule.Of[rule.CircuitBreaker](c.Rules)[0].RetryTimeoutMs = retryMs
+		return vm.NewFilter(name, c, nil)
+	}
+	strict, lax := filter("strict", 3, 1000), filter("lax", 100, 5000)
+	for range 5 {
+		end(t, lax, w.Now(), false)
+	}
+	w.run(2 * tick)
+	end(t, lax, w.Now(), false)
+	end(t, strict, w.Now(), true)
+	w.run(2 * tick)
+	var e engine.Entry
+	if strict.Enter("r", w.Now(), &e) == nil || lax.Enter("r", w.Now(), &e) == nil {
+		t.Fatal("6 of 3 failures have not opened it for both")
+	}
+	w.run(second)
+	if lax.Enter("r", w.Now(), &e) == nil {
+		t.Error("admitted before the retry timeout of the filter's own rule")
+	}
+	probe(t, strict, w.Now()).Finish(w.Now(), false)
+	w.run(2 * tick)
+	end(t, lax, w.Now(), true)
 }
 
 // Each resource that an expression matches has a breaker of its own.

@@ -55,19 +55,6 @@ var breakerDeviations = []struct {
 		sentinel: 10, ours: 0,
 	},
 	{
-		name:   "a probe that never ends",
-		reason: "sentinel-golang stays half open for ever. A probe of ours has a deadline; then its place is another's.",
-		rule:   rule.CircuitBreaker{Strategy: rule.ErrorRatio, Threshold: 1},
-		trace: func(d *breakerDuel) {
-			d.fail(1)
-			d.process.Advance(second)
-			d.enter() // the probe
-			d.process.Advance(second)
-			d.burst(10)
-		},
-		sentinel: 0, ours: 1,
-	},
-	{
 		name: "a changed rule",
 		reason: "sentinel-golang closes a breaker whose rule changes. An update reaches our workers one after another, and " +
 			"filter chains that drain go on by the old rule: a breaker that is open stays so, for the new retry timeout.",
@@ -233,7 +220,7 @@ func (d *breakerDuel) exit(e *breakerEntry, failed bool) {
 		}
 	}
 	if e.ours != nil {
-		e.ours.Exit(d.process.Now(), failed)
+		e.ours.Finish(d.process.Now(), failed)
 		d.vm.CatchUp(d.process.Now())
 	}
 }

@@ -222,7 +222,7 @@ func (d *flowDuel) read(p *entrant, block *engine.Block) verdict {
 	if until, waits := p.ours.Waiting(); waits {
 		return verdict(fmt.Sprint("waits until ", until))
 	}
-	p.ours.Exit(d.process.Now(), false)
+	p.ours.Finish(d.process.Now(), false)
 	return "in"
 }
 

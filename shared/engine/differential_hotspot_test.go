@@ -98,7 +98,7 @@ var hotspotDeviations = []struct {
 	{
 		name: "more values in flight than are tracked",
 		reason: "sentinel-golang forgets what a value has in flight, and then admits as much anew. We have room for more " +
-			"than paramsMaxCapacity says, and where that ends refuse values that have nothing in flight.",
+			"than paramsMaxCapacity says. Values beyond share a count with others, so that each still has at most its threshold.",
 		trace: func(d *hotDuel) {
 			r := d.concurrency("h", 3)
 			r.ParamsMaxCapacity = 16
@@ -226,7 +226,7 @@ func (d *hotDuel) end(p pair) {
 	if p.theirs != nil {
 		p.theirs.Exit()
 	}
-	p.ours.Exit(d.process.Now(), false)
+	p.ours.Finish(d.process.Now(), false)
 }
 
 // hold makes entries that do not end.

@@ -98,14 +98,14 @@ func (d *inFlightDuel) enter() (theirs, ours string) {
 	if blocked == nil {
 		entry.Exit()
 	}
-	e.Exit(now, false)
+	e.Finish(now, false)
 	return theirs, ours
 }
 
 func (d *inFlightDuel) leave(i int) {
 	util.SetClock(virtualClock{d.process})
 	d.open[i].theirs.Exit()
-	d.open[i].ours.Exit(d.process.Now(), false)
+	d.open[i].ours.Finish(d.process.Now(), false)
 	d.open = append(d.open[:i], d.open[i+1:]...)
 }
 

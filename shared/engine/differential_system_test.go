@@ -111,7 +111,7 @@ func TestGuarantee8SystemSameAsSentinel(t *testing.T) {
 			for n := rng.IntN(3); n > 0 && len(entries) > 0; n-- {
 				i := rng.IntN(len(entries))
 				entries[i].theirs.Exit()
-				entries[i].ours.Exit(p.Now(), false)
+				entries[i].ours.Finish(p.Now(), false)
 				entries = append(entries[:i], entries[i+1:]...)
 			}
 			if rng.IntN(20) == 0 {
@@ -144,7 +144,7 @@ func TestGuarantee8SystemSameAsSentinel(t *testing.T) {
 		util.SetClock(virtualClock{p})
 		for _, e := range entries {
 			e.theirs.Exit()
-			e.ours.Exit(p.Now(), false)
+			e.ours.Finish(p.Now(), false)
 		}
 	})
 	if seeds.Complete() && (len(refused) < 5 || passed == 0) {

@@ -140,7 +140,7 @@ func (d *duel) enter() (sentinels, ours bool) {
 	now := d.process.Now()
 	var e engine.Entry
 	block := d.filter.Enter(d.resource, now, &e)
-	e.Exit(now, false)
+	e.Finish(now, false)
 	return blocked == nil, block == nil
 }
 

@@ -1,11 +1,11 @@
 package engine
 
 import (
-	"math"
 	"strconv"
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/stat"
 )
 
@@ -20,17 +20,23 @@ const Unavailable = family.Unavailable
 type Entry struct {
 	filter   *Filter
 	resource *guarded
-	start    int64
 	inFlight bool
+	// sent is when its client sent the last of what the service has to answer, answered when the service began to, 0 if it
+	// has not.
+	sent, answered int64
 	// observers have seen it pass.
 	observers []family.Observer
-	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits.
+	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits in
+	// queue.
 	next   int
 	wakeAt int64
+	queue  *family.Queue
 	// nth is which of the stream's values that rule is asked about.
 	nth int
 	// holds are what it took and has to give back, or whose rules want to know its end.
 	holds []hold
+	// spared is the refusal that it was spared, because its filter does not enforce.
+	spared *Block
 }
 
 // hold is what an entry has taken from a rule.
@@ -52,8 +58,8 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 		}
 		f.last = res
 	}
-	e.filter, e.resource, e.start = f, res, now
-	f.streams++
+	e.filter, e.resource = f, res
+	e.come()
 	return e.proceed(now)
 }
 
@@ -63,56 +69,97 @@ func (e *Entry) Waiting() (until int64, waits bool) { return e.wakeAt, e.wakeAt 
 // Resume asks what is left to ask once an entry has waited, in another callback. It returns like Enter, and the entry may
 // have to wait again.
 func (e *Entry) Resume(now int64) *Block {
-	e.wait(0)
+	e.endWait()
 	e.filter.Stream.Begin()
 	b := e.proceed(now)
 	if b != nil {
-		e.filter.retire()
+		e.gone()
 	}
 	return b
 }
 
-// wait sets until when the entry waits, 0 to end it.
-func (e *Entry) wait(until int64) {
-	if e.wakeAt != 0 {
-		e.filter.vm.env.Waiting--
+// come counts an entry that decides by the filter's rules, part one that does not any more.
+func (e *Entry) come() {
+	e.filter.streams++
+	e.resource.entries++
+}
+
+func (e *Entry) part() {
+	e.filter.streams--
+	e.resource.entries--
+}
+
+// gone gives up what the filter held for the entry alone.
+func (e *Entry) gone() {
+	if res := e.resource; res.left && res.entries == 0 {
+		e.filter.vm.exportOf(res)
+		e.filter.vm.dispose(res)
 	}
-	if e.wakeAt = until; until != 0 {
-		e.filter.vm.env.Waiting++
+	e.filter.retire()
+}
+
+// wait makes the entry wait in a queue until a time in nanoseconds.
+func (e *Entry) wait(in *family.Queue, until int64) {
+	e.queue, e.wakeAt = in, until
+	in.Join()
+}
+
+// endWait ends the entry's wait, if it waits.
+func (e *Entry) endWait() {
+	if e.wakeAt != 0 {
+		e.queue.Leave()
+		e.queue, e.wakeAt = nil, 0
 	}
 }
 
-// proceed asks the rules in their order. What the entry took before one of them refused is given back.
+// proceed asks the rules that were not asked yet. Where a fault keeps one from deciding, the failure mode does: what the
+// entry took before it is given back, or the others are asked.
 func (e *Entry) proceed(now int64) *Block {
+	for {
+		b, err := e.ask(now)
+		if err == nil {
+			return b
+		}
+		e.filter.vm.Fault("deciding", err)
+		switch {
+		case e.inFlight: // it was admitted, and counting it has failed
+			return nil
+		case e.filter.cfg.FailureMode == config.FailClosed:
+			e.abandon(now)
+			e.resource.refuse(now)
+			return &Block{Reason: Unavailable, Resource: e.resource.name, RetryAfterMs: -1}
+		}
+	}
+}
+
+// ask asks the rules in their order, until one refuses, lets the entry wait, or fails; a panic is a failure. What the entry
+// took before one of them refused is given back. A rule is passed before it is asked, so that none is asked again that fails.
+func (e *Entry) ask(now int64) (b *Block, err error) {
+	defer family.Recover(&err)
 	f, res := e.filter, e.resource
 	for e.next < len(res.rules) {
-		r := res.rules[e.next]
-		f.Stream.Nth = e.nth
+		r, nth := res.rules[e.next], e.nth
+		f.Stream.Nth = nth
+		e.next, e.nth = e.next+1, 0
 		ticket, refusal, err := r.Enter(now)
-		if e.nth++; !ticket.Again {
-			e.next, e.nth = e.next+1, 0
-		}
 		if err != nil {
-			f.vm.Fault("deciding", err)
-			if f.cfg.FailureMode == config.FailOpen {
-				continue
-			}
-			e.abandon(now)
-			res.refuse(now)
-			return &Block{Reason: Unavailable, Resource: res.name, RetryAfterMs: -1}
+			return nil, err
+		}
+		if ticket.Again {
+			e.next, e.nth = e.next-1, nth+1
 		}
 		if refusal != nil {
 			e.abandon(now)
-			return e.refuse(r.Of(), refusal, now)
+			return e.refuse(r.Of(), refusal, now), nil
 		}
-		e.holds = append(e.holds, hold{r, ticket})
+		e.holds = append(e.holds, hold{r.Checker, ticket})
 		if ticket.WakeAt > now && f.cfg.Mode == config.Enforce {
-			e.wait(ticket.WakeAt)
-			return nil
+			e.wait(r.Of().Queue, ticket.WakeAt)
+			return nil, nil
 		}
 	}
 	e.admit(now)
-	return nil
+	return nil, nil
 }
 
 // refuse counts a refusal, and lets the entry in all the same where the filter does not enforce.
@@ -121,7 +168,9 @@ func (e *Entry) refuse(by *family.Base, b *Block, now int64) *Block {
 	if f.cfg.Mode == config.Shadow {
 		by.Shadow.N++
 		res.node.Shadow++
-		f.streams++
+		e.come()
+		b.Resource = res.name
+		e.spared = b
 		e.admit(now)
 		return nil
 	}
@@ -140,7 +189,7 @@ func (e *Entry) admit(now int64) {
 		}
 	}
 	e.holds = kept
-	e.inFlight = true
+	e.inFlight, e.sent = true, now
 	e.resource.node.Pass(now)
 	e.observers = e.resource.observers
 	for _, o := range e.observers {
@@ -158,20 +207,65 @@ func (r *guarded) refuse(now int64) {
 
 // abandon gives back what an entry took: it does not enter.
 func (e *Entry) abandon(now int64) {
-	for _, h := range e.holds {
-		e.filter.vm.env.Check("giving back", h.rule.Undo(h.ticket, now))
+	for i := range e.holds {
+		e.filter.vm.env.Check("giving back", e.holds[i].undo(now))
 	}
 	e.holds = e.holds[:0]
-	e.wait(0)
-	e.filter.streams--
+	e.endWait()
+	e.part()
 }
+
+// undo gives a hold back. A panic is an error: the other holds are given back all the same.
+func (h *hold) undo(now int64) (err error) {
+	defer family.Recover(&err)
+	return h.rule.Undo(h.ticket, now)
+}
+
+// exit tells the rule how the entry ended, likewise.
+func (h *hold) exit(end outcome.End, now int64) (err error) {
+	defer family.Recover(&err)
+	return h.rule.Exit(h.ticket, end, now)
+}
+
+// Spared is why an entry that entered would have been refused if its filter enforced, nil if it would not. It is valid until
+// the next entry is asked about.
+func (e *Entry) Spared() *Block { return e.spared }
 
 // InFlight is whether Exit has something to do.
 func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
 
 // FailureCounts is whether anything looks at whether the entry failed: a circuit breaker of the resource, or whoever has
 // configured what a failure is. To find out costs a plugin several calls to its host.
-func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.failures }
+func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.interest == family.InFailures }
+
+// TimeCounts is whether anything looks at how long the service took. To find out whether it was the service costs a plugin a
+// call to its host.
+func (e *Entry) TimeCounts() bool { return e.inFlight && e.resource.interest >= family.InTimes }
+
+// Sent says that the client has sent some more of an entry, at the time now in nanoseconds.
+func (e *Entry) Sent(now int64) {
+	if e.answered == 0 {
+		e.sent = now
+	}
+}
+
+// Answered says that the service has begun to answer an entry, at the time now in nanoseconds.
+func (e *Entry) Answered(now int64) {
+	if e.answered == 0 {
+		e.answered = now
+	}
+}
+
+// WaitMs is how long the service had something to answer until it began to, or until now, in milliseconds.
+func (e *Entry) WaitMs(now int64) int64 {
+	if e.answered != 0 {
+		now = e.answered
+	}
+	return max(now-e.sent, 0) / 1e6
+}
+
+// HasAnswer is whether Answered was called.
+func (e *Entry) HasAnswer() bool { return e.answered != 0 }
 
 // AwaitsAnswer is whether Answers has something to do.
 func (e *Entry) AwaitsAnswer() bool {
@@ -183,45 +277,52 @@ func (e *Entry) AwaitsAnswer() bool {
 	return false
 }
 
-// Answers says that the service of an entry has begun to answer, at the time now in nanoseconds.
-func (e *Entry) Answers(now int64) {
+// Answers says how an entry ends if it goes on as its answer has begun.
+func (e *Entry) Answers(o outcome.Outcome, now int64) {
+	end := outcome.End{Outcome: o, ResponseMs: e.WaitMs(now)}
 	for i := range e.holds {
 		h := &e.holds[i]
 		if !h.ticket.Answer {
 			continue
 		}
-		ticket, err := h.rule.Answered(h.ticket, now)
+		ticket, err := h.rule.Answered(h.ticket, end, now)
 		h.ticket = ticket
 		e.filter.vm.env.Check("observing an answer", err)
 	}
 }
 
-// Exit counts the end of an entry at the time now, in nanoseconds, and whether it failed. One that still waits leaves
-// without having entered. Calling it again does nothing.
-func (e *Entry) Exit(now int64, failed bool) {
+// Exit counts the end of an entry at the time now, in nanoseconds. One that still waits leaves without having entered.
+// Calling it again does nothing.
+func (e *Entry) Exit(now int64, end outcome.End) {
 	if !e.InFlight() {
 		return
 	}
 	if e.inFlight {
-		e.leave(now, failed)
+		e.leave(now, end)
 	} else {
 		e.abandon(now)
 	}
-	e.filter.retire()
+	e.gone()
 }
 
-func (e *Entry) leave(now int64, failed bool) {
+func (e *Entry) leave(now int64, end outcome.End) {
 	e.inFlight = false
-	end := family.End{RT: uint32(min(max(now-e.start, 0)/1e6, math.MaxUint32-1)), Failed: failed}
-	e.resource.node.Complete(now, end.RT, end.Failed)
+	e.filter.vm.env.Check("counting an end", e.complete(end, now))
+	for i := range e.holds {
+		e.filter.vm.env.Check("ending an entry", e.holds[i].exit(end, now))
+	}
+	e.holds = e.holds[:0]
+	e.part()
+}
+
+// complete counts the end. A panic is an error: the rules are told all the same.
+func (e *Entry) complete(end outcome.End, now int64) (err error) {
+	defer family.Recover(&err)
+	e.resource.node.Complete(now, end)
 	for _, o := range e.observers {
 		o.Ended(end, now)
 	}
-	for _, h := range e.holds {
-		e.filter.vm.env.Check("ending an entry", h.rule.Exit(h.ticket, end, now))
-	}
-	e.holds = e.holds[:0]
-	e.filter.streams--
+	return nil
 }
 
 // Unavailable is what a plugin does with a fault of its own: the block of a request that could not be decided, or nil

@@ -58,7 +58,7 @@ func visits(tb testing.TB, c config.Config) func() {
 		if b := f.Enter("r", now, &e); b != nil {
 			tb.Fatal("refused by ", b.Rule)
 		}
-		e.Exit(now+10_000, false)
+		e.Finish(now+10_000, false)
 	}
 }
 

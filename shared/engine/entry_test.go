@@ -6,6 +6,7 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -22,7 +23,7 @@ func TestFailureCounts(t *testing.T) {
 		{"breaker of failures", config.Config{Rules: list([]rule.CircuitBreaker{errorRatio})}, true},
 		{"breaker of slow entries", config.Config{Rules: list([]rule.CircuitBreaker{slow})}, false},
 		{"failures are configured", config.Config{
-			Rules: list([]rule.Flow{limit("f", 10, 1000)}), Failures: config.Failures{Configured: true},
+			Rules: list([]rule.Flow{limit("f", 10, 1000)}), Failures: outcome.Failures{Configured: true},
 		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -37,7 +38,7 @@ func TestFailureCounts(t *testing.T) {
 			if got := e.FailureCounts(); got != c.want {
 				t.Errorf("FailureCounts() = %v, want %v", got, c.want)
 			}
-			e.Exit(start, false)
+			e.Finish(start, false)
 			if e.FailureCounts() {
 				t.Error("counts after the end")
 			}
@@ -63,7 +64,7 @@ func TestNewNamesAreSpreadOverTicks(t *testing.T) {
 		if b := w.workers[0].http.Enter(fmt.Sprint("/r/", i), w.Now(), &e); b != nil {
 			t.Fatal("refused")
 		}
-		e.Exit(w.Now(), false)
+		e.Finish(w.Now(), false)
 	}
 	for ticks := 0; ; ticks++ {
 		w.run(tick)

@@ -2,7 +2,7 @@ package engine
 
 import (
 	"sentinel-envoy/shared/family"
-	"sentinel-envoy/shared/machine"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
@@ -48,7 +48,7 @@ func (vm *VM) Sizes() map[string]int {
 	nodes := 0
 	vm.env.Nodes.All(func(*stat.Node) { nodes++ })
 	return map[string]int{
-		"records": vm.Records(), "nodes": nodes, "filters": len(vm.filters), "due": len(vm.keeper.due),
+		"records": vm.Records(), "nodes": nodes, "filters": len(vm.filters), "due": len(vm.keeper.due), "checkers": vm.checkers.Len(),
 		"metrics of resources": vm.resources.Len(),
 	}
 }
@@ -63,17 +63,26 @@ func (vm *VM) CatchUp(now int64) {
 	}
 }
 
-// Probe is one breaker's probe that an entry is: the rule's id, and its deadline in nanoseconds.
+// Finish ends an entry whose service took from its admission to now.
+func (e *Entry) Finish(now int64, failed bool) {
+	end := outcome.End{Outcome: outcome.Well, ResponseMs: e.WaitMs(now)}
+	if failed {
+		end.Outcome = outcome.Badly
+	}
+	e.Exit(now, end)
+}
+
+// Probe is one breaker's probe that an entry is: the rule's id, and its mark.
 type Probe struct {
-	Rule     string
-	Deadline int64
+	Rule string
+	Mark int64
 }
 
 // Probes are the circuit breakers whose probe an entry is that has entered.
 func (e *Entry) Probes() (probes []Probe) {
 	for _, h := range e.holds {
 		if h.rule.Of().Family == rule.BreakerFamily && h.ticket.ID != 0 {
-			probes = append(probes, Probe{Rule: h.rule.Of().ID, Deadline: h.ticket.At})
+			probes = append(probes, Probe{Rule: h.rule.Of().ID, Mark: h.ticket.At})
 		}
 	}
 	return probes
@@ -81,6 +90,3 @@ func (e *Entry) Probes() (probes []Probe) {
 
 // MaxWaiting is how many entries may wait in one worker.
 const MaxWaiting = family.MaxWaiting
-
-// FiguresKey is the shared-data key of the figures of the machine.
-const FiguresKey = machine.Key

@@ -54,7 +54,7 @@ func TestThrottlingQueuesOverAllWorkers(t *testing.T) {
 		}
 		waiting = append(waiting, e)
 	}
-	waiting[2].Exit(now, false) // leaves: its turn stays taken
+	waiting[2].Finish(now, false) // leaves: its turn stays taken
 	if _, until, _ := enter(t, w.workers[0].http, "r", now+100*millisecond); until != now+500*millisecond {
 		t.Errorf("after one has left the next waits until %d", until)
 	}
@@ -68,8 +68,8 @@ func TestThrottlingQueuesOverAllWorkers(t *testing.T) {
 		t.Errorf("in flight are %+v, want the 4 that have entered", r)
 	}
 	for _, e := range waiting {
-		e.Exit(w.Now(), false)
-		e.Exit(w.Now(), false)
+		e.Finish(w.Now(), false)
+		e.Finish(w.Now(), false)
 	}
 	w.run(second)
 	if r, _ := w.workers[1].Rates("r", w.Now()); r.InFlight != 0 {
@@ -88,7 +88,7 @@ func TestThrottlingBoundsWhatWaitsInAWorker(t *testing.T) {
 		e, until, blocked := enter(t, w.workers[0].http, "r", now)
 		if blocked != nil {
 			refused++
-			if blocked.Threshold != engine.MaxWaiting {
+			if blocked.Threshold != engine.MaxWaiting/2 {
 				t.Fatalf("refused: %+v", blocked)
 			}
 		}
@@ -96,19 +96,57 @@ func TestThrottlingBoundsWhatWaitsInAWorker(t *testing.T) {
 			waiting = append(waiting, e)
 		}
 	}
-	if len(waiting) != engine.MaxWaiting || refused != 5000-1-len(waiting) {
+	if len(waiting) != engine.MaxWaiting/2 || refused != 5000-1-len(waiting) {
 		t.Errorf("%d wait, %d were refused", len(waiting), refused)
 	}
 	if _, until, blocked := enter(t, w.workers[1].http, "r", now); until == 0 || blocked != nil {
 		t.Errorf("in another worker: until %d, %+v", until, blocked)
 	}
-	waiting[7].Exit(now, false)
+	waiting[7].Finish(now, false)
 	if _, until, _ := enter(t, w.workers[0].http, "r", now); until == 0 {
 		t.Error("nobody may wait in the place of one who has left")
 	}
 	w.run(second)
 	if got, _ := w.Metric("sentinel_queue_full"); got != uint64(refused) {
 		t.Errorf("%d are counted, %d were refused", got, refused)
+	}
+}
+
+// However many wait for one rule, also after an update of its filters, another finds places.
+func TestThrottlingLeavesPlacesToOtherRules(t *testing.T) {
+	on := func(resource string) rule.Flow {
+		r := throttled(resource, 1, 3600_000)
+		r.Resource = resource
+		return r
+	}
+	value := perUser("value", 1)
+	value.Resource, value.ControlBehavior, value.MaxQueueingTimeMs = "value", rule.Throttling, 3600_000
+	c := cfg(on("bulk"), on("login"), on("mail"))
+	c.Rules = append(c.Rules, list([]rule.Hotspot{value})...)
+	w := newWorld(1, c)
+	wk := w.workers[0]
+	waits := func(resource string, n int) (waiting int) {
+		wk.as("alice")
+		for range n {
+			wk.http.Stream.Begin()
+			if _, until, _ := enter(t, wk.http, resource, w.Now()); until != 0 {
+				waiting++
+			}
+		}
+		return waiting
+	}
+	for range 2 {
+		waits("bulk", 6000)
+		wk.update(c)
+		w.run(second)
+	}
+	for _, resource := range []string{"login", "value", "mail"} {
+		if got := waits(resource, 51); got != 50 { // the first need not wait
+			t.Errorf("%d of 50 may wait for %q", got, resource)
+		}
+	}
+	if got := waits("bulk", 10); got != 0 {
+		t.Errorf("another %d may wait for the rule that has most places", got)
 	}
 }
 
@@ -129,7 +167,7 @@ func TestThrottlingThenRefusal(t *testing.T) {
 		if b := e.Resume(now); b == nil || b.Rule != "last" {
 			t.Fatalf("number %d: %+v", n, b)
 		}
-		e.Exit(now, false)
+		e.Finish(now, false)
 	}
 }
 
@@ -147,7 +185,7 @@ func TestThrottlingWhileAFilterDrains(t *testing.T) {
 		}
 		wk.update(cfg(throttled("r", 20, 1000)))
 		if leaves {
-			e.Exit(now, false)
+			e.Finish(now, false)
 		} else if b := e.Resume(until); b == nil || b.Rule != "last" {
 			t.Errorf("it goes on by other rules: %+v", b)
 		}
@@ -169,7 +207,7 @@ func TestShadowThrottlingDoesNotWait(t *testing.T) {
 		if until != 0 || b != nil {
 			t.Errorf("number %d: until %d, %+v", n, until, b)
 		}
-		e.Exit(w.Now(), false)
+		e.Finish(w.Now(), false)
 	}
 	w.run(second)
 	if got, _ := w.Metric("sentinel_shadow_blocked;resource=r;rule=r;kind=flow"); got != 3 {
@@ -192,7 +230,7 @@ func TestAssociatedResourceOverAllWorkers(t *testing.T) {
 	orders := func(f *engine.Filter, n int) {
 		for range n {
 			e, _, _ := enter(t, f, "orders", w.Now())
-			e.Exit(w.Now(), false)
+			e.Finish(w.Now(), false)
 		}
 	}
 	orders(w.workers[0].tcp, 4)
@@ -315,17 +353,17 @@ func visitors(task *memhost.Task, c *config.Config, seed uint64, turns *[]int64)
 				*turns = append(*turns, until)
 			} else {
 				*turns = append(*turns, v.DecidedAt()...)
-				v.Exit(now, false)
+				v.Finish(now, false)
 			}
 		}
 		waiting = slices.DeleteFunc(waiting, func(v *visitor) bool {
 			switch {
 			case v.until <= now:
 				_ = v.Resume(now)
-				v.Exit(now, false)
+				v.Finish(now, false)
 				return true
 			case rng.IntN(50) == 0:
-				v.Exit(now, false)
+				v.Finish(now, false)
 				return true
 			}
 			return false

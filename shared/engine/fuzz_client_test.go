@@ -134,7 +134,7 @@ func (a *attacked) send(t testing.TB, from attacker) {
 	a.process.Advance(second)
 	a.vm.Tick(a.process.Now())
 	for i := range entries {
-		entries[i].Exit(a.process.Now(), i%3 == 0)
+		entries[i].Finish(a.process.Now(), i%3 == 0)
 	}
 	a.process.Advance(second)
 	a.vm.Tick(a.process.Now())

@@ -126,7 +126,7 @@ func (s *siege) note(resource string, e *engine.Entry) {
 func (s *siege) end(failed bool) {
 	for resource, entries := range s.open {
 		for i := range entries {
-			entries[i].Exit(s.Now(), failed)
+			entries[i].Finish(s.Now(), failed)
 		}
 		delete(s.open, resource)
 	}
@@ -164,20 +164,21 @@ func (s *siege) keys() (keys []string) {
 	return keys
 }
 
-// write puts noise into a key, in one of the ways that a stranger might. It reports whether its checksum is wrong, and
-// whether it was a record of what a rule has let in.
-func (s *siege) write(key string, how uint8, noise []byte) (broken, counts bool) {
+// write puts noise into a key, in one of the ways that a stranger might. It reports whether its checksum is wrong,
+// whether it was a record of what a rule has let in, and whether it was a page that leads to some.
+func (s *siege) write(key string, how uint8, noise []byte) (broken, counts, leads bool) {
 	s.Corrupt(func(k string, old []byte) ([]byte, bool) {
 		if k != key {
 			return nil, false
 		}
 		value := forge(old, how, noise)
 		broken = !bytes.Equal(value, old) && (len(value) < 4 || binary.LittleEndian.Uint32(value) != checksum.Sum(value[4:]))
-		const key = 4 + 16 + 16 // the hash of values has one; a threshold that warms up takes as much and has let nothing in
-		counts = strings.Contains(k, "/rec/") && len(old) != key
+		const key = 4 + 16 + 8 + 16 // the hash of values has one; a threshold that warms up takes as much and has let nothing in
+		counts = len(old) != key && (strings.Contains(k, "/rec/") || strings.Contains(k, "/values/") || strings.Contains(k, "/counts/"))
+		leads = strings.Contains(k, "/dir/")
 		return value, true
 	})
-	return broken, counts
+	return broken, counts, leads
 }
 
 // forge makes rubbish of a value and noise: noise alone, noise with a right checksum, or with a right owner too, and what
@@ -248,18 +249,18 @@ func FuzzSharedData(f *testing.F) {
 		s := newSiege(t)
 		s.traffic(8, true)
 		keys := s.keys()
-		name, broken, counts := engine.QueueName, false, false
+		name, broken, counts, leads := engine.QueueName, false, false, false
 		if i := int(which) % (len(keys) + 1); i < len(keys) {
 			name = keys[i]
-			broken, counts = s.write(name, how, noise)
+			broken, counts, leads = s.write(name, how, noise)
 		} else {
 			enqueue(t, s.world, forge(nil, how, noise))
 		}
 		t.Logf("how %d, noise %x in %s", how%6, noise, name)
 		s.enlist() // who knows nothing from before
-		// A forgery may give permits. A page of the directory that is lost, or the key of the hash of values, may leave two
-		// budgets where there was one, until the next look.
-		s.traffic(12, broken && counts)
+		// A forgery may give permits. The key of the hash of values may leave two budgets of a value where there was one, until
+		// the next look.
+		s.traffic(12, broken && (counts || leads))
 		s.pass(130*second, 35*tick)
 		if got, _ := s.Metric("sentinel_records_replaced"); broken && got == 0 {
 			t.Error("it was not counted")
@@ -274,7 +275,11 @@ func (s *siege) recovers(forged bool) {
 	s.t.Helper()
 	s.forged = forged
 	s.rejects, s.turns, s.values = newTally(1000), nil, nil
-	s.pass(3*second, 4*tick)
+	for range 2 { // the first is when the probe of a dead worker is missed, the second the one that takes its place
+		s.demand("breaker", 1)
+		s.end(false)
+		s.pass(3*second, 4*tick)
+	}
 	s.expect("related", 1, 3, 3)
 	s.expect("reject", 20, 10, 10)
 	s.expect("warm", 30, 6, 20)
@@ -344,42 +349,55 @@ func enqueue(t *testing.T, w *world, message []byte) {
 	}
 }
 
+// halfOpen is a record of a breaker, half open since when it closed, with one probe that was renewed last at a time.
+func halfOpen(closed []byte, renewed uint64) []byte {
+	state := append(append(bytes.Clone(closed[4:28]), 1), closed[29:28+17]...)
+	const seen, granted, first, successes, places, mark, doubted = 0, 1, 1, 0, 1, 1, 0
+	for _, v := range [...]uint64{seen, granted, first, successes, places, mark, renewed, doubted} {
+		state = binary.LittleEndian.AppendUint64(state, v)
+	}
+	return state
+}
+
 // TestForgeries writes what is rubbish, though its checksum is right, to every key of a kind.
 func TestForgeries(t *testing.T) {
 	never := uint64(start + 1000*3600*second)
 	u64 := binary.LittleEndian.AppendUint64
 	lease := func(slot uint16, term, beat uint64) []byte {
-		return u64(u64(u64(binary.LittleEndian.AppendUint16(nil, slot), never), term), beat)
+		return u64(u64(u64(u64(binary.LittleEndian.AppendUint16(nil, slot), never), term), beat), 0)
 	}
 	for name, c := range map[string]struct {
 		prefix string
 		length int // of the values meant, 0 for all
 		value  func(old []byte) []byte
 	}{
-		"directory emptied": {"sentinel/2/dir/", 0, func([]byte) []byte { return nil }},
-		"directory full for ever": {"sentinel/2/dir/", 0, func([]byte) (page []byte) {
+		"directory emptied": {"sentinel/3/dir/", 0, func([]byte) []byte { return nil }},
+		"directory full for ever": {"sentinel/3/dir/", 0, func([]byte) (page []byte) {
+			page = binary.LittleEndian.AppendUint32(page, uint32(never/1e9))
 			for i := range byte(32) {
-				page = append(page, bytes.Repeat([]byte{i}, 16)...)
+				page = append(page, bytes.Repeat([]byte{1 + i}, 16)...)
 				page = binary.LittleEndian.AppendUint32(page, uint32(never/1e9))
 			}
 			return page
 		}},
-		"aggregator for ever":            {"sentinel/1/aggregator", 0, func([]byte) []byte { return lease(3, 7, never) }},
-		"the last aggregator":            {"sentinel/1/aggregator", 0, func([]byte) []byte { return lease(3, 1<<64-1, never) }},
-		"a worker's slot taken for ever": {"sentinel/1/worker/", 0, func([]byte) []byte { return lease(0, 0, never) }},
-		"a worker in another's slot": {"sentinel/1/worker/", 0, func(old []byte) []byte {
+		"aggregator for ever":            {"sentinel/2/aggregator", 0, func([]byte) []byte { return lease(3, 7, never) }},
+		"the last aggregator":            {"sentinel/2/aggregator", 0, func([]byte) []byte { return lease(3, 1<<64-1, never) }},
+		"a worker's slot taken for ever": {"sentinel/2/worker/", 0, func([]byte) []byte { return lease(0, 0, never) }},
+		"a worker in another's slot": {"sentinel/2/worker/", 0, func(old []byte) []byte {
 			return append([]byte{9, 9}, old[6:]...)
 		}},
-		"snapshot for ever": {"sentinel/1/rates/", 0, func([]byte) []byte {
-			return binary.AppendUvarint(binary.AppendUvarint([]byte{2}, 1<<63), never)
+		"snapshot for ever": {"sentinel/2/rates/", 0, func([]byte) []byte {
+			return binary.AppendUvarint(binary.AppendUvarint([]byte{3}, 1<<63), never)
 		}},
-		"load for ever": {"sentinel/1/system", 0, func(old []byte) []byte {
-			return append(u64(u64(u64(nil, never), 1e9), 0x7fe0000000000000), old[28:]...)
+		"load for ever": {"sentinel/3/rec/", 4 + 16 + 8 + 8 + 7*8, func(old []byte) []byte {
+			asked := bytes.Clone(old[4:36])
+			return append(u64(u64(u64(asked, never), 1e9), 0x7fe0000000000000), old[60:]...)
 		}},
-		"breaker with probes for ever": {"sentinel/2/rec/", 4 + 16 + 8 + 41 + 8 + 2*16, func(old []byte) []byte {
-			state := append(append(bytes.Clone(old[4:28]), 1), old[29:28+17]...) // half open since when it closed
-			state = u64(u64(u64(state, 0), 1<<63), 0)
-			return u64(state, 1)
+		"breaker with probes for ever": {"sentinel/3/rec/", 4 + 16 + 8 + 57 + 8 + 2*16, func(old []byte) []byte {
+			return halfOpen(old, never)
+		}},
+		"breaker with a probe of nobody": {"sentinel/3/rec/", 4 + 16 + 8 + 57 + 8 + 2*16, func(old []byte) []byte {
+			return halfOpen(old, binary.LittleEndian.Uint64(old[29:]))
 		}},
 	} {
 		t.Run(name, func(t *testing.T) {
@@ -412,9 +430,9 @@ func TestRatesOfATimeToComeAreNotBelieved(t *testing.T) {
 	}{"now": {0, true}, "another worker's clock": {second, true}, "to come": {10 * second, false}, "long ago": {-10 * second, false}} {
 		s := newSiege(t)
 		s.traffic(8, true)
-		page := binary.AppendUvarint(binary.AppendUvarint([]byte{2}, 1), uint64(s.Now()+c.at))
+		page := binary.AppendUvarint(binary.AppendUvarint([]byte{3}, 1), uint64(s.Now()+c.at))
 		page = binary.LittleEndian.AppendUint64(page, stat.HashOf("gate"))
-		page = forge(nil, 1, append(page, make([]byte, 9)...))
+		page = forge(nil, 1, append(page, make([]byte, 7)...))
 		s.Corrupt(func(key string, _ []byte) ([]byte, bool) { return page, key == engine.PageKey("gate") })
 		s.enlist()
 		if _, ok := s.workers[2].Rates("gate", s.Now()); ok != c.want {

@@ -182,7 +182,7 @@ func TestGuarantee4DrainingFiltersDecideByTheirOwnRules(t *testing.T) {
 	if got := admit(old, 20, w.Now()); got != 5 {
 		t.Errorf("the draining filter admitted %d after 5, its threshold is 10", got)
 	}
-	stream.Exit(w.Now(), false)
+	stream.Finish(w.Now(), false)
 	if got := admit(old, 20, w.Now()); got != 20 {
 		t.Errorf("a filter that has ended refused %d", 20-got)
 	}
@@ -258,7 +258,7 @@ func TestGuarantee5SlowWorkerRegistersAgain(t *testing.T) {
 			t.Errorf("slot taken: %t: the worker is back and %d of 5 are in flight", slotTaken, got)
 		}
 		for i := range entries {
-			entries[i].Exit(w.Now(), false)
+			entries[i].Finish(w.Now(), false)
 		}
 		w.run(200 * millisecond)
 		if got := inFlight(w); got != 0 {
@@ -313,18 +313,18 @@ func TestGuarantee6BoundedWhateverClientsSendAndHoweverOftenRulesChange(t *testi
 				var e engine.Entry
 				for range 6 {
 					wk.http.Enter(fmt.Sprintf("resource %d/%d", update, i), w.Now(), &e)
-					e.Exit(w.Now(), false)
+					e.Finish(w.Now(), false)
 				}
 			}
 		}
 		w.run(500 * millisecond)
 	}
 	keys, bytes := w.Keys()
-	most := 2*1024 + record.Slots + stat.Pages + 512 + 1 // directories, records, snapshot, workers, aggregator
+	most := record.MaxKeys + metrics.MaxNames/32 + stat.Pages + 512 + 1 // records, names, snapshot, workers, aggregator
 	if keys > most || bytes > 16<<20 {
 		t.Errorf("%d keys of %d bytes in shared data", keys, bytes)
 	}
-	if got := w.MetricNames(); got > record.Slots+64 {
+	if got := w.MetricNames(); got > metrics.MaxNames+64 {
 		t.Errorf("%d metrics", got)
 	}
 	for i, wk := range w.workers {
@@ -407,7 +407,7 @@ func TestGuarantee7HostFaultsFollowTheFailureMode(t *testing.T) {
 		if mode == config.FailClosed && (block == nil || block.Reason != engine.Unavailable) {
 			t.Errorf("closed: got %+v", block)
 		}
-		e.Exit(w.Now(), false)
+		e.Finish(w.Now(), false)
 		w.run(second) // ticks fail too
 		a.host.Fail(nil)
 		w.run(3 * second)
@@ -460,7 +460,7 @@ func TestGuarantee7CorruptedSharedDataIsCountedAndTheLimitHoldsAgain(t *testing.
 			t.Errorf("after the corruption the snapshot has %d of 4 in flight", got)
 		}
 		for i := range entries {
-			entries[i].Exit(w.Now(), false)
+			entries[i].Finish(w.Now(), false)
 		}
 	})
 }

@@ -38,7 +38,7 @@ func crowdIn(f *engine.Filter, now int64) (open []*engine.Entry) {
 
 func leave(entries []*engine.Entry, now int64) {
 	for _, e := range entries {
-		e.Exit(now, false)
+		e.Finish(now, false)
 	}
 }
 
@@ -88,6 +88,47 @@ func TestIsolationDeadWorkersShareIsBack(t *testing.T) {
 	}
 	if back < 0 || back > 2*second+tick {
 		t.Errorf("all 7 were back %d ms after the death", back/millisecond)
+	}
+}
+
+// A process that was stopped keeps the bound, whether a request, a tick or a new VM comes first.
+func TestIsolationOfAProcessThatWasStopped(t *testing.T) {
+	for _, first := range []string{"request", "tick", "new VM"} {
+		w := newWorld(3, isolate(atMost("i", 40)))
+		w.run(5 * second)
+		var open []*engine.Entry
+		for i, wk := range w.workers {
+			for range 13 + i/2 { // 13 + 13 + 14
+				e := &engine.Entry{}
+				if wk.http.Enter("r", w.Now(), e) != nil {
+					t.Fatal("refused")
+				}
+				open = append(open, e)
+			}
+		}
+		w.run(second)
+		w.Advance(2500 * millisecond)
+		asks := w.workers[1]
+		switch first {
+		case "tick":
+			asks.Tick(w.Now())
+		case "new VM":
+			asks = w.join(isolate(atMost("i", 40)))
+		}
+		for range 200 { // in which only one worker runs
+			if got := len(crowdIn(asks.http, w.Now())); got > 0 {
+				t.Fatalf("%s first: after the stop another %d entered", first, got)
+			}
+			w.Advance(millisecond)
+			if w.Now()%tick == 0 {
+				asks.Tick(w.Now())
+			}
+		}
+		w.run(5 * second)
+		leave(open, w.Now())
+		if got := len(crowdIn(asks.http, w.Now())); got != 40 {
+			t.Errorf("%s first: %d of 40 entered in the end", first, got)
+		}
 	}
 }
 
@@ -208,7 +249,7 @@ func TestIsolationNeverAboveWithWholeVMs(t *testing.T) {
 				}
 				for len(open) > 0 && own.IntN(2) == 0 {
 					inFlight[task]--
-					open[0].Exit(now, false)
+					open[0].Finish(now, false)
 					open = open[1:]
 				}
 				task.Sleep(now + own.Int64N(2*tick))

@@ -108,7 +108,7 @@ func admit(f *engine.Filter, n int, now int64) (admitted int) {
 		var e engine.Entry
 		if f.Enter("r", now, &e) == nil {
 			admitted++
-			e.Exit(now, false)
+			e.Finish(now, false)
 		}
 	}
 	return admitted
@@ -243,7 +243,7 @@ func (c *city) request(wk *worker, now int64, rng *rand.Rand, open []engine.Entr
 		open = append(open, e)
 	}
 	if n := len(open); n > 0 && rng.IntN(2) == 0 {
-		open[n-1].Exit(now, rng.IntN(4) == 0)
+		open[n-1].Finish(now, rng.IntN(4) == 0)
 		open = open[:n-1]
 	}
 	return open

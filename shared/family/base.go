@@ -4,7 +4,9 @@ import (
 	"strconv"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/rule"
 )
@@ -35,19 +37,23 @@ type Base struct {
 	Env    *Env
 	Family *rule.Family
 	Mode   config.Mode
+	// Machine is where the filter has the figures of the machine from; nil where it has no system_source.
+	Machine *machine.Source
 	// ID is the rule's, Resource what it is bound to.
 	ID, Resource string
 	// Shared is the resource where the rule has an expression: each that it matches has records of its own.
 	shared string
-	// Failures is whether the rule looks at whether an entry failed.
-	Failures bool
+	// Queue has the entries that wait, of a rule whose tickets have a WakeAt.
+	Queue *Queue
+	// Interest is what the rule looks at of how an entry ends.
+	Interest Interest
 	// Blocked are the entries that were refused, Shadow those that would have been if the filter enforced.
 	Blocked, Shadow metrics.Counter
 }
 
 // NewBase returns the base of a rule that a filter has bound to a resource. label is the resource that metrics name.
 func NewBase(env *Env, r rule.Rule, f *Filter, resource, label string) Base {
-	b := Base{Env: env, Family: r.Family(), Mode: f.Mode, ID: r.For().ID, Resource: resource}
+	b := Base{Env: env, Family: r.Family(), Mode: f.Mode, Machine: f.Machine, ID: r.For().ID, Resource: resource}
 	if r.For().Regex {
 		b.shared = resource
 	}
@@ -83,10 +89,10 @@ func (b *Base) Of() *Base { return b }
 func (b *Base) Undo(Ticket, int64) error { return nil }
 
 // Answered implements Checker for rules that do not ask for it.
-func (b *Base) Answered(t Ticket, _ int64) (Ticket, error) { return t, nil }
+func (b *Base) Answered(t Ticket, _ outcome.End, _ int64) (Ticket, error) { return t, nil }
 
 // Exit implements Checker for rules that do not ask for it.
-func (b *Base) Exit(Ticket, End, int64) error { return nil }
+func (b *Base) Exit(Ticket, outcome.End, int64) error { return nil }
 
 // Release implements Checker for rules that hold nothing.
 func (b *Base) Release(int64) {}

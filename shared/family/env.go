@@ -1,6 +1,7 @@
 package family
 
 import (
+	"fmt"
 	"strconv"
 
 	"sentinel-envoy/shared/host"
@@ -14,27 +15,24 @@ import (
 // TickMs is how often a worker ticks, in milliseconds.
 const TickMs = 20
 
-// MaxWaiting bounds the entries that wait in one worker. Beyond it, one that would have to wait is refused.
-const MaxWaiting = 4096
-
 // Env is what all rules of one worker share.
 type Env struct {
-	Host    host.Host
-	Table   *record.Table
-	Worker  *worker.Worker
-	Metrics *metrics.Metrics
-	Nodes   *stat.Nodes
-	Board   *stat.Board
-	Machine *machine.Source
+	Host     host.Host
+	Table    *record.Table
+	Worker   *worker.Worker
+	Metrics  *metrics.Metrics
+	Nodes    *stat.Nodes
+	Board    *stat.Board
+	Machines *machine.Sources
 
 	// Tick is the number of the tick.
 	Tick uint64
 	// Debug is whether debug messages are written.
 	Debug bool
-	// Waiting are the entries that wait for their turn, QueueFull counts those that were refused because too many did.
-	Waiting   int
+	// QueueFull counts the entries that were refused because too many waited.
 	QueueFull metrics.Counter
 
+	waiting int
 	observe bool
 	faults  uint64
 	refusal Refusal
@@ -42,9 +40,10 @@ type Env struct {
 
 // NewEnv returns what the rules of a worker share.
 func NewEnv(h host.Host) *Env {
+	table := record.NewTable(h)
 	e := &Env{
-		Host: h, Table: record.NewTable(h), Worker: worker.New(h), Nodes: stat.NewNodes(), Board: stat.NewBoard(h, h),
-		Machine: machine.NewSource(h), QueueFull: metrics.Counter{Name: "sentinel_queue_full"},
+		Host: h, Table: table, Worker: worker.New(h), Nodes: stat.NewNodes(), Board: stat.NewBoard(h, h),
+		Machines: machine.NewSources(table), QueueFull: metrics.Counter{Name: "sentinel_queue_full"},
 	}
 	e.Metrics = metrics.New(h, e.Fault)
 	return e
@@ -65,6 +64,27 @@ func (e *Env) Check(what string, err error) {
 	}
 }
 
+// Try does one part of a tick, at the time now in nanoseconds. A panic in it is a fault: what else is due is done all the same.
+func (e *Env) Try(what string, now int64, do func(now int64)) {
+	var err error
+	func() {
+		defer Recover(&err)
+		do(now)
+	}()
+	e.Check(what, err)
+}
+
+// Recover, deferred, makes an error of a panic, but for host.Death.
+func Recover(err *error) {
+	switch r := recover().(type) {
+	case nil:
+	case host.Death:
+		panic(r)
+	default:
+		*err = fmt.Errorf("panic: %v", r)
+	}
+}
+
 // Faults are those that were counted.
 func (e *Env) Faults() uint64 { return e.faults }
 
@@ -76,13 +96,4 @@ func (e *Env) Observed() bool {
 	changed := e.observe
 	e.observe = false
 	return changed
-}
-
-// QueueIsFull is whether so many entries wait that no other may.
-func (e *Env) QueueIsFull() bool { return e.Waiting >= MaxWaiting }
-
-// RefuseFullQueue is the refusal of an entry for which there is no room to wait. freeAt is as in Base.Refuse.
-func (b *Base) RefuseFullQueue(freeAt, now int64) *Refusal {
-	b.Env.QueueFull.N++
-	return b.Refuse(float64(b.Env.Waiting), MaxWaiting, "waiting in this worker", freeAt, now)
 }

@@ -6,6 +6,8 @@ package family
 
 import (
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/machine"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 )
@@ -17,11 +19,11 @@ type Checker interface {
 	Enter(now int64) (Ticket, *Refusal, error)
 	// Undo gives back what Enter took, because a later rule refused or the entry left while it waited.
 	Undo(t Ticket, now int64) error
-	// Answered says that the service has begun to answer an entry whose ticket asks for that, and returns what is left of
-	// the ticket.
-	Answered(t Ticket, now int64) (Ticket, error)
+	// Answered says that the service has begun to answer an entry whose ticket asks for that, and how it ends if it goes on
+	// like that. It returns what is left of the ticket.
+	Answered(t Ticket, end outcome.End, now int64) (Ticket, error)
 	// Exit says how an entry ended whose ticket asks for that.
-	Exit(t Ticket, end End, now int64) error
+	Exit(t Ticket, end outcome.End, now int64) error
 	// Of is whose rule it is.
 	Of() *Base
 	// Release gives up what the rule holds of its worker.
@@ -40,19 +42,24 @@ type Ticket struct {
 	Again bool
 }
 
-// End is how an entry ended.
-type End struct {
-	// RT is how long it took, in milliseconds.
-	RT     uint32
-	Failed bool
-}
-
 // Observer counts what becomes of the entries of a resource, for rules that look at more than their own entries.
 type Observer interface {
 	Passed(now int64)
 	Refused(now int64)
-	Ended(end End, now int64)
+	Ended(end outcome.End, now int64)
+	// Interest is what it looks at of how an entry ends.
+	Interest() Interest
 }
+
+// Interest is what somebody looks at of how an entry ends. Each includes those before it, and costs more to find out.
+type Interest uint8
+
+// The interests.
+const (
+	InNothing  Interest = iota
+	InTimes             // how long the service took, if it was asked at all
+	InFailures          // whether it failed
+)
 
 // Kind is a family in one worker.
 type Kind interface {
@@ -77,6 +84,8 @@ type Filter struct {
 	Mode config.Mode
 	// Stream is what parameters are read from: the stream that is being asked about.
 	Stream *request.Stream
+	// Machine is where the figures of the machine come from, nil if from nowhere.
+	Machine *machine.Source
 }
 
 // NoKind is the part of a Kind that many do not have.

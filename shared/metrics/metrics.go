@@ -14,13 +14,25 @@ import (
 // whose clients have just found ten thousand resources would stand still for seconds.
 const definitionsPerTick = 64
 
-// MaxIDs bounds the ids of metrics that a worker remembers.
-const MaxIDs = 2 * record.Slots
+const (
+	// namePages are those of the directory of labelled names, MaxNames how many names it has at most.
+	namePages = 1024
+	MaxNames  = 32 * namePages
+	// MaxIDs bounds the ids of metrics that a worker remembers.
+	MaxIDs = 2 * MaxNames
+)
 
 const otherLabels = ";resource=(other)"
 
-// errLater means that a metric cannot be defined in this tick.
-var errLater = errors.New("too many new metrics in one tick")
+var (
+	// errLater means that a metric cannot be defined in this tick.
+	errLater = errors.New("too many new metrics in one tick")
+	// errNoName means that a gauge has no name: of what all others have together it could tell nothing.
+	errNoName = errors.New("too many metrics")
+)
+
+// noID is remembered of a gauge that has no name.
+const noID = math.MaxUint32
 
 // Host is what metrics ask of the proxy.
 type Host interface {
@@ -32,7 +44,7 @@ type Host interface {
 // turn into labels.
 //
 // Metrics cannot be removed, so the number of labelled names that a process ever defines is bounded, by a directory in
-// shared data; what is beyond is counted under otherLabels.
+// shared data. What counters beyond it count is counted under otherLabels; a gauge beyond it is not set.
 type Metrics struct {
 	host  Host
 	names *record.Directory
@@ -46,7 +58,7 @@ type Metrics struct {
 // New returns the metrics of a host. fault is called with what could not be exported.
 func New(h Host, fault func(what string, err error)) *Metrics {
 	return &Metrics{
-		host: h, names: record.NewDirectory(h, "sentinel/1/metrics/", false), ids: map[string]uint32{}, fault: fault,
+		host: h, names: record.NewNames(h, "sentinel/1/metrics/", namePages), ids: map[string]uint32{}, fault: fault,
 	}
 }
 
@@ -106,13 +118,16 @@ func (m *Metrics) Gauge(name string, value uint64, now int64) {
 }
 
 func (m *Metrics) check(err error) {
-	if err != nil && err != errLater {
+	if err != nil && err != errLater && err != errNoName {
 		m.fault("exporting a metric", err)
 	}
 }
 
 func (m *Metrics) id(kind host.MetricKind, name string, now int64) (uint32, error) {
 	if id, ok := m.ids[name]; ok {
+		if id == noID {
+			return 0, errNoName
+		}
 		return id, nil
 	}
 	defined := name
@@ -122,15 +137,27 @@ func (m *Metrics) id(kind host.MetricKind, name string, now int64) (uint32, erro
 			return 0, errLater
 		}
 		m.room--
-		if _, err := m.names.Slot(record.IDOf(name), now); err != nil {
+		switch _, _, err := m.names.Slot(record.IDOf(name)); {
+		case err == record.ErrFull && kind == host.Gauge:
+			m.remember(name, noID)
+			return 0, errNoName
+		case err == record.ErrFull:
 			defined = base + otherLabels
+		case err != nil:
+			return 0, err
 		}
 	}
 	id, err := m.host.Define(kind, defined)
-	if err == nil && len(m.ids) < MaxIDs {
-		m.ids[name] = id
+	if err == nil {
+		m.remember(name, id)
 	}
 	return id, err
+}
+
+func (m *Metrics) remember(name string, id uint32) {
+	if len(m.ids) < MaxIDs {
+		m.ids[name] = id
+	}
 }
 
 // Resource is the label of a resource, as part of a metric's name; Rule, Kind and Worker are likewise.

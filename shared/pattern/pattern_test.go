@@ -9,7 +9,7 @@ import (
 
 func TestPath(t *testing.T) {
 	for _, c := range []struct{ pattern, matches, others string }{
-		{"/users/{id}", "/users/7 /users/a.b /users/{id}", "/users /users/ /users/7/ /users/7/x /user/7 users/7 /Users/7"},
+		{"/users/{id}", "/users/7 /users/a.b /users/{id} /users/a*b /users/a=b", "/users /users/ /users/7/ /users/7/x /user/7 users/7 /Users/7"},
 		{"/users/{id}/orders/{n}", "/users/7/orders/8", "/users/7/orders /users/7/orders/8/ /users//orders/8"},
 		{"/files/*.png", "/files/a.png /files/.png /files/a.png.png", "/files/a.jpg /files/a.png/ /files/x/a.png /files/png"},
 		{"/files/{name}.png", "/files/a.png", "/files/.png"},
@@ -117,6 +117,10 @@ func TestPathsThatAreTheSame(t *testing.T) {
 			t.Errorf("%s is %q, want %q", c[1], got, c[0])
 		}
 	}
+	html := paths(t, "/**", "/**/*.html", "/**/offers/*.html")
+	if got := html.Find("/en/offers/step4.html"); got != "/**/offers/*.html" {
+		t.Errorf("%q", got)
+	}
 	set := paths(t, "/users/{id}.png", "/users/*.png", "/users/{id}/x", "/users/{id}")
 	if got := set.Find("/users/.png"); got != "/users/*.png" {
 		t.Errorf("%q", got)
@@ -170,6 +174,7 @@ func TestNormalPath(t *testing.T) {
 	for path, want := range map[string]string{
 		"/orders": "/orders", "/%6Frders": "/orders", "/%e8%ae%a2%E5%8d%95": "/订单", "/a%20b": "/a b", "/a+b": "/a+b",
 		"/a%2fb": "/a%2Fb", "/a%252fb": "/a%252fb", "/%3f%23": "/%3F%23", "/%": "/%25", "/%4": "/%254", "/%zz": "/%25zz", "/%0%61": "/%250a", "/%ff": "/\xff", "": "",
+		"/a;v=1/b;c/d": "/a/b/d", "/a;": "/a", "/;x": "/", "/a%3bb": "/a%3Bb", "/a;%2f/b": "/a/b", ";x": "",
 	} {
 		if got := NormalPath(path); got != want {
 			t.Errorf("%s is %q, want %q", path, got, want)
@@ -186,7 +191,7 @@ func FuzzNormalPath(f *testing.F) {
 		if NormalPath(x) != x {
 			t.Errorf("%q becomes %q, and that %q", a, x, NormalPath(x))
 		}
-		if x == y && decoded(a) != decoded(b) {
+		if x == y && !strings.Contains(a+b, ";") && decoded(a) != decoded(b) {
 			t.Errorf("%q and %q both become %q", a, b, x)
 		}
 	})

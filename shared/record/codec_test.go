@@ -9,7 +9,7 @@ import (
 
 // What is changed anywhere, or cut, is neither a page nor a record any more.
 func TestRubbishIsNoticed(t *testing.T) {
-	page := encodePage(nil, []entry{{id: IDOf("a"), touched: 7}}, 1, entry{id: IDOf("b"), touched: 9})
+	written := page{entries: []entry{{IDOf("a"), 7}, {IDOf("b"), 9}}, lost: 3}
 	record := append(appendHeader(nil, IDOf("a"), 7), "payload"...)
 	seal(record)
 	isPage := func(value []byte) bool { _, intact := decodePage(value); return intact }
@@ -17,7 +17,7 @@ func TestRubbishIsNoticed(t *testing.T) {
 	for name, c := range map[string]struct {
 		value []byte
 		is    func([]byte) bool
-	}{"page": {page, isPage}, "record": {record, isRecord}} {
+	}{"page": {written.encode(nil), isPage}, "record": {record, isRecord}} {
 		if !c.is(c.value) {
 			t.Errorf("%s: not read", name)
 		}
@@ -44,42 +44,37 @@ func TestSlotsOfATimeToComeAreFree(t *testing.T) {
 	for touched, want := range map[uint32]int64{
 		now: 0, now - 5: 5, now + touchSeconds: 0, now + touchSeconds + 1: idleSeconds, 1<<32 - 1: idleSeconds,
 	} {
-		if got := (entry{touched: touched}).idle(now); got != want {
+		if got := (entry{IDOf("a"), touched}).idle(now); got != want {
 			t.Errorf("touched at %d: idle for %d s at %d, want %d", touched, got, now, want)
 		}
 	}
-	d := NewDirectory(nil, "", true)
-	entries := make([]entry, slotsPerPage)
-	for i := range entries {
-		entries[i] = entry{id: IDOf("somebody's", string(rune('a'+i))), touched: now}
+	var p page
+	for i := range slotsPerPage {
+		if at := p.vacant(now); at != i {
+			t.Fatalf("place %d of %d", at, i)
+		}
+		p.entries[i] = entry{IDOf("somebody's", string(rune('a'+i))), now}
 	}
-	if _, _, ok := d.place(entries, IDOf("ours"), now); ok {
+	if at := p.vacant(now); at >= 0 {
 		t.Error("a slot in use was given away")
 	}
-	entries[7].touched = 1<<32 - 1
-	if at, changed, ok := d.place(entries, IDOf("ours"), now); at != 7 || !changed || !ok {
-		t.Errorf("place %d, %t, %t; want 7", at, changed, ok)
+	if p.entries[7].touched = 1<<32 - 1; p.vacant(now) != 7 || p.inUse(now) != slotsPerPage-1 {
+		t.Errorf("place %d, %d in use", p.vacant(now), p.inUse(now))
 	}
-	if _, changed, _ := d.place(entries, entries[7].id, now); !changed {
-		t.Error("the slot's own id leaves it as it is")
+	if p.entries[9] = (entry{touched: now}); p.inUse(now) != slotsPerPage-2 {
+		t.Error("what is nobody's is in use")
 	}
 }
 
 func TestPageRoundTrip(t *testing.T) {
-	var page []byte
-	var want []entry
-	for i := range slotsPerPage {
-		e := entry{id: IDOf("id", string(rune('a'+i))), touched: uint32(i)}
-		page = encodePage(nil, append([]entry(nil), want...), i, e)
-		want = append(want, e)
-	}
-	got, intact := decodePage(page)
-	if !intact || len(got) != len(want) {
-		t.Fatalf("%d entries, intact %t", len(got), intact)
-	}
-	for i := range want {
-		if got[i] != want[i] {
-			t.Errorf("entry %d is %v, want %v", i, got[i], want[i])
+	for n := range slotsPerPage + 1 {
+		want := page{lost: uint32(n)}
+		for i := range n {
+			want.entries = append(want.entries, entry{IDOf("id", string(rune('a'+i))), uint32(i)})
+		}
+		got, intact := decodePage(want.encode(nil))
+		if !intact || got.lost != want.lost || !slices.Equal(got.entries, want.entries) {
+			t.Errorf("%d entries: %v, intact %t", n, got, intact)
 		}
 	}
 }
@@ -90,15 +85,15 @@ func TestIDsOfDifferentPartsDiffer(t *testing.T) {
 	}
 }
 
-// Names that differ in a few characters, wherever those are, fall on all pages: a page has few slots.
+// With as many ids in use as there is said to be room for, whatever their names are like, no page has more than its slots.
 func TestIDsSpreadOverPages(t *testing.T) {
 	for _, format := range []string{"%d", "/orders/%d/items", "sentinel_blocked;resource=some;rule=r%d", "%032d", "%x-suffix"} {
-		used := [pages]int{}
-		for i := range 16 * pages {
-			used[IDOf(fmt.Sprintf(format, i)).page()]++
+		used := [tablePages]int{}
+		for i := range MaxRecords {
+			used[IDOf(fmt.Sprintf(format, i)).page(tablePages)]++
 		}
-		if fullest := slices.Max(used[:]); fullest > slotsPerPage+8 {
-			t.Errorf("%q: 16 ids a page on average, and %d on one", format, fullest)
+		if fullest := slices.Max(used[:]); fullest > slotsPerPage {
+			t.Errorf("%q: %d ids a page on average, and %d on one", format, MaxRecords/tablePages, fullest)
 		}
 	}
 }

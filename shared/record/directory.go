@@ -1,164 +1,115 @@
 package record
 
 import (
-	"encoding/binary"
 	"errors"
 	"strconv"
 
-	"sentinel-envoy/shared/checksum"
 	"sentinel-envoy/shared/host"
 )
 
-// The directory has a fixed number of pages, a page a fixed number of slots. An id belongs to one page; its place in
-// the page is its slot.
-const (
-	pages        = 1024
-	slotsPerPage = 32
-	// idleSeconds is how long a slot must have gone unused before another id may have it: longer than Envoy drains a
-	// filter chain by default (600 s).
-	idleSeconds = 1200
-	// touchSeconds is how often a slot in use is marked as such.
-	touchSeconds = 60
-)
-
-// ErrFull means that an id's page has no free slot: far more ids are in use than Slots.
+// ErrFull means that an id's page has no free slot: far more ids are in use than a directory is made for.
 var ErrFull = errors.New("record: no free slot")
 
 // ErrContended means that compare-and-set was lost as often as is tried.
 var ErrContended = errors.New("record: lost compare-and-set too often")
 
-// Slots is the largest number of ids a directory can hold.
-const Slots = pages * slotsPerPage
-
-// Directory assigns slots to ids, the same in every worker. Its keys begin with a prefix; there are at most 1024 of
-// them, each value at most 652 bytes.
+// Directory assigns slots to ids, the same in every worker. It has a fixed number of pages, each of which has a key and at
+// most 648 bytes. An id belongs to one page.
 type Directory struct {
 	data host.SharedData
 	// prefix carries the version of the codec: two versions never read each other's pages.
 	prefix string
-	// reuse lets an id that has gone unused lose its slot.
-	reuse   bool
+	pages  int
+	// slots are what the directory is about; where nil, a slot is for ever.
+	slots   *slots
 	buf     []byte
 	corrupt uint64
 }
 
-// NewDirectory returns the directory with that prefix. With reuse, an id that is not touched for 20 minutes can lose
-// its slot to another; without, a slot is for ever.
-func NewDirectory(data host.SharedData, prefix string, reuse bool) *Directory {
-	return &Directory{data: data, prefix: prefix, reuse: reuse}
+// NewNames returns a directory of that many pages of 32, with that prefix of its keys, in which a slot is for ever: it
+// bounds how many ids there ever are.
+func NewNames(data host.SharedData, prefix string, pages int) *Directory {
+	return &Directory{data: data, prefix: prefix, pages: pages}
 }
 
 // Corrupt is how many pages were found that nobody of us can have written; they are replaced.
 func (d *Directory) Corrupt() uint64 { return d.corrupt }
 
-// Slot returns the number of id's slot, below Slots, and takes one if it has none. now is the monotonic time in
-// nanoseconds. It fails with ErrFull, ErrContended, or the host's error.
-func (d *Directory) Slot(id ID, now int64) (int, error) {
-	page := id.page()
-	key := d.prefix + strconv.Itoa(page)
-	seconds := uint32(now / 1e9)
+// Slot returns the number of id's slot, which it takes if id has none. unsure is whether a record that is not in the slot may
+// be one that was lost. It fails with ErrFull, ErrContended, or the host's error.
+func (d *Directory) Slot(id ID) (slot int, unsure bool, err error) {
+	number := id.page(d.pages)
 	for range maxTries {
-		value, cas, err := read(d.data, key)
-		if err != nil {
-			return 0, err
+		p, cas, err := d.load(number)
+		// The clock is read after the page: to an older reading a slot that others have just used would be of a time to come.
+		seconds := d.seconds()
+		at, changed := 0, false
+		if err == nil {
+			at, changed, err = d.place(&p, number, id, seconds)
 		}
-		entries, intact := decodePage(value)
-		if !intact {
-			d.corrupt++
+		if err == nil && changed {
+			p.entries[at] = entry{id: id, touched: seconds}
+			d.buf = p.encode(d.buf[:0])
+			err = d.data.Set(d.key(number), d.buf, cas)
 		}
-		at, changed, ok := d.place(entries, id, seconds)
-		if !ok {
-			return 0, ErrFull
+		if !errors.Is(err, host.ErrCASMismatch) {
+			return number*slotsPerPage + at, p.unsure(seconds), err
 		}
-		if changed {
-			d.buf = encodePage(d.buf[:0], entries, at, entry{id: id, touched: seconds})
-			err = d.data.Set(key, d.buf, cas)
-			if errors.Is(err, host.ErrCASMismatch) {
-				continue
-			}
-			if err != nil {
-				return 0, err
-			}
-		}
-		return page*slotsPerPage + at, nil
 	}
-	return 0, ErrContended
+	return 0, false, ErrContended
 }
 
-// place finds id's place among entries, or the place it shall have, and whether the page must be written.
-func (d *Directory) place(entries []entry, id ID, seconds uint32) (at int, changed, ok bool) {
-	oldest := -1
-	for i, e := range entries {
-		if e.id == id {
-			return i, d.reuse && e.idle(seconds) >= touchSeconds, true
+func (d *Directory) key(number int) string { return d.prefix + strconv.Itoa(number) }
+
+// seconds is the time, where it matters.
+func (d *Directory) seconds() uint32 {
+	if d.slots == nil {
+		return 0
+	}
+	return uint32(d.slots.host.Now() / 1e9)
+}
+
+// load reads a page. One that was lost is what the records of its slots say.
+func (d *Directory) load(number int) (p page, cas uint32, err error) {
+	value, cas, err := read(d.data, d.key(number))
+	if err != nil {
+		return page{}, 0, err
+	}
+	p, intact := decodePage(value)
+	if !intact {
+		d.corrupt++
+		if d.slots != nil {
+			p, err = d.slots.census(number * slotsPerPage)
 		}
-		if oldest < 0 || e.idle(seconds) > entries[oldest].idle(seconds) {
-			oldest = i
+	}
+	return p, cas, err
+}
+
+// place finds id's place in a page, or the place it shall have, and whether the page must be written. It fails with
+// ErrFull or the host's error.
+func (d *Directory) place(p *page, number int, id ID, seconds uint32) (at int, changed bool, err error) {
+	if at = p.find(id); at >= 0 {
+		return at, d.slots != nil && p.entries[at].idle(seconds) >= touchSeconds, nil
+	}
+	for range slotsPerPage {
+		if at = p.vacant(seconds); at < 0 {
+			break
 		}
+		if p.entries[at].id == (ID{}) {
+			return at, true, nil
+		}
+		vacated, err := d.slots.vacate(number*slotsPerPage+at, p.entries[at].id)
+		if err != nil || vacated {
+			return at, true, err
+		}
+		p.entries[at].touched = seconds // somebody uses it all the same
 	}
-	if len(entries) < slotsPerPage {
-		return len(entries), true, true
-	}
-	if d.reuse && entries[oldest].idle(seconds) >= idleSeconds {
-		return oldest, true, true
-	}
-	return 0, false, false
+	return 0, false, ErrFull
 }
 
-// entry is one slot of a page.
-type entry struct {
-	id      ID
-	touched uint32 // seconds
-}
-
-// idle is for how long a slot has gone unused, in seconds. One that is used in a time to come was written by nobody of us,
-// but for a little that our reading of the clock may be behind: it would never be free.
-func (e entry) idle(seconds uint32) int64 {
-	idle := int64(seconds) - int64(e.touched)
-	if idle < -touchSeconds {
-		return idleSeconds
-	}
-	return max(idle, 0)
-}
-
-const (
-	pageHeader = 4 // checksum
-	entrySize  = len(ID{}) + 4
-)
-
-// decodePage returns the entries of a page, and whether it is one. A missing page is one without entries.
-func decodePage(value []byte) (entries []entry, intact bool) {
-	if value == nil {
-		return nil, true
-	}
-	if len(value) < pageHeader || (len(value)-pageHeader)%entrySize != 0 || len(value) > pageHeader+slotsPerPage*entrySize {
-		return nil, false
-	}
-	body := value[pageHeader:]
-	if binary.LittleEndian.Uint32(value) != checksum.Sum(body) {
-		return nil, false
-	}
-	entries = make([]entry, len(body)/entrySize, slotsPerPage)
-	for i := range entries {
-		e := body[i*entrySize:]
-		copy(entries[i].id[:], e)
-		entries[i].touched = binary.LittleEndian.Uint32(e[len(ID{}):])
-	}
-	return entries, true
-}
-
-// encodePage appends the page of entries to dst, with e at place at, which may be one past the end.
-func encodePage(dst []byte, entries []entry, at int, e entry) []byte {
-	if at == len(entries) {
-		entries = append(entries, e)
-	} else {
-		entries[at] = e
-	}
-	dst = append(dst, 0, 0, 0, 0)
-	for _, e := range entries {
-		dst = append(dst, e.id[:]...)
-		dst = binary.LittleEndian.AppendUint32(dst, e.touched)
-	}
-	binary.LittleEndian.PutUint32(dst, checksum.Sum(dst[pageHeader:]))
-	return dst
+// inUse is how many slots of a page are in use. What cannot be read counts for nothing.
+func (d *Directory) inUse(number int) (n int, err error) {
+	value, _, err := read(d.data, d.key(number))
+	p, _ := decodePage(value)
+	return p.inUse(d.seconds()), err
 }

@@ -2,6 +2,7 @@
 // them by compare-and-set. What is in a record is its user's.
 //
 // Shared data has no delete, so records live in numbered slots that are reused: a directory says which slot an id has.
+// Each record says whose it is, so that a directory that was lost is made anew from the records.
 package record
 
 import (
@@ -9,7 +10,7 @@ import (
 	"hash/fnv"
 )
 
-// ID names a record. It is a hash, so that records have a fixed size.
+// ID names a record. It is a hash, so that records have a fixed size. The zero ID is nobody's.
 type ID [16]byte
 
 // IDOf is the ID of a record that parts describe. Different lists of parts give different IDs.
@@ -26,9 +27,9 @@ func IDOf(parts ...string) ID {
 	return id
 }
 
-// page is the page of a directory that has the id. It mixes all of the hash: the high bytes of FNV hardly depend on the
-// end of what was hashed, which is where ids differ.
-func (id ID) page() int {
+// page is which of some pages of a directory has the id. It mixes all of the hash: the high bytes of FNV hardly depend on
+// the end of what was hashed, which is where ids differ.
+func (id ID) page(pages int) int {
 	h := binary.BigEndian.Uint64(id[:8]) ^ binary.BigEndian.Uint64(id[8:])
-	return int(h * 0x9e3779b97f4a7c15 >> 32 % pages)
+	return int(h * 0x9e3779b97f4a7c15 >> 32 % uint64(pages))
 }

@@ -5,12 +5,13 @@ import (
 	"errors"
 	"strconv"
 
-	"sentinel-envoy/shared/checksum"
 	"sentinel-envoy/shared/host"
 )
 
-// maxTries bounds how often a lost compare-and-set is tried again. Each loss is another worker's progress.
-const maxTries = 32
+// maxTries bounds how often a lost compare-and-set is tried again. Each loss is another worker's progress. Where 256 workers that
+// never rest are interleaved at random, one try in 36 wins: to give up takes bad luck of 10⁻¹², and with 512 of 10⁻⁷. In a
+// process no more than its cores try at once.
+const maxTries = 1000
 
 // Counts are what a table has seen, since it was made.
 type Counts struct {
@@ -26,14 +27,24 @@ type Host interface {
 	host.Clock
 }
 
+// The directory of a table: with MaxRecords in use, its fullest page has no more than its slots but once in a million.
+const tablePages = 4096
+
+// MaxRecords is how many records a process has room for. Beyond it ids begin to find their page full.
+const MaxRecords = tablePages * slotsPerPage / 4
+
+// MaxKeys is how many keys a table makes at most, but for those of Fixed.
+const MaxKeys = tablePages + tablePages*slotsPerPage
+
 // Table is the shared records of a process, as one worker sees them. It is not safe for concurrent use: a worker has
-// one thread. A table has at most Slots records.
+// one thread.
 type Table struct {
-	host Host
-	dir  *Directory
-	keys string
-	buf  []byte
-	seen Counts
+	host   Host
+	dir    *Directory
+	prefix string
+	buf    []byte
+	seen   Counts
+	census census
 }
 
 // Counts are what the table has seen so far.
@@ -46,14 +57,31 @@ func (tb *Table) Counts() Counts {
 // NewTable returns the process's table. Its keys carry the version of all codecs of what is stored in it: raise it with
 // any change to a payload or to the layout here.
 func NewTable(h Host) *Table {
-	const version = "sentinel/2/"
-	return &Table{host: h, dir: NewDirectory(h, version+"dir/", true), keys: version + "rec/"}
+	const version = "sentinel/3/"
+	return &Table{host: h, prefix: version, dir: &Directory{
+		data: h, prefix: version + "dir/", pages: tablePages, slots: &slots{host: h, keys: version + "rec/"},
+	}}
 }
 
 // Cell is a record's place in the table. Its zero value with an ID is not yet bound to a slot; the first update binds it.
 type Cell struct {
 	ID  ID
 	key string
+	// stored is whether this worker has stored the record: where it is no more, it was lost.
+	stored bool
+	// fixed is whether it has a key of its own.
+	fixed bool
+	// touched is when Touch last looked at the directory, in nanoseconds.
+	touched int64
+}
+
+// Fixed is the place of a record that has a key of its own, and needs no slot. Names, of at most 8 bytes, and numbers must
+// come from a bounded set.
+func (tb *Table) Fixed(name string, number int) Cell {
+	c := Cell{key: tb.prefix + name + "/" + strconv.Itoa(number), fixed: true}
+	copy(c.ID[:8], name)
+	binary.LittleEndian.PutUint64(c.ID[8:], uint64(number))
+	return c
 }
 
 // State is a record as a transition finds it.
@@ -96,42 +124,93 @@ type Transition interface {
 }
 
 // Update applies t to cell's record. now is the monotonic time in nanoseconds. It fails with ErrContended or ErrFull,
-// or with the host's error; the record is then as it was.
+// or with the host's error; the record is then as it was, or has had a change too much.
 func (tb *Table) Update(c *Cell, now int64, t Transition) error {
-	had := c.key != "" // this worker has had the record before
-	bound := !had
-	if bound {
-		if err := tb.bind(c, now); err != nil {
-			return err
-		}
-	}
+	stored := c.stored
 	for range maxTries {
-		r, cas, err := tb.load(c)
-		if err == nil && r.foreign && !bound {
-			// The slot was given to another id while this worker did not use it.
-			bound = true
-			if err = tb.bind(c, now); err == nil {
-				r, cas, err = tb.load(c)
-			}
-		}
+		f, err := tb.find(c, stored)
 		if err != nil {
 			return err
 		}
-		now = tb.notBefore(r.written, now)
-		// A foreign record lies in a slot that the directory says is ours. Where it once said so of another, ours is lost.
-		lost := r.corrupt || r.foreign && had || r.written > now
-		next, store := tb.apply(c, t, State{Payload: r.payload, Lost: lost, Now: now})
+		now = tb.notBefore(f.written, now)
+		next, store := tb.apply(c, t, State{Payload: f.payload, Lost: f.lost || f.written > now, Now: now})
 		if !store {
 			return nil
 		}
-		err = tb.host.Set(c.key, next, cas)
-		if !errors.Is(err, host.ErrCASMismatch) {
+		if err = tb.host.Set(c.key, next, f.cas); err == nil {
+			if kept, err := tb.confirm(c, f); kept || err != nil {
+				return err
+			}
+		} else if !errors.Is(err, host.ErrCASMismatch) {
 			return err
 		}
 		tb.seen.Retries++
 	}
 	tb.seen.Contended++
 	return ErrContended
+}
+
+// found is a record as find has found it.
+type found struct {
+	record
+	cas uint32
+	// lost means that there was a record, fresh that there was none, claimed that what is stored now must be confirmed.
+	lost, fresh, claimed bool
+}
+
+// find reads a cell's record. Where its slot has another's, the directory says which slot is the cell's now. stored is
+// whether this worker has stored the record before.
+func (tb *Table) find(c *Cell, stored bool) (f found, err error) {
+	unsure := false
+	if c.key != "" {
+		f, err = tb.load(c)
+	}
+	if c.key == "" || err == nil && tb.astray(c, &f) {
+		if unsure, err = tb.bind(c); err == nil {
+			f, err = tb.load(c)
+		}
+	}
+	switch {
+	case f.owner == c.ID:
+		f.claimed = !c.stored
+	case f.corrupt || c.fixed && !f.absent:
+		f = found{cas: f.cas, lost: true, claimed: true}
+	default: // there is none, or one of another that has lost the slot
+		lost := stored || unsure
+		f = found{cas: f.cas, lost: lost, fresh: !lost, claimed: true}
+	}
+	return f, err
+}
+
+// astray is whether a cell may have another slot than the one in which that was found.
+func (tb *Table) astray(c *Cell, f *found) bool {
+	return !c.fixed && f.owner != c.ID && (c.stored || !f.absent)
+}
+
+func (tb *Table) load(c *Cell) (f found, err error) {
+	f.record, f.cas, err = load(tb.host, c.key)
+	return f, err
+}
+
+// confirm makes sure that the slot is the cell's in which this worker has stored its record for the first time. Where the
+// directory's page was lost after this worker had read it, another slot may be, or this record not the first: it is then
+// nobody's, and the cell has yet to find its slot.
+func (tb *Table) confirm(c *Cell, f found) (kept bool, err error) {
+	if !f.claimed || c.fixed {
+		return true, nil
+	}
+	slot, unsure, err := tb.dir.Slot(c.ID)
+	if err != nil || c.key == tb.dir.slots.key(slot) && !(unsure && f.fresh) {
+		c.stored = err == nil
+		return err == nil, err
+	}
+	wrong := c.key
+	c.key = ""
+	r, cas, err := load(tb.host, wrong)
+	if err == nil && r.owner == c.ID {
+		_, err = tb.dir.slots.disown(wrong, cas)
+	}
+	return false, err
 }
 
 // notBefore is the time of a change of a record that was written at another time. Somebody may have written since our
@@ -142,28 +221,6 @@ func (tb *Table) notBefore(written, now int64) int64 {
 		return now
 	}
 	return max(now, tb.host.Now())
-}
-
-// load reads the record in a cell's slot.
-func (tb *Table) load(c *Cell) (record, uint32, error) {
-	value, cas, err := read(tb.host, c.key)
-	r := decode(value)
-	if r.owner != c.ID && !r.corrupt && value != nil {
-		r = record{foreign: true}
-	}
-	return r, cas, err
-}
-
-// read is Get in which an absent key is a nil value to be created, and a present one is never nil.
-func read(data host.SharedData, key string) (value []byte, cas uint32, err error) {
-	value, cas, err = data.Get(key)
-	switch {
-	case errors.Is(err, host.ErrNotFound):
-		return nil, host.CreateOnly, nil
-	case err == nil && value == nil:
-		value = []byte{}
-	}
-	return value, cas, err
 }
 
 // apply runs the transition on a record and returns what to store.
@@ -185,54 +242,47 @@ func (tb *Table) apply(c *Cell, t Transition, s State) (next []byte, store bool)
 	return next, o == Store
 }
 
-// Touch marks c's slot as in use. It must be called at least every 10 minutes for a cell that is in use, costs one read
-// of shared data and at most one write a minute, and does nothing for a cell that was never updated.
+// Touch marks c's slot as in use. It must be called at least every two minutes for a cell that is in use, costs one read of
+// shared data and at most two writes a minute, and does nothing for a cell that was never updated. now is in nanoseconds.
 func (tb *Table) Touch(c *Cell, now int64) error {
-	if c.key == "" {
+	if c.key == "" || c.fixed || now-c.touched < touchSeconds*1e9 {
 		return nil
 	}
-	return tb.bind(c, now)
+	c.touched = now
+	_, err := tb.bind(c)
+	return err
 }
 
-func (tb *Table) bind(c *Cell, now int64) error {
-	slot, err := tb.dir.Slot(c.ID, now)
-	if err != nil {
-		return err
+func (tb *Table) bind(c *Cell) (unsure bool, err error) {
+	slot, unsure, err := tb.dir.Slot(c.ID)
+	if err == nil {
+		c.key = tb.dir.slots.key(slot)
 	}
-	c.key = tb.keys + strconv.Itoa(slot)
-	return nil
+	return unsure, err
 }
 
-// record is a stored value: a checksum of the rest, the id it belongs to, the time in nanoseconds at which it was written,
-// and the payload. One that is missing has a nil payload.
-type record struct {
-	owner   ID
-	written int64
-	payload []byte
-	// corrupt means that it is none of ours, foreign that it belongs to another id.
-	corrupt, foreign bool
+// pagesPerLook is how many pages of the directory Free looks at: it has seen all after 512 calls.
+const pagesPerLook = 8
+
+// census counts the slots in use, a few pages at a time.
+type census struct {
+	next, counted, inUse int
+	known                bool
 }
 
-const headerSize = 4 + len(ID{}) + 8
-
-func appendHeader(dst []byte, id ID, now int64) []byte {
-	return binary.LittleEndian.AppendUint64(append(append(dst, 0, 0, 0, 0), id[:]...), uint64(now))
-}
-
-func seal(record []byte) {
-	binary.LittleEndian.PutUint32(record, checksum.Sum(record[4:]))
-}
-
-func decode(value []byte) (r record) {
-	if value == nil {
-		return record{}
+// Free is how many more records the process has room for, and whether that is known already. Each call looks at a few pages
+// of the directory; what it tells is at most two rounds of them old. It fails with the host's error.
+func (tb *Table) Free() (free int, known bool, err error) {
+	c := &tb.census
+	for range pagesPerLook {
+		n, err := tb.dir.inUse(c.next)
+		if err != nil {
+			return 0, false, err
+		}
+		c.counted += n
+		if c.next++; c.next == tablePages {
+			*c = census{inUse: c.counted, known: true}
+		}
 	}
-	if len(value) < headerSize || binary.LittleEndian.Uint32(value) != checksum.Sum(value[4:]) {
-		return record{corrupt: true}
-	}
-	copy(r.owner[:], value[4:])
-	r.written = int64(binary.LittleEndian.Uint64(value[headerSize-8:]))
-	r.payload = value[headerSize:]
-	r.corrupt = r.written < 0
-	return r
+	return max(MaxRecords-c.inUse, 0), c.known, nil
 }

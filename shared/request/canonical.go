@@ -18,7 +18,7 @@ func (p Param) Canonical(value string) string {
 	case rule.Host:
 		return host(value)
 	case rule.SNI:
-		return strings.ToLower(strings.TrimSuffix(value, "."))
+		return strings.ToLower(strings.TrimRight(value, "."))
 	case rule.SourceAddress:
 		if a, ok := address(value); ok {
 			return a
@@ -38,7 +38,7 @@ func (p Param) Canonical(value string) string {
 	return value
 }
 
-// host is an authority's host, without its port and the dot that may end a name; an address in its one form, with brackets
+// host is an authority's host, without its port and the dots that may end a name; an address in its one form, with brackets
 // where it is v6.
 func host(authority string) string {
 	if strings.Count(authority, ":") > 1 && authority[0] != '[' { // v6 as an item may have it
@@ -50,7 +50,7 @@ func host(authority string) string {
 			return "[" + a + "]"
 		}
 	}
-	return strings.ToLower(strings.TrimSuffix(host, "."))
+	return strings.ToLower(strings.TrimRight(host, "."))
 }
 
 // address is an address in its one form: without port, brackets, quotes and zone, and v4 where it is v4 in v6.

@@ -4,6 +4,7 @@ import (
 	"slices"
 	"strings"
 
+	"sentinel-envoy/shared/pattern"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -199,7 +200,7 @@ func segment(path string, index int, ok bool) (string, bool) {
 	for i := 0; index >= 0; i++ {
 		part, rest, more := strings.Cut(path, "/")
 		if i == index {
-			return unescape(part, false), true
+			return unescape(pattern.WithoutParameters(part), false), true
 		}
 		if !more {
 			break

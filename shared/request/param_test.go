@@ -58,6 +58,7 @@ func TestParam(t *testing.T) {
 
 		{rule.Hotspot{ParamSource: rule.PathSegment}, "GET h /orders/7?x=/y", "orders"},
 		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: 1}, "GET h /orders/%37?x=/y", "7"},
+		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: 1}, "GET h /orders;a/7;b=c/x", "7"},
 		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: 2}, "GET h /orders/7", absent},
 		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: 2}, "GET h /orders/7/", ""},
 		{rule.Hotspot{ParamSource: rule.PathSegment, ParamIndex: -1}, "GET h /orders/7", "7"},

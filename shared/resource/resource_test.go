@@ -131,6 +131,51 @@ func TestHTTPAsksForNoMoreThanItNeeds(t *testing.T) {
 	}
 }
 
+// Paths and path patterns that are rules' resources: whatever way a client encodes them, the most specific wins.
+func TestPathsOfRules(t *testing.T) {
+	h := newHTTP(t, `{"resource_name": "rest", "resources": [
+		{"name": "/orders", "match": {"method": ["POST"], "path": {"exact": "/orders"}}},
+		{"name": "template", "match": {"path": {"template": "/t/{id}/x"}}},
+		{"name": "long", "match": {"path": {"regex": "/long/[0-9]+"}}},
+		{"name": "decoded", "match": {"path": {"prefix": "/d d/"}}}]}`,
+		"/orders", "/订单", "/a b", "/users/{id}", "/users/me", "/api/**", "/api/v1/*.png", "/plain", "/r%2Fs")
+	for line, want := range map[string]string{
+		"POST h /orders": "/orders", "GET h /orders": "rest", // an entry of the name says itself what it takes
+		"GET h /%e8%ae%a2%e5%8d%95": "/订单", "GET h /%E8%AE%A2%E5%8D%95?x": "/订单", "GET h /订单": "/订单",
+		"GET h /a%20b": "/a b", "GET h /a+b": "rest",
+		"GET h /users/7": "/users/{id}", "GET h /users/me": "/users/me", "GET h /users/%6De": "/users/me", "GET h /users/7/x": "rest",
+		"GET h /users/a%2Fb": "/users/{id}",
+		"GET h /api":         "/api/**", "GET h /api/v1/a.png": "/api/v1/*.png", "GET h /api/v1/a.jpg": "/api/**", "GET h /%61pi/x": "/api/**",
+		"GET h /pl%61in": "/plain", "GET h /plain;v=1": "/plain", "GET h /users;a/7;b=/c": "rest", "GET h /users;a/7;b=c": "/users/{id}", "GET h /r%2fs": "/r%2Fs", "GET h /r/s": "rest", "GET h /t/7/x": "template", "GET h /t/7": "rest",
+		"GET h /d%20d/x": "decoded", "CONNECT h -": "rest", "OPTIONS h *": "rest",
+		"GET h /long/" + strings.Repeat("7", 3000): "long", "GET h /long/" + strings.Repeat("7", 3000) + "x": "long", // see pattern.Expression
+	} {
+		r := requesttest.Parse(line)
+		if got := h.of(r); got != want {
+			t.Errorf("%.60s is %q, want %q", line, got, want)
+		}
+		if r.Asked[":path"] > 1 {
+			t.Errorf("%.60s: asked for the path %d times", line, r.Asked[":path"])
+		}
+	}
+}
+
+// A client that adds a line to a header that entries look at can come into an entry by it, and not leave one.
+func TestHeaderLines(t *testing.T) {
+	h := newHTTP(t, `{"resource_name": "rest", "resources": [
+		{"name": "tools", "match": {"headers": [{"name": "user-agent", "prefix": "curl/"}]}},
+		{"name": "gold", "match": {"headers": [{"name": "x-tier", "exact": "gold"}]}}]}`)
+	for line, want := range map[string]string{
+		"GET h / user-agent=curl/8": "tools", "GET h / user-agent=Mozilla user-agent=curl/8": "tools", "GET h / user-agent=curl/8 user-agent=x": "tools",
+		"GET h / user-agent=Mozilla,curl/8": "rest", "GET h / x-tier=free x-tier=gold": "gold", "GET h / x-tier=free,gold": "rest",
+		"GET h / x-tier=gold user-agent= user-agent=curl/": "tools",
+	} {
+		if got := h.of(requesttest.Parse(line)); got != want {
+			t.Errorf("%s is %q, want %q", line, got, want)
+		}
+	}
+}
+
 // More headers than have room without an allocation.
 func TestHTTPWithManyHeaders(t *testing.T) {
 	var conditions []string
@@ -223,6 +268,16 @@ func TestTCP(t *testing.T) {
 				t.Errorf("%+v: asked for %s more than once", c.Properties, name)
 			}
 		}
+	}
+	if tcp.Unnamed == 0 || newTCP(t, `{"resources": [{"name": "a", "match": {"destination_port": 1}}]}`).Unnamed != 0 {
+		t.Errorf("%d connections had no name", tcp.Unnamed)
+	}
+	two := newTCP(t, `{"resources": [{"name": "a", "match": {"sni": "a"}}, {"name": "b", "match": {"sni": "b"}}]}`)
+	if two.of(connection("", "", 0)); two.Unnamed != 1 {
+		t.Errorf("one connection without a name is counted %d times", two.Unnamed)
+	}
+	if two.of(connection("b", "", 0)); two.Unnamed != 1 {
+		t.Errorf("a connection with a name is counted")
 	}
 	unasked := connection("x", "10.0.0.1", 1)
 	if got := newTCP(t, `{"resource_name": "rest"}`).of(unasked); got != "rest" || len(unasked.Asked) > 0 {

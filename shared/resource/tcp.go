@@ -14,6 +14,10 @@ type TCP struct {
 	port     *request.Attribute
 	entries  []config.Resource
 	fallback string
+	// Unnamed are the connections that had no server name where an entry looked at it: without a TLS inspector, all.
+	Unnamed uint64
+	// asked is whether this connection was counted.
+	asked bool
 }
 
 // NewTCP prepares a resolver of a stream. It fails when the configuration has conditions of HTTP.
@@ -32,6 +36,7 @@ func NewTCP(cfg *config.Config, s *request.Stream) (*TCP, error) {
 // Resolve names the stream's resource: the first entry of `resources` that matches, or resource_name; "" is guarded by
 // nothing. It asks for an attribute only when the answer hangs on it.
 func (t *TCP) Resolve() string {
+	t.asked = false
 	for i := range t.entries {
 		if t.meets(&t.entries[i]) {
 			return t.entries[i].Name
@@ -71,5 +76,9 @@ func (t *TCP) toName(n *config.Name) bool {
 		return true
 	}
 	name, _ := t.sni.Value()
+	if name == "" && !t.asked {
+		t.Unnamed++
+	}
+	t.asked = true
 	return matchName(n, name)
 }

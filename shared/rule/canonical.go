@@ -2,23 +2,26 @@ package rule
 
 import (
 	"encoding/binary"
-	"encoding/hex"
 	"hash/fnv"
 	"math"
 )
-
-// ContentID is the id of a rule that was given none: its family and a hash of its content, "flow-" and 32 hex digits.
-func ContentID(r Rule) string {
-	h := fnv.New128a()
-	_, _ = h.Write(r.Canonical(nil)) // a hash never fails to write
-	return r.Family().Name + "-" + hex.EncodeToString(h.Sum(nil))
-}
 
 // Hash is a hash of the rule under its id. The hashes of a rule set are added up, so that their order does not matter.
 func Hash(id string, r Rule) uint64 {
 	h := fnv.New64a()
 	_, _ = h.Write(r.Canonical(appendString(appendString(nil, r.Family().Name), id)))
 	return h.Sum64()
+}
+
+// Key tells rules apart by all that they are: rules of one key decide alike.
+type Key [16]byte
+
+// KeyOf is the key of a rule that has an id.
+func KeyOf(r Rule) (key Key) {
+	h := fnv.New128a()
+	_, _ = h.Write(r.Canonical(appendString(appendString(nil, r.Family().Name), r.For().ID))) // a hash never fails to write
+	h.Sum(key[:0])
+	return key
 }
 
 // Canonical appends the rule's content.

@@ -23,6 +23,9 @@ type Rule interface {
 	For() *Target
 	// Canonical appends every field but the ID in one fixed form: rules that mean the same have the same bytes.
 	Canonical(b []byte) []byte
+	// naming are the parts, beside family and resource, that tell the rule's budget from others of the resource: what it
+	// measures and over how long, and not how much of it the rule lets in.
+	naming() []string
 }
 
 // Referrer is a rule that measures another resource than its own.

@@ -2,8 +2,10 @@ package rule_test
 
 import (
 	"reflect"
+	"slices"
 	"strings"
 	"testing"
+	"unicode/utf8"
 
 	"github.com/alibaba/sentinel-golang/core/circuitbreaker"
 	"github.com/alibaba/sentinel-golang/core/flow"
@@ -102,33 +104,90 @@ func integer(v any) int64 {
 	return int64(reflect.ValueOf(v).Uint())
 }
 
-// Every field but the id is content: setting any of them must change the canonical form and with it id and hash.
-func TestContentIDCoversEveryField(t *testing.T) {
+// Every field but the id is content: setting any of them must change the canonical form and with it the hash.
+func TestHashCoversEveryField(t *testing.T) {
 	for _, r := range []rule.Rule{&rule.Flow{}, &rule.CircuitBreaker{}, &rule.Isolation{}, &rule.Hotspot{}, &rule.System{}} {
-		v := reflect.ValueOf(r).Elem()
-		zero, zeroHash := rule.ContentID(r), rule.Hash("x", r)
-		if !strings.HasPrefix(zero, r.Family().Name+"-") || len(zero) != len(r.Family().Name)+1+32 {
-			t.Errorf("%T: id %q", r, zero)
-		}
-		if rule.Hash("y", r) == zeroHash {
+		zero := rule.Hash("x", r)
+		if rule.Hash("y", r) == zero {
 			t.Errorf("%T: the hash leaves out the id", r)
 		}
-		for _, f := range reflect.VisibleFields(v.Type()) {
-			name := f.Name
-			if f.Anonymous || name == "Pattern" || r.Family() == rule.SystemFamily && (name == "Resource" || name == "Regex") {
-				continue
-			}
-			field := v.FieldByIndex(f.Index)
+		eachField(r, func(name string, field reflect.Value) {
 			setSomething(field)
-			isContent := name != "ID"
-			if changed := rule.ContentID(r) != zero; changed != isContent {
-				t.Errorf("%T.%s: changes the id: %v, want %v", r, name, changed, isContent)
-			}
-			if changed := rule.Hash("x", r) != zeroHash; changed != isContent {
+			if changed, isContent := rule.Hash("x", r) != zero, name != "ID"; changed != isContent {
 				t.Errorf("%T.%s: changes the hash: %v, want %v", r, name, changed, isContent)
 			}
 			field.SetZero()
+		})
+	}
+}
+
+func eachField(r rule.Rule, f func(name string, field reflect.Value)) {
+	v := reflect.ValueOf(r).Elem()
+	for _, field := range reflect.VisibleFields(v.Type()) {
+		of := field.Name
+		if field.Anonymous || of == "Pattern" || r.Family() == rule.SystemFamily && (of == "Resource" || of == "Regex") {
+			continue
 		}
+		f(of, v.FieldByIndex(field.Index))
+	}
+}
+
+// A rule without an id is named by what names its budget: a field that is no part of that leaves the id as it is.
+func TestIDsAreOfWhatNamesTheBudget(t *testing.T) {
+	target := rule.Target{Resource: "/login"}
+	named := "Resource Regex "
+	for _, c := range []struct {
+		rule   rule.Rule
+		id     string
+		naming string // the fields that change it
+	}{
+		{&rule.Flow{Target: target, StatIntervalInMs: 1000}, "flow-1000ms-/login",
+			named + "StatIntervalInMs TokenCalculateStrategy ControlBehavior"},
+		{&rule.Flow{Target: target, StatIntervalInMs: 500, RelationStrategy: rule.AssociatedResource, RefResource: "a)b",
+			TokenCalculateStrategy: rule.WarmUp, ControlBehavior: rule.Throttling}, "flow-500ms-WarmUp-Throttling-of(a))b)-/login",
+			named + "StatIntervalInMs TokenCalculateStrategy ControlBehavior RelationStrategy RefResource"},
+		{&rule.CircuitBreaker{Target: target, Strategy: rule.ErrorCount, StatIntervalMs: 2000}, "circuitBreaker-ErrorCount-2000ms-/login",
+			named + "Strategy StatIntervalMs StatSlidingWindowBucketCount"},
+		{&rule.Isolation{Target: target}, "isolation-Concurrency-/login", named + "MetricType"},
+		{&rule.Hotspot{Target: target, MetricType: rule.HotspotQPS, DurationInSec: 1, ParamSource: rule.Header, ParamKey: "X-User"},
+			"hotspot-QPS-1s-Header(x-user)-/login",
+			named + "MetricType ControlBehavior DurationInSec ParamSource ParamKey ParamPath"},
+		{&rule.Hotspot{Target: target, ParamSource: rule.SourceAddress, TrustedHops: 2}, "hotspot-Concurrency-SourceAddress(2)-/login",
+			named + "MetricType ParamSource ParamKey ParamPath TrustedHops"},
+		{&rule.Hotspot{Target: target, ParamSource: rule.PathSegment, ParamIndex: -1}, "hotspot-Concurrency-PathSegment(-1)-/login",
+			named + "MetricType ParamSource ParamKey ParamPath ParamIndex"},
+		{&rule.Hotspot{Target: target, ParamSource: rule.Property, ParamPath: []string{"connection", "mtls"}},
+			"hotspot-Concurrency-Property(connection/mtls)-/login", named + "MetricType ParamSource ParamPath"},
+		{&rule.System{MetricType: rule.SystemLoad, Strategy: rule.BBR}, "system-load-bbr", "MetricType Strategy"},
+	} {
+		if got := rule.IDOf(c.rule, 1); got != c.id {
+			t.Errorf("id %s, want %s", got, c.id)
+		}
+		if got, want := rule.IDOf(c.rule, 2), strings.Replace(c.id, "-", "#2-", 1); got != want {
+			t.Errorf("the second one has the id %s, want %s", got, want)
+		}
+		naming := strings.Fields(c.naming)
+		eachField(c.rule, func(name string, field reflect.Value) {
+			before := reflect.ValueOf(field.Interface())
+			setSomething(field)
+			if changed := rule.IDOf(c.rule, 1) != c.id; changed != slices.Contains(naming, name) {
+				t.Errorf("%s: another %s changes the id: %t", c.id, name, changed)
+			}
+			field.Set(before)
+		})
+	}
+}
+
+// Ids have a bound, and what is cut off still tells them apart.
+func TestLongIDs(t *testing.T) {
+	seen := map[string]bool{}
+	for _, end := range []string{"", "x", "y"} {
+		r := &rule.Flow{Target: rule.Target{Resource: "/" + strings.Repeat("ü", 127) + end}, StatIntervalInMs: 1000}
+		id := rule.IDOf(r, 1)
+		if len(id) > rule.MaxID || !utf8.ValidString(id) || !strings.HasPrefix(id, "flow-1000ms-/üü") || seen[id] {
+			t.Errorf("%d bytes: %s", len(id), id)
+		}
+		seen[id] = true
 	}
 }
 
@@ -153,7 +212,7 @@ func setSomething(v reflect.Value) {
 
 func TestNeighbouringStringsStayApart(t *testing.T) {
 	a, b := rule.Flow{Target: rule.Target{Resource: "ab"}, RefResource: "c"}, rule.Flow{Target: rule.Target{Resource: "a"}, RefResource: "bc"}
-	if rule.ContentID(&a) == rule.ContentID(&b) {
-		t.Error("two rules have one id")
+	if rule.Hash("", &a) == rule.Hash("", &b) {
+		t.Error("two rules have one hash")
 	}
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"sentinel-envoy/shared/checksum"
+	"sentinel-envoy/shared/outcome"
 )
 
 // sealed gives a message the checksum that it needs to be read at all: noise behind a right one is the harder case.
@@ -21,7 +22,7 @@ func FuzzMessage(f *testing.F) {
 	ns := NewNodes()
 	n := ns.Acquire("r")
 	n.Pass(start)
-	n.Complete(start+second, 12, true)
+	n.Complete(start+second, outcome.End{Outcome: outcome.Badly, ResponseMs: 12})
 	m, _ := ns.Report(nil, Origin{Slot: 3, Epoch: 9})
 	f.Add(m[4:])
 	f.Add(m[4 : len(m)-3])
@@ -66,6 +67,7 @@ func hostile() []byte {
 	rest = binary.LittleEndian.AppendUint64(rest, 9)
 	rest = binary.AppendUvarint(rest, 1)
 	rest = binary.LittleEndian.AppendUint64(rest, HashOf("r"))
+	rest = append(rest, 0) // no name
 	rest = binary.AppendUvarint(rest, math.MaxUint64)
 	rest = appendBucket(rest, &Bucket{Number: BucketOf(start), MinRT: NoRT})
 	return appendBucket(rest, &Bucket{Number: math.MaxInt64, Counts: Counts{Pass: math.MaxUint64, RT: math.MaxUint64}})

@@ -30,7 +30,7 @@ func (w *Worker) Role(now int64) (Role, error) {
 		// Also its own role, once run out, is taken anew: in between another may have led.
 		l = Lease{Identity: w.lease.Identity, Term: w.term + 1}
 	}
-	l.Beat = now
+	l.Beat, l.Since = now, w.since
 	err = w.data.Set(roleKey, l.encode(), cas)
 	if errors.Is(err, host.ErrCASMismatch) {
 		return Role{Lease: l}, nil // somebody else has just taken it

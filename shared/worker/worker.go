@@ -31,7 +31,7 @@ const (
 	// maxTerm is more changes of the aggregator than there will be.
 	maxTerm = 1 << 62
 
-	keys    = "sentinel/1/"
+	keys    = "sentinel/2/"
 	slotKey = keys + "worker/"
 	roleKey = keys + "aggregator"
 )
@@ -46,13 +46,15 @@ type Identity struct {
 // Lease is what shared data has of a slot or the role.
 type Lease struct {
 	Identity
-	// Term counts the changes of the aggregator; it is 0 in a slot.
+	// Term counts the changes of the aggregator; in a slot it is what Of has said.
 	Term uint64
 	// Beat is the time of the last heartbeat in nanoseconds.
 	Beat int64
+	// Since is since when the aggregator's watch has had no gap; it is 0 in a slot.
+	Since int64
 }
 
-const leaseSize = 4 + 2 + 8 + 8 + 8
+const leaseSize = 4 + 2 + 8 + 8 + 8 + 8
 
 func (l Lease) encode() []byte {
 	b := make([]byte, 4, leaseSize)
@@ -60,6 +62,7 @@ func (l Lease) encode() []byte {
 	b = binary.LittleEndian.AppendUint64(b, l.Epoch)
 	b = binary.LittleEndian.AppendUint64(b, l.Term)
 	b = binary.LittleEndian.AppendUint64(b, uint64(l.Beat))
+	b = binary.LittleEndian.AppendUint64(b, uint64(l.Since))
 	binary.LittleEndian.PutUint32(b, checksum.Sum(b[4:]))
 	return b
 }
@@ -73,25 +76,37 @@ func decode(b []byte) (Lease, bool) {
 		Identity: Identity{Slot: binary.LittleEndian.Uint16(b[4:]), Epoch: binary.LittleEndian.Uint64(b[6:])},
 		Term:     binary.LittleEndian.Uint64(b[14:]),
 		Beat:     int64(binary.LittleEndian.Uint64(b[22:])),
+		Since:    int64(binary.LittleEndian.Uint64(b[30:])),
 	}
-	if l.Slot >= Slots || l.Term > maxTerm || l.Beat < 0 {
+	if l.Slot >= Slots || l.Term > maxTerm || l.Beat < 0 || l.Since < 0 || l.Since > l.Beat {
 		return Lease{}, false
 	}
 	return l, true
 }
 
-// runOut is whether a lease is free for others. One that was renewed after now is not, for it is our reading of the clock
-// that is old; unless it is so far ahead that nobody of us can have renewed it.
-func (l Lease) runOut(now, ttl int64) bool { return l.Beat < now-ttl || l.Beat > now+maxAhead }
+// runOut is whether a lease has not been renewed for ttl. One that was renewed after now has been, for it is our reading of
+// the clock that is old; unless it is so far ahead that nobody of us can have renewed it.
+func (l Lease) runOut(now, ttl int64) bool { return l.Beat < now-ttl || l.forged(now) }
+
+// forged is whether nobody of us can have renewed a lease.
+func (l Lease) forged(now int64) bool { return l.Beat > now+maxAhead }
+
+// isFree is whether another may have the slot of a lease.
+func (w *Worker) isFree(l Lease, now int64) bool {
+	return l.vacant() || l.forged(now) || w.Gone(l.Beat, now)
+}
 
 // ErrFull means that all slots are taken.
 var ErrFull = errors.New("worker: no free slot")
 
 // Worker is this worker among the workers of its process.
 type Worker struct {
+	Watch
 	data  host.SharedData
 	lease Lease
 	held  bool
+	// of tells apart the VMs of one configuration from others'.
+	of uint64
 	// askAt is when a worker that has found no slot may ask again.
 	askAt int64
 	// term is the latest known: where the role's record was lost, terms go on from here.
@@ -106,6 +121,10 @@ func (w *Worker) Corrupt() uint64 { return w.corrupt }
 
 // New returns a worker that has no slot yet.
 func New(data host.SharedData) *Worker { return &Worker{data: data} }
+
+// Of says which VM's worker this is, as a hash: there are as many workers of each VM as Envoy has threads. It must be called
+// before the worker claims a slot.
+func (w *Worker) Of(vm uint64) { w.of = vm % (maxTerm + 1) }
 
 // Identity is who this worker is, and whether it holds a slot.
 func (w *Worker) Identity() (Identity, bool) { return w.lease.Identity, w.held }
@@ -129,6 +148,9 @@ func (w *Worker) Identify(now int64) (Identity, error) {
 // Beat claims a slot, or renews the one it has. now is the monotonic time in nanoseconds. A worker that was so slow that
 // another took its slot gets a new one, in a new epoch. It fails with ErrFull or the host's error.
 func (w *Worker) Beat(now int64) error {
+	if err := w.look(now); err != nil {
+		return err
+	}
 	if w.held {
 		if now-w.lease.Beat < beatEvery {
 			return nil
@@ -150,6 +172,21 @@ func (w *Worker) Beat(now int64) error {
 	return ErrFull
 }
 
+// look is Look, of a worker that may be younger than its process, or have been held up alone: the aggregator knows.
+func (w *Worker) look(now int64) error {
+	if !w.looks(now) {
+		role, _, err := w.get(roleKey)
+		if err != nil {
+			return err
+		}
+		if !role.runOut(now, RoleTTL) && (!w.held || role.Identity != w.lease.Identity) {
+			w.adopt(role.Since, now)
+		}
+	}
+	w.Look(now)
+	return nil
+}
+
 func (w *Worker) renew(now int64) (bool, error) {
 	key := slotKey + strconv.Itoa(int(w.lease.Slot))
 	l, cas, err := w.get(key)
@@ -163,10 +200,10 @@ func (w *Worker) renew(now int64) (bool, error) {
 func (w *Worker) claim(slot uint16, now int64) (bool, error) {
 	key := slotKey + strconv.Itoa(int(slot))
 	l, cas, err := w.get(key)
-	if err != nil || !l.runOut(now, TTL) {
+	if err != nil || !w.isFree(l, now) {
 		return false, err
 	}
-	ok, err := w.put(key, Lease{Identity: Identity{slot, uint64(now)}, Beat: now}, cas)
+	ok, err := w.put(key, Lease{Identity: Identity{slot, uint64(now)}, Term: w.of, Beat: now}, cas)
 	if ok && !l.vacant() {
 		w.lost++
 	}

@@ -65,14 +65,30 @@ func (e *Envoy) Plugin(rootID, configuration string) *Plugin {
 	return p
 }
 
+// NamedPlugin is Plugin with a name of its own.
+func (e *Envoy) NamedPlugin(name, rootID, configuration string) *Plugin {
+	e.t.Helper()
+	p := e.newPlugin()
+	p.Name = name
+	if !e.StartPlugin(p.ID, rootID, configuration) {
+		e.t.Fatalf("the plugin does not start: %q", e.Critical)
+	}
+	return p
+}
+
 // TryPlugin starts a plugin, and reports whether it has started.
 func (e *Envoy) TryPlugin(rootID, configuration string) (p *Plugin, started bool) {
+	p = e.newPlugin()
+	return p, e.StartPlugin(p.ID, rootID, configuration)
+}
+
+func (e *Envoy) newPlugin() *Plugin {
 	e.contexts++
-	p = &Plugin{ID: e.contexts, envoy: e}
+	p := &Plugin{ID: e.contexts, envoy: e}
 	e.dispatcher.OnContextCreate(p.ID, 0)
 	p.RecordedPlugin = e.Plugins[p.ID]
 	e.plugins = append(e.plugins, p)
-	return p, e.StartPlugin(p.ID, rootID, configuration)
+	return p
 }
 
 // Done removes the plugin.
@@ -87,10 +103,34 @@ func (p *Plugin) Stream() *Stream {
 	return s
 }
 
-// RequestHeaders is the beginning of a request.
+// RequestHeaders is a request without a body.
 func (s *Stream) RequestHeaders() envoyhost.Action {
 	s.envoy.EnterContext(s.ID)
-	return s.envoy.dispatcher.OnRequestHeaders(s.ID)
+	return s.envoy.dispatcher.OnRequestHeaders(s.ID, true)
+}
+
+// BeginRequest is the beginning of a request that has a body.
+func (s *Stream) BeginRequest() envoyhost.Action {
+	s.envoy.EnterContext(s.ID)
+	return s.envoy.dispatcher.OnRequestHeaders(s.ID, false)
+}
+
+// RequestData is that the client has sent a part of the body. last is whether nothing follows.
+func (s *Stream) RequestData(last bool) envoyhost.Action {
+	s.envoy.EnterContext(s.ID)
+	return s.envoy.dispatcher.OnRequestData(s.ID, last)
+}
+
+// ResponseHeaders is the beginning of a response.
+func (s *Stream) ResponseHeaders() {
+	s.envoy.EnterContext(s.ID)
+	s.envoy.dispatcher.OnResponseHeaders(s.ID)
+}
+
+// ResponseTrailers is the end of a response that has trailers.
+func (s *Stream) ResponseTrailers() {
+	s.envoy.EnterContext(s.ID)
+	s.envoy.dispatcher.OnResponseTrailers(s.ID)
 }
 
 // NewConnection is the beginning of a connection.
@@ -108,7 +148,7 @@ func (s *Stream) DownstreamData(size int) envoyhost.Action {
 // UpstreamData is that the upstream has sent size bytes.
 func (s *Stream) UpstreamData(size int) envoyhost.Action {
 	s.envoy.EnterContext(s.ID)
-	return s.envoy.dispatcher.OnUpstreamData(s.ID, size)
+	return s.envoy.dispatcher.OnUpstreamData(s.ID, size, false)
 }
 
 // End is the end of a request or a connection, with the callbacks in the order of a request.

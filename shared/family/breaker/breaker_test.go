@@ -2,12 +2,15 @@ package breaker_test
 
 import (
 	"bytes"
+	"math"
 	"math/rand/v2"
 	"testing"
 	"time"
 
 	"sentinel-envoy/shared/family/breaker"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
+	"sentinel-envoy/shared/worker"
 )
 
 const (
@@ -28,13 +31,22 @@ func add(s *breaker.State, p *breaker.Params, bad, total uint64, at, now int64) 
 	return s.Add(p, p.Window.Bucket(at), breaker.Counts{Bad: bad, Total: total}, at, now)
 }
 
+// watching is the watch of a worker that has run for long.
+func watching(now int64) *worker.Watch {
+	w := &worker.Watch{}
+	for at := now - 2*worker.TTL; at <= now; at += 100 * millisecond {
+		w.Look(at)
+	}
+	return w
+}
+
 // halfOpen is a state that a probe has just made half open, at the time it returns.
 func halfOpen(t *testing.T, p *breaker.Params) (*breaker.State, breaker.Probe, int64) {
 	t.Helper()
 	s := &breaker.State{}
 	add(s, p, 100, 100, start, start)
 	now := start + p.Retry
-	probe, isProbe, ok := s.Enter(p, now)
+	probe, isProbe, ok := s.Enter(p, watching(now), now)
 	if !isProbe || !ok || s.Phase != breaker.HalfOpen {
 		t.Fatalf("after the retry timeout: probe %t, admitted %t, %v", isProbe, ok, s.Phase)
 	}
@@ -46,11 +58,11 @@ func TestOpenRefusesUntilTheRetryTime(t *testing.T) {
 	s := breaker.State{}
 	add(&s, &p, 1, 1, start, start)
 	for _, at := range []int64{start, start + p.Retry - 1} {
-		if _, _, ok := s.Enter(&p, at); ok {
+		if _, _, ok := s.Enter(&p, watching(at), at); ok {
 			t.Errorf("admitted %d ns after opening", at-start)
 		}
 	}
-	if got := s.EntersAt(&p, start); got != start+3*second {
+	if got := s.EntersAt(&p, watching(start), start); got != start+3*second {
 		t.Errorf("enters %d ns after opening", got-start)
 	}
 	if add(&s, &p, 1, 1, start, start) {
@@ -58,52 +70,137 @@ func TestOpenRefusesUntilTheRetryTime(t *testing.T) {
 	}
 }
 
-func TestLateSuccessOfAnExpiredProbeDecidesNothing(t *testing.T) {
+// enter asks for entry as a worker does.
+func enter(s *breaker.State, p *breaker.Params, now int64) (breaker.Probe, bool) {
+	probe, isProbe, ok := s.Enter(p, watching(now), now)
+	return probe, isProbe && ok
+}
+
+// A probe has its place for as long as its worker says so, and decides at last.
+func TestAProbeLivesAsLongAsItRuns(t *testing.T) {
 	p := counting(1, 1, 0)
-	s, first, now := halfOpen(t, &p)
-	if _, _, ok := s.Enter(&p, first.Deadline-1); ok {
-		t.Error("a second probe before the first one's deadline")
+	s, probe, now := halfOpen(t, &p)
+	for end := now + 3600*second; now < end; now += second {
+		if !s.Renew(probe, now) {
+			t.Fatal("it has lost its place")
+		}
+		if _, isProbe := enter(s, &p, now+second-1); isProbe {
+			t.Fatal("a second one while it runs")
+		}
 	}
-	if got := s.EntersAt(&p, now); got != first.Deadline {
-		t.Errorf("the next place is free at %d, want %d", got, first.Deadline)
+	if held, decides := s.Conclude(&p, probe, false, now); !held || !decides || s.Phase != breaker.Closed {
+		t.Errorf("its success, after an hour, made it %v", s.Phase)
 	}
-	second, isProbe, _ := s.Enter(&p, first.Deadline)
-	if !isProbe {
-		t.Fatal("no second probe at the first one's deadline")
+}
+
+// A worker that is dead keeps its places for worker.TTL.
+func TestADeadWorkersPlaceIsAnothers(t *testing.T) {
+	p := counting(1, 1, 0)
+	s, first, begun := halfOpen(t, &p)
+	const tick = 20 * millisecond
+	now := begun
+	next, isProbe := breaker.Probe{}, false
+	for ; !isProbe && now < begun+10*second; now += tick {
+		if at := s.EntersAt(&p, watching(now), now); at <= now && now < begun+worker.TTL {
+			t.Fatalf("%d ms after it was seen last its place is free", (now-begun)/millisecond)
+		}
+		next, isProbe = enter(s, &p, now)
 	}
-	if s.Conclude(&p, first, false, first.Deadline+1) || s.Phase != breaker.HalfOpen {
-		t.Errorf("the first probe's late success made it %v", s.Phase)
+	if now > begun+worker.TTL+2*tick {
+		t.Errorf("its place is free after %d ms", (now-begun)/millisecond)
 	}
-	if s.GiveBack(first) {
-		t.Error("the first probe gave the second one's place back")
+	if s.Renew(first, now) || s.GiveBack(first) {
+		t.Error("the dead worker's probe still has its place")
 	}
-	if !s.Conclude(&p, second, true, first.Deadline+2) || s.Phase != breaker.Open {
+	if held, decides := s.Conclude(&p, first, false, now); held || decides || s.Phase != breaker.HalfOpen {
+		t.Errorf("its late success made it %v", s.Phase)
+	}
+	if s.Conclude(&p, next, true, now); s.Phase != breaker.Open {
 		t.Errorf("the second probe's failure made it %v", s.Phase)
+	}
+}
+
+// When all workers have stood still, none is dead: who wakes first leaves the others the time to say so.
+func TestAllWorkersStoodStill(t *testing.T) {
+	p := counting(1, 1, 0)
+	s, probe, now := halfOpen(t, &p)
+	w := watching(now)
+	for _, still := range []int64{worker.TTL, 3600 * second} {
+		now += still
+		for range 90 { // its worker wakes late
+			if _, _, ok := s.Enter(&p, w, now); ok {
+				t.Fatal("one that woke up took the place")
+			}
+			now += 20 * millisecond
+			w.Look(now)
+		}
+		if !s.Renew(probe, now) {
+			t.Fatal("it has lost its place")
+		}
 	}
 }
 
 func TestProbeOfAnEarlierGenerationDecidesNothing(t *testing.T) {
 	p := counting(1, 1, 2)
 	s, first, now := halfOpen(t, &p)
-	other, _, _ := s.Enter(&p, now)
+	other, _ := enter(s, &p, now)
 	s.Conclude(&p, other, true, now) // opens
 	now += p.Retry
-	again, _, _ := s.Enter(&p, now)
-	again2, _, _ := s.Enter(&p, now)
-	for range 2 {
-		if s.Conclude(&p, first, false, now) {
-			t.Error("a probe of the generation before decided")
-		}
+	s.Renew(first, now)
+	again, isProbe := enter(s, &p, now)
+	if !isProbe {
+		t.Fatal("one of two places is free")
 	}
+	if _, isProbe := enter(s, &p, now); isProbe {
+		t.Error("three of two probes are under way")
+	}
+	if held, decides := s.Conclude(&p, first, false, now); !held || decides {
+		t.Errorf("a probe of the generation before held %t, decided %t", held, decides)
+	}
+	if held, _ := s.Conclude(&p, first, false, now); held {
+		t.Error("it ended twice")
+	}
+	again2, _ := enter(s, &p, now)
 	s.Conclude(&p, again, false, now)
 	if s.Phase != breaker.HalfOpen {
 		t.Errorf("one of two successes made it %v", s.Phase)
 	}
-	if s.Conclude(&p, again, false, now) {
+	if held, _ := s.Conclude(&p, again, false, now); held {
 		t.Error("one probe counted twice")
 	}
 	if s.Conclude(&p, again2, false, now); s.Phase != breaker.Closed {
 		t.Errorf("two of two successes made it %v", s.Phase)
+	}
+}
+
+// However often the breaker opens again, and closes, a service that hangs has no more requests than the rule has probes.
+func TestUnderWayOverAllGenerations(t *testing.T) {
+	const probes = 10
+	p := counting(1, 1, probes)
+	s, probe, now := halfOpen(t, &p)
+	running := []breaker.Probe{probe}
+	for round := range 100 {
+		for {
+			probe, isProbe := enter(s, &p, now)
+			if !isProbe {
+				break
+			}
+			running = append(running, probe)
+		}
+		if len(running) > probes {
+			t.Fatalf("%d probes are under way", len(running))
+		}
+		s.Conclude(&p, running[len(running)-1], round%2 == 0, now) // the others hang
+		running = running[:len(running)-1]
+		if s.Phase == breaker.Closed {
+			add(s, &p, 100, 100, now, now)
+		}
+		now += p.Retry
+		for _, probe := range running {
+			if !s.Renew(probe, now) {
+				t.Fatal("a probe has lost its place")
+			}
+		}
 	}
 }
 
@@ -113,12 +210,73 @@ func TestAProbeGivenBackIsAnothers(t *testing.T) {
 	if !s.GiveBack(probe) || s.GiveBack(probe) {
 		t.Error("a place was not given back once")
 	}
-	next, isProbe, _ := s.Enter(&p, now)
+	next, isProbe := enter(s, &p, now)
 	if !isProbe {
 		t.Fatal("the place that was given back is not free")
 	}
+	if next.Mark == probe.Mark {
+		t.Error("two probes have one mark")
+	}
 	if s.Conclude(&p, next, false, now); s.Phase != breaker.Closed {
 		t.Errorf("%v", s.Phase)
+	}
+}
+
+// Each who asks goes by its own rule: a filter with a longer retry timeout, fewer probes and a higher threshold by those.
+func TestEachGoesByItsOwnRule(t *testing.T) {
+	hasty, patient := counting(3, 1, 1), counting(100, 1, 2)
+	patient.Retry = 10 * second
+	s := &breaker.State{}
+	if add(s, &patient, 5, 5, start, start); s.Phase != breaker.Closed {
+		t.Fatal("5 of 100 failures opened it")
+	}
+	if add(s, &hasty, 0, 1, start, start); s.Phase != breaker.Open {
+		t.Fatal("5 of 3 failures did not open it")
+	}
+	now := start + hasty.Retry
+	if _, isProbe := enter(s, &patient, now); isProbe {
+		t.Error("a probe before the retry timeout of the rule that asks")
+	}
+	first, isProbe := enter(s, &hasty, now)
+	if !isProbe {
+		t.Fatal("no probe after the retry timeout of the rule that asks")
+	}
+	if _, isProbe := enter(s, &hasty, now); isProbe {
+		t.Error("a second probe of one")
+	}
+	second, isProbe := enter(s, &patient, now)
+	if !isProbe {
+		t.Fatal("no second probe of two")
+	}
+	if s.Conclude(&patient, first, false, now); s.Phase != breaker.HalfOpen {
+		t.Errorf("one of two successes made it %v", s.Phase)
+	}
+	if s.Conclude(&patient, second, false, now); s.Phase != breaker.Closed {
+		t.Errorf("two of two successes made it %v", s.Phase)
+	}
+}
+
+func TestWeigh(t *testing.T) {
+	type weight struct{ bad, counts bool }
+	for _, c := range []struct {
+		end          outcome.End
+		errors, slow weight
+	}{
+		{outcome.End{Outcome: outcome.Well, ResponseMs: 10}, weight{false, true}, weight{false, true}},
+		{outcome.End{Outcome: outcome.Well, ResponseMs: 11}, weight{false, true}, weight{true, true}},
+		{outcome.End{Outcome: outcome.Badly, ResponseMs: 10}, weight{true, true}, weight{false, true}},
+		{outcome.End{ResponseMs: outcome.NoTime}, weight{}, weight{}},
+		{outcome.End{ResponseMs: 10, GaveUp: true}, weight{}, weight{}},
+		{outcome.End{ResponseMs: 11, GaveUp: true}, weight{}, weight{true, true}},
+	} {
+		for strategy, want := range map[rule.BreakerStrategy]weight{
+			rule.ErrorCount: c.errors, rule.ErrorRatio: c.errors, rule.SlowRequestRatio: c.slow,
+		} {
+			p := breaker.ParamsOf(&rule.CircuitBreaker{Strategy: strategy, MaxAllowedRtMs: 10, StatIntervalMs: 1000})
+			if bad, counts := p.Weigh(c.end); (weight{bad, counts}) != want {
+				t.Errorf("%v of %+v: bad %t, counts %t", strategy, c.end, bad, counts)
+			}
+		}
 	}
 }
 
@@ -130,7 +288,7 @@ func TestManyProbesComeOneAfterAnother(t *testing.T) {
 	ended := 0
 	for s.Phase == breaker.HalfOpen {
 		for {
-			next, _, ok := s.Enter(&p, now)
+			next, _, ok := s.Enter(&p, watching(now), now)
 			if !ok {
 				break
 			}
@@ -154,7 +312,7 @@ func TestFewerProbesAfterAnUpdate(t *testing.T) {
 	s, probe, now := halfOpen(t, &p)
 	s.Conclude(&p, probe, false, now)
 	p = counting(1, 1, 1)
-	if _, isProbe, ok := s.Enter(&p, now); !ok || isProbe || s.Phase != breaker.Closed {
+	if _, isProbe, ok := s.Enter(&p, watching(now), now); !ok || isProbe || s.Phase != breaker.Closed {
 		t.Errorf("probe %t, admitted %t, %v", isProbe, ok, s.Phase)
 	}
 }
@@ -205,23 +363,6 @@ func TestThresholds(t *testing.T) {
 			t.Errorf("%v %v: %d of %d made it %v", c.rule.Strategy, c.rule.Threshold, c.bad, c.total, s.Phase)
 		}
 	}
-	p := breaker.ParamsOf(&slow)
-	if p.Bad(10, true) || !p.Bad(11, false) {
-		t.Error("slow is what took longer than maxAllowedRtMs")
-	}
-}
-
-func TestProbeTime(t *testing.T) {
-	for _, c := range []struct {
-		retryMs uint32
-		maxRTMs uint64
-		want    int64
-	}{{10, 20, second}, {5000, 20, 5 * second}, {10, 7000, 7 * second}} {
-		r := rule.CircuitBreaker{RetryTimeoutMs: c.retryMs, MaxAllowedRtMs: c.maxRTMs, StatIntervalMs: 1000}
-		if p := breaker.ParamsOf(&r); p.ProbeTime != c.want {
-			t.Errorf("%+v: %d", c, p.ProbeTime)
-		}
-	}
 }
 
 // wander takes a state through random transitions, and calls see after each.
@@ -231,7 +372,7 @@ func wander(rng *rand.Rand, p *breaker.Params, see func(s *breaker.State)) {
 	now := start
 	for range 200 {
 		now += rng.Int64N(p.Retry / 2)
-		switch rng.IntN(4) {
+		switch rng.IntN(5) {
 		case 0:
 			add(&s, p, rng.Uint64N(3), 3, now-rng.Int64N(second), now)
 		case 1:
@@ -242,8 +383,12 @@ func wander(rng *rand.Rand, p *breaker.Params, see func(s *breaker.State)) {
 			if len(probes) > 0 {
 				s.GiveBack(probes[rng.IntN(len(probes))])
 			}
+		case 3:
+			if len(probes) > 0 {
+				s.Renew(probes[rng.IntN(len(probes))], now)
+			}
 		default:
-			if probe, isProbe, _ := s.Enter(p, now); isProbe {
+			if probe, isProbe, _ := s.Enter(p, watching(now), now); isProbe {
 				probes = append(probes, probe)
 			}
 		}
@@ -251,6 +396,9 @@ func wander(rng *rand.Rand, p *breaker.Params, see func(s *breaker.State)) {
 		see(&s)
 	}
 }
+
+// maxRecord is the largest record, in bytes: 64 leases, and 21 buckets.
+const maxRecord = 57 + 64*16 + 8 + 21*16
 
 func TestCodecKeepsWhatMatters(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
@@ -272,7 +420,7 @@ func TestCodecKeepsWhatMatters(t *testing.T) {
 			if again != want {
 				t.Fatalf("seed %d: %+v was decoded as %+v", seed, want, again)
 			}
-			if len(code) > 600 {
+			if len(code) > maxRecord {
 				t.Errorf("%d bytes", len(code))
 			}
 		})
@@ -304,24 +452,31 @@ func FuzzDecode(f *testing.F) {
 		}
 		// Whatever was accepted can be worked with.
 		now := s.At + second
-		probe, _, ok := s.Enter(&p, now)
-		if ok && s.EntersAt(&p, now) < now {
+		probe, _, ok := s.Enter(&p, watching(now), now)
+		if ok && s.EntersAt(&p, watching(now), now) < now {
 			t.Error("enters before now")
+		}
+		if ok && s.Phase == breaker.HalfOpen && !s.Renew(probe, now) {
+			t.Error("a new probe has no place")
 		}
 		s.Conclude(&p, probe, false, now)
 		add(&s, &p, 1, 2, now, now)
 	})
 }
 
-// A generation that a probe could not carry would leave the breaker half open for ever.
-func TestGenerationsThatNobodyReaches(t *testing.T) {
+// A record of a time that no clock reaches, or with marks far ahead of its time, was written by nobody.
+func TestRecordsOfNoTime(t *testing.T) {
 	p := counting(2, 3, 4)
-	s := breaker.State{Phase: breaker.HalfOpen, At: second, Since: second, Generation: 1 << 48}
-	var got breaker.State
-	if !got.Decode(s.Encode(nil, p.Window), p.Window) || got != s {
-		t.Errorf("%+v became %+v", s, got)
-	}
-	if s.Generation++; got.Decode(s.Encode(nil, p.Window), p.Window) {
-		t.Errorf("%+v was read", s)
+	for _, s := range []breaker.State{
+		{Phase: breaker.HalfOpen, At: math.MaxInt64, Since: second},
+		{Phase: breaker.HalfOpen, At: second, Since: second, Granted: 2 * second},
+		{Phase: breaker.HalfOpen, At: second, Since: second, First: 1},
+		{Phase: breaker.Open, At: second, Since: second, Granted: 1, Places: [breaker.MaxOutstanding]breaker.Lease{{Mark: 2}}},
+		{Phase: breaker.Open, At: second, Granted: 1, Places: [breaker.MaxOutstanding]breaker.Lease{{Mark: 1, Renewed: 2 * second}}},
+	} {
+		var got breaker.State
+		if got.Decode(s.Encode(nil, p.Window), p.Window) {
+			t.Errorf("%+v was read", s)
+		}
 	}
 }

@@ -5,37 +5,37 @@ import (
 	"math"
 )
 
-// Encode appends a state to dst, little endian: the phase; the times At and Since, Seen, Generation and Successes; then,
-// half open, the deadlines of the places up to the last that is taken, and closed, the newest bucket's number and the
+// Encode appends a state to dst, little endian: the phase; the times At and Since, Seen, Granted, First and Successes; the
+// number of places up to the last that is taken, and the leases of those; and, closed, the newest bucket's number and the
 // counts a bucket.
 func (s *State) Encode(dst []byte, w Window) []byte {
 	dst = append(dst, byte(s.Phase))
-	for _, v := range [...]uint64{uint64(s.At), uint64(s.Since), math.Float64bits(s.Seen), s.Generation, s.Successes} {
+	for _, v := range [...]uint64{uint64(s.At), uint64(s.Since), math.Float64bits(s.Seen), uint64(s.Granted), uint64(s.First),
+		s.Successes, uint64(s.taken())} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
 	}
-	switch s.Phase {
-	case HalfOpen:
-		for _, deadline := range s.Places[:s.taken()] {
-			dst = binary.LittleEndian.AppendUint64(dst, uint64(deadline))
-		}
-	case Closed:
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(s.Newest))
-		for _, c := range s.Counts[:w.Buckets+1] {
-			dst = binary.LittleEndian.AppendUint64(dst, c.Bad)
-			dst = binary.LittleEndian.AppendUint64(dst, c.Total)
-		}
+	for _, l := range s.Places[:s.taken()] {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Mark))
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(l.Renewed))
+	}
+	if s.Phase != Closed {
+		return dst
+	}
+	dst = binary.LittleEndian.AppendUint64(dst, uint64(s.Newest))
+	for _, c := range s.Counts[:w.Buckets+1] {
+		dst = binary.LittleEndian.AppendUint64(dst, c.Bad)
+		dst = binary.LittleEndian.AppendUint64(dst, c.Total)
 	}
 	return dst
 }
 
 const (
-	headerSize = 1 + 5*8
+	headerSize = 1 + 7*8
+	leaseSize  = 2 * 8
 	// maxCount bounds a bucket's counts in a record: sums of a window's don't overflow.
 	maxCount = 1 << 56
-	// maxGeneration is more than there will be, and so few that a probe's place can be told beside it in 64 bits.
-	maxGeneration = 1 << 48
-	// maxProbeNs is the longest time that any rule gives a probe.
-	maxProbeNs = (1<<32 - 1) * 1e6
+	// maxAhead is how far marks may be ahead of the time, in nanoseconds: each is another.
+	maxAhead = 1e6
 )
 
 // Decode reads what Encode wrote for the same window, and reports whether it could be that.
@@ -47,33 +47,35 @@ func (s *State) Decode(src []byte, w Window) bool {
 	r := reader(src[1:])
 	s.Phase = Phase(src[0])
 	s.At, s.Since, s.Seen = int64(r.next()), int64(r.next()), math.Float64frombits(r.next())
-	s.Generation, s.Successes = r.next(), r.next()
-	if s.Since < 0 || s.At < s.Since || s.Generation > maxGeneration || !(s.Seen >= 0 && s.Seen <= maxCount) ||
-		s.Phase != HalfOpen && s.Successes != 0 {
+	s.Granted, s.First, s.Successes = int64(r.next()), int64(r.next()), r.next()
+	places := r.next()
+	if s.Since < 0 || s.At < s.Since || s.At > maxTime || !(s.Seen >= 0 && s.Seen <= maxCount) ||
+		s.First < 0 || s.Granted < s.First || s.Granted > s.At+maxAhead ||
+		s.Phase > Open || s.Phase != HalfOpen && s.Successes != 0 || !s.decodePlaces(&r, places) {
 		return false
 	}
-	switch s.Phase {
-	case Open:
-		return len(r) == 0
-	case HalfOpen:
-		return s.decodePlaces(r)
-	case Closed:
+	if s.Phase == Closed {
 		return s.decodeCounts(r, w)
 	}
-	return false
+	return len(r) == 0
 }
 
-func (s *State) decodePlaces(r reader) bool {
-	if len(r)%8 != 0 || len(r) > 8*MaxOutstanding {
+// maxTime is a time that no clock reaches: sums with times don't overflow.
+const maxTime = 1 << 62
+
+func (s *State) decodePlaces(r *reader, n uint64) bool {
+	if n > MaxOutstanding || uint64(len(*r)) < n*leaseSize {
 		return false
 	}
-	n := len(r) / 8
-	for i := range n {
-		if s.Places[i] = int64(r.next()); s.Places[i] < 0 || s.Places[i]-s.At > maxProbeNs {
+	for i := range s.Places[:n] {
+		l := &s.Places[i]
+		l.Mark, l.Renewed = int64(r.next()), int64(r.next())
+		if l.Mark < 0 || l.Mark > s.Granted || l.Renewed < 0 || l.Renewed > s.At ||
+			l.Mark == 0 && *l != (Lease{}) {
 			return false
 		}
 	}
-	return s.taken() == n
+	return s.taken() == int(n)
 }
 
 func (s *State) decodeCounts(r reader, w Window) bool {
@@ -95,7 +97,7 @@ func (s *State) decodeCounts(r reader, w Window) bool {
 // taken is how many places there are up to the last that is taken.
 func (s *State) taken() int {
 	n := len(s.Places)
-	for n > 0 && s.Places[n-1] == 0 {
+	for n > 0 && s.Places[n-1].Mark == 0 {
 		n--
 	}
 	return n

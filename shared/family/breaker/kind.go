@@ -1,6 +1,7 @@
 package breaker
 
 import (
+	"slices"
 	"strconv"
 
 	"sentinel-envoy/shared/config"
@@ -15,8 +16,9 @@ type kind struct {
 	family.NoKind
 	env      *family.Env
 	circuits family.Pool[record.ID, *circuit]
-	// active are those that the next tick looks at.
-	active []*circuit
+	// active are the rules whose records the next tick looks at, probing the circuits with probes under way.
+	active  []*breakerRule
+	probing []*circuit
 	// op is the one update under way, kept because it is large.
 	op update
 }
@@ -26,15 +28,19 @@ func New(env *family.Env) family.Kind {
 	return &kind{env: env, circuits: family.NewPool[record.ID, *circuit]()}
 }
 
-// Bind implements family.Kind. Rules with one id have one circuit, which goes by the last of them; windows that count
-// something else have their own.
+// Bind implements family.Kind. Rules with one id have one circuit, and each goes by what it says itself; windows that count
+// something else have circuits of their own.
 func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Checker {
 	of := r.(*rule.CircuitBreaker)
-	b := &breakerRule{Base: family.NewBase(k.env, r, f, resource, resource), CircuitBreaker: of, kind: k, measure: measureOf(of)}
-	b.Failures = of.Strategy != rule.SlowRequestRatio
-	params := ParamsOf(of)
-	b.id = b.RecordID("circuit", of.Strategy.String(), strconv.FormatInt(params.Window.BucketNs, 10),
-		strconv.Itoa(params.Window.Buckets))
+	b := &breakerRule{
+		Base: family.NewBase(k.env, r, f, resource, resource), CircuitBreaker: of, kind: k, measure: measureOf(of),
+		view: view{params: ParamsOf(of)},
+	}
+	if b.Interest = family.InFailures; of.Strategy == rule.SlowRequestRatio {
+		b.Interest = family.InTimes
+	}
+	b.id = b.RecordID("circuit", of.Strategy.String(), strconv.FormatInt(b.params.Window.BucketNs, 10),
+		strconv.Itoa(b.params.Window.Buckets))
 	b.circuit = k.circuits.Acquire(b.id, func() *circuit {
 		gauge := "sentinel_breaker_state"
 		if f.Mode == config.Shadow {
@@ -45,23 +51,27 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 			gauge: gauge + metrics.Resource(resource) + metrics.Rule(b.Base.ID),
 		}
 	})
-	b.circuit.params = params
 	return b
 }
 
-// Tick implements family.Kind: it brings what was counted since the last tick into the records of the circuits that were
-// used, and reads them: so every worker refuses one tick after a breaker has opened.
+// Tick implements family.Kind: it brings what was counted since the last tick into the records of the rules that were
+// used, and reads them: so every worker refuses one tick after a breaker has opened. Probes stay under way.
 func (k *kind) Tick(now int64) {
 	kept := k.active[:0]
-	for _, c := range k.active {
-		c.again = false
-		k.env.Check("bringing a circuit breaker up to date", c.sync(now))
-		if c.active = c.again || c.pending.Total > 0; c.active {
-			kept = append(kept, c)
+	for _, r := range k.active {
+		r.again = false
+		k.env.Check("bringing a circuit breaker up to date", r.sync(now))
+		if r.active = r.again || r.pending.Total > 0; r.active {
+			kept = append(kept, r)
 		}
 	}
 	clear(k.active[len(kept):])
 	k.active = kept
+	k.probing = slices.DeleteFunc(k.probing, func(c *circuit) bool {
+		c.tick(now)
+		c.probing = len(c.running) > 0
+		return !c.probing
+	})
 }
 
 // Records implements family.Kind.

@@ -9,6 +9,7 @@ package breaker
 import (
 	"math"
 
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -18,8 +19,6 @@ const (
 	// MaxOutstanding is the largest number of probes that are under way at one time. A rule with more gets them one after
 	// another.
 	MaxOutstanding = 64
-	// minProbeNs is the least time that a probe has.
-	minProbeNs = 1e9
 	// precision is how near a ratio has to come to the threshold to count as equal, as in sentinel-golang.
 	precision = 1e-8
 )
@@ -46,16 +45,13 @@ type Params struct {
 	Retry int64
 	// Probes is how many probes must succeed to close it, at least 1.
 	Probes uint64
-	// ProbeTime is how long a probe may take. Then its place is another's, and its end decides nothing: a probe that
-	// never ends does not keep the breaker half open. It is the longest of the retry timeout, maxAllowedRtMs and 1 s.
-	ProbeTime int64
-	Window    Window
+	Window Window
 }
 
 // ParamsOf is what a checked rule asks.
 func ParamsOf(r *rule.CircuitBreaker) Params {
 	buckets := int64(max(r.StatSlidingWindowBucketCount, 1))
-	p := Params{
+	return Params{
 		Strategy:    r.Strategy,
 		Threshold:   r.Threshold,
 		MinRequests: r.MinRequestAmount,
@@ -64,19 +60,14 @@ func ParamsOf(r *rule.CircuitBreaker) Params {
 		Probes:      max(r.ProbeNum, 1),
 		Window:      Window{BucketNs: max(int64(r.StatIntervalMs)/buckets, 1) * 1e6, Buckets: int(min(buckets, MaxBuckets))},
 	}
-	p.ProbeTime = max(p.Retry, minProbeNs)
-	if p.Strategy == rule.SlowRequestRatio {
-		p.ProbeTime = max(p.ProbeTime, int64(min(p.MaxRTMs, math.MaxUint32))*1e6)
-	}
-	return p
 }
 
-// Bad is whether a completion counts against the resource: it took rtMs milliseconds, and failed or not.
-func (p *Params) Bad(rtMs uint32, failed bool) bool {
+// Weigh is whether the end of an entry counts, and whether against the resource.
+func (p *Params) Weigh(end outcome.End) (bad, counts bool) {
 	if p.Strategy == rule.SlowRequestRatio {
-		return uint64(rtMs) > p.MaxRTMs
+		return end.TookLonger(p.MaxRTMs)
 	}
-	return failed
+	return end.Outcome == outcome.Badly, end.Outcome != outcome.Silent
 }
 
 // judge is the figure that a window's counts make, and whether it opens the breaker.

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/rule"
 )
@@ -15,6 +16,7 @@ type breakerRule struct {
 	kind    *kind
 	id      record.ID
 	circuit *circuit
+	view
 	// measure is what the threshold counts.
 	measure string
 }
@@ -32,43 +34,49 @@ func measureOf(r *rule.CircuitBreaker) string {
 
 // Enter implements family.Checker.
 func (r *breakerRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
-	c := r.circuit
-	c.use()
-	if !c.current() {
-		if err := c.sync(now); err != nil {
+	r.use()
+	if !r.current() {
+		if err := r.sync(now); err != nil {
 			return family.Ticket{}, nil, err
 		}
 	}
-	if c.phase == Closed {
+	if r.phase == Closed {
 		return family.Ticket{Exit: true}, nil, nil
 	}
-	if now < c.entersAt {
+	if now < r.entersAt {
 		return family.Ticket{}, r.refuse(now), nil
 	}
 	op := r.kind.newUpdate(enter)
-	done, err := c.update(op, now)
+	done, err := r.update(op, now)
 	if err != nil {
 		return family.Ticket{}, nil, err
 	}
 	if !done || !op.ok {
 		return family.Ticket{}, r.refuse(now), nil
 	}
-	t := ticketOf(op.probe)
-	t.Answer = t.ID != 0 && r.Strategy != rule.SlowRequestRatio
-	return t, nil, nil
+	return r.begin(op.probe, now), nil, nil
 }
 
 func (r *breakerRule) refuse(now int64) *family.Refusal {
-	return r.Refuse(r.circuit.seen, r.Threshold, r.measure, r.circuit.entersAt, now)
+	return r.Refuse(r.seen, r.Threshold, r.measure, r.entersAt, now)
 }
 
-// ticketOf is a probe as a ticket; that of an entry into a closed breaker has no ID.
-func ticketOf(p Probe) family.Ticket {
-	return family.Ticket{At: p.Deadline, ID: p.Generation<<8 | uint64(p.Place), Exit: true}
+// begin begins a probe, and returns its ticket; that of an entry into a closed breaker has no ID.
+func (r *breakerRule) begin(p Probe, now int64) family.Ticket {
+	if p.Mark == 0 {
+		return family.Ticket{Exit: true}
+	}
+	c := r.circuit
+	if !c.probing {
+		c.probing, c.renewed = true, now
+		r.kind.probing = append(r.kind.probing, c)
+	}
+	c.running = append(c.running, running{Probe: p, by: r})
+	return family.Ticket{At: p.Mark, ID: uint64(p.Place) + 1, Exit: true, Answer: true}
 }
 
 func probeOf(t family.Ticket) Probe {
-	return Probe{Generation: t.ID >> 8, Place: int(t.ID&0xff) % MaxOutstanding, Deadline: t.At}
+	return Probe{Mark: t.At, Place: int(t.ID-1) % MaxOutstanding}
 }
 
 // Undo implements family.Checker.
@@ -76,38 +84,64 @@ func (r *breakerRule) Undo(t family.Ticket, now int64) error {
 	if t.ID == 0 {
 		return nil
 	}
+	return r.giveBack(probeOf(t), now)
+}
+
+func (r *breakerRule) giveBack(p Probe, now int64) error {
+	r.circuit.drop(p.Mark)
 	op := r.kind.newUpdate(giveBack)
-	op.probe = probeOf(t)
-	_, err := r.circuit.update(op, now)
+	op.probe = p
+	_, err := r.update(op, now)
 	return err
 }
 
-// Answered implements family.Checker. Where the entry is the probe of a breaker that looks at failures, the beginning of an
-// answer is a success: a connection may last for long. Its end is then a completion like any other.
-func (r *breakerRule) Answered(t family.Ticket, now int64) (family.Ticket, error) {
+// conclude ends a probe, and reports whether that decided anything.
+func (r *breakerRule) conclude(p Probe, end outcome.End, now int64) (decided bool, err error) {
+	bad, counts := r.params.Weigh(end)
+	if !counts {
+		return true, r.giveBack(p, now)
+	}
+	r.circuit.drop(p.Mark)
 	op := r.kind.newUpdate(conclude)
-	op.probe = probeOf(t)
-	_, err := r.circuit.update(op, now)
-	return family.Ticket{Exit: true}, err
+	op.probe, op.bad = p, bad
+	done, err := r.update(op, now)
+	return !done || op.ok, err
+}
+
+// Answered implements family.Checker. A response time is known then. Whether the service fails is decided when the answer
+// has gone on for a while, or has ended.
+func (r *breakerRule) Answered(t family.Ticket, end outcome.End, now int64) (family.Ticket, error) {
+	if r.Strategy == rule.SlowRequestRatio {
+		_, err := r.conclude(probeOf(t), end, now)
+		return family.Ticket{Exit: true}, err
+	}
+	if i := r.circuit.find(t.At); i >= 0 {
+		r.circuit.running[i].answered, r.circuit.running[i].end = now, end
+	}
+	t.Answer = false
+	return t, nil
 }
 
 // Exit implements family.Checker: it counts a completion. The end of a probe decides, and is written at once; one that has
-// lost its place is a completion like any other.
-func (r *breakerRule) Exit(t family.Ticket, end family.End, now int64) error {
-	c := r.circuit
-	bad := c.params.Bad(end.RT, end.Failed)
-	if t.ID != 0 {
-		op := r.kind.newUpdate(conclude)
-		op.probe, op.bad = probeOf(t), bad
-		if done, err := c.update(op, now); !done || op.ok {
+// lost its place, or was decided before, is a completion like any other.
+func (r *breakerRule) Exit(t family.Ticket, end outcome.End, now int64) error {
+	if t.ID != 0 && r.circuit.find(t.At) >= 0 {
+		if decided, err := r.conclude(probeOf(t), end, now); decided {
 			return err
 		}
 	}
-	return c.count(now, bad)
+	bad, counts := r.params.Weigh(end)
+	if !counts {
+		return nil
+	}
+	return r.count(now, bad)
 }
 
 // Release implements family.Checker. A gauge of a rule that is gone must not stay at its last value.
 func (r *breakerRule) Release(now int64) {
+	if r.pending.Total > 0 {
+		r.Env.Check("bringing a circuit breaker up to date", r.sync(now))
+	}
 	if c := r.circuit; r.kind.circuits.Release(r.id, false) && c.exported && c.shown != Closed {
 		r.Env.Metrics.Gauge(c.gauge, uint64(Closed), now)
 	}

@@ -1,5 +1,7 @@
 package breaker
 
+import "sentinel-envoy/shared/worker"
+
 // Phase is a state of a breaker, with sentinel-golang's integers.
 type Phase uint8
 
@@ -31,93 +33,129 @@ type State struct {
 	At, Since int64
 	// Seen is the figure that opened it last.
 	Seen float64
-	// Generation counts the times it was half open. Successes are the probes of this one that have ended well.
-	Generation uint64
-	Successes  uint64
-	// Places are the deadlines of the probes under way, 0 where there is none.
-	Places [MaxOutstanding]int64
+	// Granted is the mark of the newest probe, First that of the first since it became half open for the last time.
+	// Successes are the probes since then that have ended well.
+	Granted, First int64
+	Successes      uint64
+	// Places are the leases of the probes under way, also of those that decide nothing any more.
+	Places [MaxOutstanding]Lease
 	// Newest is the number of the newest bucket, while closed. Counts has at i the counts of the bucket whose number is i
 	// modulo Buckets+1: the window, and one bucket more for the completions that a worker brings late.
 	Newest int64
 	Counts [MaxBuckets + 1]Counts
 }
 
-// Probe is one request that is let through while the breaker is half open. Its deadline tells it from any other that had
-// its place.
-type Probe struct {
-	Generation uint64
-	Place      int
-	Deadline   int64
+// Lease is the place of one probe: its mark, and when its worker was last seen. Its zero value is free.
+type Lease struct{ Mark, Renewed int64 }
+
+// freeAt is when the lease ends, as a worker has watched, if its own worker is silent from now on.
+func (l *Lease) freeAt(w *worker.Watch, now int64) int64 {
+	if l.Mark == 0 {
+		return 0
+	}
+	return w.GoneAt(l.Renewed, now)
 }
 
-// EntersAt is the first time, now or later, at which Enter would let an entry in if nothing happens until then: after the
-// retry timeout, or, half open, when a place is free or the first of the probes under way is given up.
-func (s *State) EntersAt(p *Params, now int64) int64 {
-	switch s.Phase {
-	case Closed:
+// Probe is one request that is let through while the breaker is half open. Its mark, about the time when it was, tells it
+// from any other that had its place.
+type Probe struct {
+	Mark  int64
+	Place int
+}
+
+// EntersAt is the first time, now or later, at which Enter may let an entry in if nothing happens until then: after the
+// retry timeout, when there is a place, or the first of those that have one is given up for dead. w is the worker's.
+func (s *State) EntersAt(p *Params, w *worker.Watch, now int64) int64 {
+	at := now
+	switch {
+	case s.Phase == Closed, s.Phase == HalfOpen && s.Successes >= p.Probes:
 		return now
-	case Open:
-		return max(now, s.Since+p.Retry)
+	case s.Phase == Open:
+		at = max(now, s.Since+p.Retry)
 	}
-	underWay, first := uint64(0), int64(0)
-	for _, deadline := range s.Places {
-		if deadline > now {
-			underWay++
-			if first == 0 || deadline < first {
-				first = deadline
-			}
-		}
-	}
-	if s.Successes >= p.Probes || underWay < min(p.Probes-s.Successes, MaxOutstanding) {
-		return now
+	all, mine, first := s.underWay(w, now, at)
+	if all < min(p.Probes, MaxOutstanding) && (s.Phase == Open || mine < p.Probes-s.Successes) {
+		return at
 	}
 	return first
 }
 
-// Enter asks for entry at the time now. The entry is a probe where isProbe; its end must then be told to Conclude or
-// GiveBack. An entry into a closed breaker changes nothing.
-func (s *State) Enter(p *Params, now int64) (probe Probe, isProbe, ok bool) {
-	if s.EntersAt(p, now) > now {
+// underWay counts the leases that will be good at a time, and those of them that decide, and finds the first that ends.
+func (s *State) underWay(w *worker.Watch, now, at int64) (all, mine uint64, first int64) {
+	for i := range s.Places {
+		ends := s.Places[i].freeAt(w, now)
+		if ends <= at {
+			continue
+		}
+		all++
+		if s.Places[i].Mark >= s.First {
+			mine++
+		}
+		if first == 0 || ends < first {
+			first = ends
+		}
+	}
+	return all, mine, first
+}
+
+// Enter asks for entry at the time now. The entry is a probe where isProbe; its worker must then call Renew for as long as
+// it is under way, and Conclude or GiveBack when it is not any more. An entry into a closed breaker changes nothing.
+func (s *State) Enter(p *Params, w *worker.Watch, now int64) (probe Probe, isProbe, ok bool) {
+	if s.EntersAt(p, w, now) > now {
 		return Probe{}, false, false
 	}
+	mark := max(s.Granted+1, now)
 	switch {
 	case s.Phase == HalfOpen && s.Successes >= p.Probes: // the rule has changed and asks for fewer
 		s.close(now)
 	case s.Phase == Open:
-		s.Generation++
 		s.begin(HalfOpen, now)
+		s.First = mark
 	}
 	if s.Phase == Closed {
 		return Probe{}, false, true
 	}
-	probe = Probe{Generation: s.Generation, Place: s.place(now), Deadline: now + p.ProbeTime}
-	s.Places[probe.Place] = probe.Deadline
+	s.Granted = mark
+	probe = Probe{Mark: mark, Place: s.place(w, now)}
+	s.Places[probe.Place] = Lease{Mark: mark, Renewed: now}
 	return probe, true, true
 }
 
-// Conclude says how a probe ended. It reports whether that changes anything: a probe that has lost its place decides
+// Renew says that a probe is still under way. It reports whether the probe still has its place: without, it decides
 // nothing.
-func (s *State) Conclude(p *Params, probe Probe, bad bool, now int64) bool {
-	if !s.GiveBack(probe) {
+func (s *State) Renew(probe Probe, now int64) bool {
+	l := &s.Places[probe.Place]
+	if l.Mark != probe.Mark {
 		return false
+	}
+	l.Renewed = now
+	return true
+}
+
+// GiveBack frees the place of a probe whose end says nothing. It reports whether the probe still had it.
+func (s *State) GiveBack(probe Probe) bool {
+	l := &s.Places[probe.Place]
+	if l.Mark != probe.Mark {
+		return false
+	}
+	*l = Lease{}
+	return true
+}
+
+// Conclude says how a probe ended, and frees its place. It reports whether it still had that, and whether it decides: a
+// probe of an earlier time half open does not, nor does one that has lost its place.
+func (s *State) Conclude(p *Params, probe Probe, bad bool, now int64) (held, decides bool) {
+	if held = s.GiveBack(probe); !held || s.Phase != HalfOpen || probe.Mark < s.First {
+		return held, false
 	}
 	if bad {
 		s.begin(Open, now)
-		return true
+		return true, true
 	}
 	if s.Successes++; s.Successes >= p.Probes {
 		s.close(now)
 	}
-	return true
-}
-
-// GiveBack frees the place of a probe that did not go ahead. It reports whether the probe still had it.
-func (s *State) GiveBack(probe Probe) bool {
-	if s.Phase != HalfOpen || s.Generation != probe.Generation || s.Places[probe.Place] != probe.Deadline {
-		return false
-	}
-	s.Places[probe.Place] = 0
-	return true
+	return true, true
 }
 
 // Add counts completions in a bucket, and opens the breaker at the time now where they bring a window over the threshold.
@@ -171,15 +209,14 @@ func (s *State) close(now int64) {
 
 func (s *State) begin(phase Phase, now int64) {
 	s.Phase, s.Since, s.Successes = phase, now, 0
-	s.Places = [MaxOutstanding]int64{}
 }
 
-// place takes their places from all probes whose time is over, and returns a free one.
-func (s *State) place(now int64) int {
+// place ends the leases of dead workers, and returns a free place.
+func (s *State) place(w *worker.Watch, now int64) int {
 	free := 0
 	for i := len(s.Places) - 1; i >= 0; i-- {
-		if s.Places[i] <= now {
-			s.Places[i] = 0
+		if s.Places[i].freeAt(w, now) <= now {
+			s.Places[i] = Lease{}
 			free = i
 		}
 	}

@@ -16,7 +16,7 @@ import (
 type kind struct {
 	env       *family.Env
 	budgets   *Budgets
-	throttles family.Pool[record.ID, *Throttle]
+	throttles family.Pool[record.ID, *sharedThrottle]
 	counts    family.Pool[record.ID, *associatedCount]
 	warmUps   family.Pool[record.ID, *AssociatedWarmUp]
 }
@@ -25,7 +25,7 @@ type kind struct {
 func New(env *family.Env) family.Kind {
 	return &kind{
 		env: env, budgets: NewBudgets(env),
-		throttles: family.NewPool[record.ID, *Throttle](),
+		throttles: family.NewPool[record.ID, *sharedThrottle](),
 		counts:    family.NewPool[record.ID, *associatedCount](),
 		warmUps:   family.NewPool[record.ID, *AssociatedWarmUp](),
 	}
@@ -73,7 +73,7 @@ func (k *kind) Tick(now int64) {
 // Records implements family.Kind.
 func (k *kind) Records(f func(family.Toucher)) {
 	k.budgets.Records(f)
-	k.throttles.All(func(t *Throttle) { f(t) })
+	k.throttles.All(func(t *sharedThrottle) { f(t) })
 	k.counts.All(func(c *associatedCount) { f(c) })
 	k.warmUps.All(func(w *AssociatedWarmUp) { f(w) })
 }

@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/record"
 )
 
@@ -97,4 +98,7 @@ func (c *associatedCount) Passed(now int64) { c.env.Check("writing a count", c.A
 func (c *associatedCount) Refused(int64) {}
 
 // Ended implements family.Observer.
-func (c *associatedCount) Ended(family.End, int64) {}
+func (c *associatedCount) Ended(outcome.End, int64) {}
+
+// Interest implements family.Observer.
+func (c *associatedCount) Interest() family.Interest { return family.InNothing }

@@ -10,17 +10,24 @@ import (
 type throttlingRule struct {
 	flowRule
 	id       record.ID
-	throttle *Throttle
+	throttle *sharedThrottle
 	pace     Pace
 	// relation is what warms the rule up, where that is not what it lets in itself.
 	relation *relation
 }
 
+// sharedThrottle is a throttle that a worker's rules share, and who waits for its turns.
+type sharedThrottle struct {
+	*Throttle
+	queue *family.Queue
+}
+
 func newThrottlingRule(base flowRule) *throttlingRule {
 	r := &throttlingRule{flowRule: base, id: base.recordID("throttle")}
-	r.throttle = r.kind.throttles.Acquire(r.id, func() *Throttle {
-		return NewThrottle(r.Env.Table, r.id, r.window())
+	r.throttle = r.kind.throttles.Acquire(r.id, func() *sharedThrottle {
+		return &sharedThrottle{Throttle: NewThrottle(r.Env.Table, r.id, r.window()), queue: family.NewQueue(r.Env)}
 	})
+	r.Queue = r.throttle.queue
 	r.pace = Pace{IntervalMs: r.StatIntervalInMs, MaxWaitMs: r.MaxQueueingTimeMs}
 	if r.warm != nil && r.RelationStrategy == rule.AssociatedResource {
 		r.relation = newRelation(&base)
@@ -40,7 +47,7 @@ func (r *throttlingRule) Enter(now int64) (family.Ticket, *family.Refusal, error
 		return family.Ticket{}, nil, err
 	}
 	maxWait := int64(r.MaxQueueingTimeMs) * 1e6
-	full := r.Env.QueueIsFull()
+	full := r.Queue.IsFull()
 	if full {
 		maxWait = 0
 	}

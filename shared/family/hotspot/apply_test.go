@@ -15,34 +15,41 @@ func FuzzApply(f *testing.F) {
 	f.Add([]byte{}, uint64(0), int64(1))
 	f.Add(make([]byte, pageHeader+2*valueSize), uint64(0), int64(5))
 	f.Add(bytes.Repeat([]byte{0xff}, pageHeader+valueSize), uint64(1<<64-1), int64(5))
-	f.Add(bytes.Repeat([]byte{0x7f}, 8+2*leaseSize), uint64(0x7f7f7f7f7f7f7f7f), int64(5))
+	f.Add(bytes.Repeat([]byte{0x01}, 8+partHeader+257*countSize), uint64(0x0101010101010101), int64(5))
 	const now = 1000e9
 	f.Fuzz(func(t *testing.T, payload []byte, hash uint64, threshold int64) {
 		p := memhost.NewProcess(now)
 		w := p.Worker(nil)
-		values := NewValues(record.NewTable(w), 20, "r")
+		values := NewValues(record.NewTable(w), record.IDOf("r"))
 		for _, paced := range []bool{false, true} {
 			limit := Limit{Threshold: 1 + threshold&0xffff, DurationMs: 1000, Paced: paced, MaxWaitMs: 100}
-			op := &taking{values: values, hash: hash, limits: &Limits{Limit: limit}, limit: limit, maxWait: 1e8, now: now}
+			op := &taking{values: values, hash: hash, limit: limit, maxWait: 1e8, now: now}
 			next, o := op.Apply(nil, record.State{Payload: payload, Now: now})
 			if o == record.Unreadable {
 				if next, o = op.Apply(nil, record.State{Lost: true, Now: now}); o == record.Unreadable {
 					t.Fatal("a lost record is none")
 				}
 			}
-			if !page(next).intact(values.room) {
+			if !page(next).intact() {
 				t.Fatalf("%x makes %x of it", payload, next)
 			}
-			if i := page(next).find(hash); !paced && i >= 0 && page(next).bucket(i).left > limit.most() {
-				t.Fatalf("%x leaves a value %d of %d permits", payload, page(next).bucket(i).left, limit.most())
+			if i := page(next).find(hash); !paced && i >= 0 && page(next).value(i).left > limit.most() {
+				t.Fatalf("%x leaves a value %d of %d permits", payload, page(next).value(i).left, limit.most())
 			}
 		}
-		crowd := NewConcurrency(record.NewTable(w), 20, "r")
-		op := &counting{page: &crowd.pages[0], holder: worker.Identity{Slot: 1, Epoch: 1}, hash: hash, threshold: 3, enters: true, now: now}
-		if _, o := op.Apply(nil, record.State{Payload: payload, Now: now}); o == record.Unreadable {
-			if _, o := op.Apply(nil, record.State{Lost: true, Now: now}); o == record.Unreadable {
+		crowd := NewConcurrency(record.NewTable(w), &worker.Watch{})
+		op := &counting{
+			of: crowd, page: crowd.page(hash), holder: worker.Identity{Slot: 1, Epoch: 1}, hash: hash, key: hash, threshold: 3,
+			enters: true, now: now,
+		}
+		next, o := op.Apply(nil, record.State{Payload: payload, Now: now})
+		if o == record.Unreadable {
+			if next, o = op.Apply(nil, record.State{Lost: true, Now: now}); o == record.Unreadable {
 				t.Fatal("a lost record is none")
 			}
+		}
+		if _, _, ok := op.read(next); o == record.Store && !ok {
+			t.Fatalf("%x makes %x of it", payload, next)
 		}
 	})
 }
@@ -52,16 +59,16 @@ func TestBucketsOfTheFuture(t *testing.T) {
 	const now = 1000e9
 	p := memhost.NewProcess(now)
 	w := p.Worker(nil)
-	values := NewValues(record.NewTable(w), 20, "r")
+	values := NewValues(record.NewTable(w), record.IDOf("r"))
 	for paced, ahead := range map[bool]int64{false: 1, true: farthest + 1} {
 		payload := page(make([]byte, pageHeader+valueSize))
 		limit := Limit{Threshold: 1, DurationMs: 1000, Paced: paced}
-		op := taking{values: values, hash: 7, limits: &Limits{Limit: limit}, limit: limit, now: now}
-		payload.put(0, 7, bucket{at: now + ahead})
+		op := taking{values: values, hash: 7, limit: limit, now: now}
+		payload.put(0, limit.seen(7, 1, bucket{at: now + ahead}))
 		if _, o := op.Apply(nil, record.State{Payload: payload, Now: now}); o != record.Unreadable {
 			t.Errorf("paced %t: taken for one of ours", paced)
 		}
-		payload.put(0, 7, bucket{at: now + ahead - 1})
+		payload.put(0, limit.seen(7, 1, bucket{at: now + ahead - 1}))
 		if _, o := op.Apply(nil, record.State{Payload: payload, Now: now}); o == record.Unreadable {
 			t.Errorf("paced %t: not taken for one of ours", paced)
 		}
@@ -72,24 +79,24 @@ func TestBucketsOfTheFuture(t *testing.T) {
 func TestRubbishInAPageOfValues(t *testing.T) {
 	const now = 1000e9
 	w := memhost.NewProcess(now).Worker(nil)
-	values := NewValues(record.NewTable(w), 20, "r")
-	payload := page(make([]byte, pageHeader+values.room*valueSize))
-	for i := range values.room {
-		payload.put(i, uint64(100+i), bucket{at: now})
-	}
-	payload.put(9, 109, bucket{at: now + 1, left: coolest})
+	values := NewValues(record.NewTable(w), record.IDOf("r"))
 	limit := Limit{Threshold: 5, DurationMs: 1000}
-	op := &taking{values: values, hash: 7, limits: &Limits{Limit: limit}, limit: limit, now: now}
+	payload := page(make([]byte, pageHeader+room*valueSize))
+	for i := range room {
+		payload.put(i, limit.seen(uint64(100+i), values.rule, bucket{at: now}))
+	}
+	payload.put(9, limit.seen(109, 5, bucket{at: now + 1, left: coolest}))
+	op := &taking{values: values, hash: 7, limit: limit, now: now}
 	found := record.State{Payload: payload, Now: now}
 	next, o := op.Apply(nil, found)
 	if o == record.Unreadable || page(next).find(7) != 9 {
 		t.Errorf("the value of a time to come keeps its place: %v", o)
 	}
-	payload.put(3, 7, bucket{at: now, left: -1 << 63})
+	payload.put(3, limit.seen(7, values.rule, bucket{at: now, left: -1 << 63}))
 	if op.Apply(nil, found); op.verdict.OK {
 		t.Error("refusals without number became permits")
 	}
-	if next, _ = op.Apply(nil, found); page(next).bucket(3).left != coolest {
-		t.Errorf("%d are left", page(next).bucket(3).left)
+	if next, _ = op.Apply(nil, found); page(next).value(3).left != coolest {
+		t.Errorf("%d are left", page(next).value(3).left)
 	}
 }

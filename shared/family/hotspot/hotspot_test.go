@@ -8,6 +8,7 @@ import (
 	"testing"
 	"time"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/family/hotspot"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/record"
@@ -124,7 +125,7 @@ func TestNeverOverPerValue(t *testing.T) {
 		pause := []int64{20 * millisecond, millisecond}[sim.Rand.IntN(2)]
 		for range workers {
 			sim.Go(func(task *memhost.Task) {
-				values := hotspot.NewValues(record.NewTable(task), 100, "r")
+				values := hotspot.NewValues(record.NewTable(task), record.IDOf("r"))
 				rng := rand.New(rand.NewPCG(seed, sim.Rand.Uint64()))
 				for now, tick := task.Now(), int64(0); now < end; now = task.Now() {
 					if now >= tick {
@@ -187,7 +188,7 @@ func TestPacedPerValue(t *testing.T) {
 		times := map[uint64][]int64{}
 		for range 1 + sim.Rand.IntN(16) {
 			sim.Go(func(task *memhost.Task) {
-				values := hotspot.NewValues(record.NewTable(task), 100, "r")
+				values := hotspot.NewValues(record.NewTable(task), record.IDOf("r"))
 				for now := task.Now(); now < start+second; now = task.Now() {
 					value := sim.Rand.Uint64N(3)
 					v, err := values.Take(value, limits, 300*millisecond, now)
@@ -244,7 +245,7 @@ func TestManyValues(t *testing.T) {
 		var workers []*hotspot.Values
 		for range 4 {
 			w := p.Worker(nil)
-			workers = append(workers, hotspot.NewValues(record.NewTable(w), 0, "flood", fmt.Sprint(threshold)))
+			workers = append(workers, hotspot.NewValues(record.NewTable(w), record.IDOf("flood", fmt.Sprint(threshold))))
 		}
 		limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: threshold, Burst: c.burst, DurationMs: 1000}}
 		var got [hot]taken
@@ -261,12 +262,8 @@ func TestManyValues(t *testing.T) {
 			}
 		}
 		values := *manyValues
-		full, _ := p.Keys()
 		for i := range values {
 			take(fmt.Sprint("cold ", i))
-			if i == values/10 {
-				full, _ = p.Keys()
-			}
 			if i%10 == 0 {
 				h := rng.IntN(hot)
 				if v := take(fmt.Sprint("hot ", h)); v.OK {
@@ -293,9 +290,49 @@ func TestManyValues(t *testing.T) {
 		if evicted == 0 || regained < evicted || regained > evicted*uint64(threshold+c.burst) {
 			t.Errorf("%d values were evicted and regained %d", evicted, regained)
 		}
-		if keys, bytes := p.Keys(); keys != full || bytes > 3<<20 {
-			t.Errorf("%d keys after a tenth of the values and %d in the end, with %d bytes", full, keys, bytes)
+		if keys, bytes := p.Keys(); keys > hotspot.Capacity/16 || bytes > 40*hotspot.Capacity {
+			t.Errorf("%d keys of %d bytes", keys, bytes)
 		}
+	}
+}
+
+// A rule that is flooded with values makes room for them itself: those of another rule keep what they have spent.
+func TestAFloodOfOneRuleSparesTheOthers(t *testing.T) {
+	const values = 2000
+	p := memhost.NewProcess(start)
+	seed := hotspot.Seed{rand.Uint64(), rand.Uint64()}
+	t.Logf("seed %x", seed)
+	quiet, loud := record.IDOf("quiet"), record.IDOf("loud")
+	table := record.NewTable(p.Worker(nil))
+	few, many := hotspot.NewValues(table, quiet), hotspot.NewValues(table, loud)
+	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 3, DurationMs: 3600_000}}
+	take := func(v *hotspot.Values, rule record.ID, value int) bool {
+		got, err := v.Take(seed.Of(rule).Hash(fmt.Sprint(value)), limits, 0, p.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return got.OK
+	}
+	for value := range values {
+		take(few, quiet, value)
+	}
+	for value := range 4 * hotspot.Capacity {
+		take(many, loud, value)
+		take(many, loud, value) // hotter than those of the other
+	}
+	if many.Evicted == 0 || few.Evicted > 0 {
+		t.Errorf("%d and %d values were forgotten", many.Evicted, few.Evicted)
+	}
+	regained := 0
+	for value := range values {
+		for n := 0; take(few, quiet, value); n++ {
+			if n == 2 {
+				regained++
+			}
+		}
+	}
+	if regained > 0 {
+		t.Errorf("%d of %d values had a permit too many", regained, values)
 	}
 }
 
@@ -308,7 +345,7 @@ func TestHardlyUnder(t *testing.T) {
 	calls := 0
 	for range 4 {
 		w := p.Worker(func() { calls++ })
-		workers = append(workers, hotspot.NewValues(record.NewTable(w), 0, "r"))
+		workers = append(workers, hotspot.NewValues(record.NewTable(w), record.IDOf("r")))
 	}
 	const windows = 20
 	admitted := int64(0)
@@ -341,7 +378,7 @@ func TestReserved(t *testing.T) {
 	var workers []*hotspot.Values
 	for range 2 {
 		w := p.Worker(nil)
-		workers = append(workers, hotspot.NewValues(record.NewTable(w), 0, "r"))
+		workers = append(workers, hotspot.NewValues(record.NewTable(w), record.IDOf("r")))
 	}
 	limits := func(threshold, burst int64) *hotspot.Limits {
 		return &hotspot.Limits{Limit: hotspot.Limit{Threshold: threshold, Burst: burst, DurationMs: 1000}}
@@ -381,7 +418,7 @@ func TestReserved(t *testing.T) {
 func TestGiveBack(t *testing.T) {
 	p := memhost.NewProcess(start)
 	w := p.Worker(nil)
-	values := hotspot.NewValues(record.NewTable(w), 0, "r")
+	values := hotspot.NewValues(record.NewTable(w), record.IDOf("r"))
 	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 3, DurationMs: 1000}}
 	take := func() (v hotspot.Verdict) {
 		v, err := values.Take(7, limits, 0, p.Now())
@@ -418,7 +455,7 @@ func TestLostPage(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 1))
 		p := memhost.NewProcess(start)
 		w := p.Worker(nil)
-		values := hotspot.NewValues(record.NewTable(w), 0, "r")
+		values := hotspot.NewValues(record.NewTable(w), record.IDOf("r"))
 		limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 3, Burst: 1, DurationMs: 1000}}
 		var got taken
 		for range 400 {
@@ -440,51 +477,115 @@ func TestLostPage(t *testing.T) {
 	})
 }
 
-// No value ever has more in flight than its threshold, and what a dead worker had comes back.
+// crowd is the entries in flight as one worker of a test counts them.
+type crowd struct {
+	*hotspot.Concurrency
+	watch  worker.Watch
+	holder worker.Identity
+	// open are the keys that its entries were counted by.
+	open map[uint64][]uint64
+	// full are the entries that share a count.
+	full uint64
+}
+
+func newCrowd(w record.Host, slot int) *crowd {
+	c := &crowd{holder: worker.Identity{Slot: uint16(slot), Epoch: 1}, open: map[uint64][]uint64{}}
+	c.Concurrency = hotspot.NewConcurrency(record.NewTable(w), &c.watch)
+	return c
+}
+
+func (c *crowd) enter(t *testing.T, value uint64, threshold, now int64) bool {
+	t.Helper()
+	got, err := c.Enter(c.holder, value, threshold, now)
+	if err != nil {
+		t.Error(err)
+	}
+	if got.Full {
+		c.full++
+	}
+	if got.OK {
+		c.open[value] = append(c.open[value], got.Key)
+	}
+	return got.OK
+}
+
+// leave ends an entry of a value, and reports whether there was one.
+func (c *crowd) leave(t *testing.T, value uint64, now int64) bool {
+	t.Helper()
+	open := c.open[value]
+	if len(open) == 0 {
+		return false
+	}
+	c.open[value] = open[1:]
+	if err := c.Exit(value, open[0], now); err != nil {
+		t.Error(err)
+	}
+	return true
+}
+
+func (c *crowd) tick(t *testing.T, now int64) {
+	t.Helper()
+	c.watch.Look(now)
+	if err := c.Tick(c.holder, now); err != nil {
+		t.Error(err)
+	}
+}
+
+// pass lets d nanoseconds pass, in which only some workers tick.
+func pass(t *testing.T, p *memhost.Process, d int64, ticking ...*crowd) {
+	t.Helper()
+	for end := p.Now() + d; p.Now() < end; p.Advance(min(20*millisecond, end-p.Now())) {
+		for _, c := range ticking {
+			c.tick(t, p.Now())
+		}
+	}
+}
+
+// No value ever has more in flight than its threshold, also where values share a count, and what a dead worker had comes
+// back.
 func TestConcurrency(t *testing.T) {
-	trySeeds(t, 40, func(t *testing.T, seed uint64) {
+	shared := uint64(0)
+	seeds.Try(t, 40, func(t *testing.T, seed uint64) {
 		sim := memhost.NewSim(seed, start)
 		defer sim.Close()
 		threshold := 1 + sim.Rand.Int64N(5)
-		const values = 4
-		var inFlight [64][values]int64
-		var admitted, died int
+		values := make([]uint64, []int{4, 4, 300}[sim.Rand.IntN(3)])
+		for i := range values {
+			values[i] = sim.Rand.Uint64()&onePage | uint64(i%2)<<63 // two pages are soon full
+		}
+		var crowds []*crowd
+		var admitted int
 		tasks := map[*memhost.Task]int{}
 		workers := []int{1, 2, 8, 32}[sim.Rand.IntN(4)]
 		for i := range workers {
+			crowds = append(crowds, nil)
 			task := sim.Go(func(task *memhost.Task) {
-				crowd := hotspot.NewConcurrency(record.NewTable(task), 20, "r")
-				holder := worker.Identity{Slot: uint16(i), Epoch: 1}
+				c := newCrowd(task, i)
+				crowds[i] = c
 				rng := rand.New(rand.NewPCG(seed, uint64(i)))
 				tick := int64(0)
 				for now := task.Now(); now < start+6*second; now = task.Now() {
 					if now >= tick {
-						if err := crowd.Tick(holder, now); err != nil {
-							t.Error(err)
-						}
+						c.tick(t, now)
 						tick = now + 20*millisecond
 					}
-					value := rng.Uint64N(values)
-					if rng.IntN(2) == 0 && inFlight[i][value] > 0 {
-						inFlight[i][value]--
-						if err := crowd.Exit(value, now); err != nil {
-							t.Error(err)
-						}
-					} else if c, err := crowd.Enter(holder, value, threshold, now); err != nil {
-						t.Error(err)
-					} else if c.OK {
-						inFlight[i][value]++
+					value := values[rng.IntN(len(values))]
+					if rng.IntN(3) == 0 {
+						c.leave(t, value, now)
+					} else if c.enter(t, value, threshold, now) {
 						admitted++
-						var sum int64
-						for w := range inFlight {
-							sum += inFlight[w][value]
+						sum := 0
+						for _, other := range crowds {
+							if other != nil {
+								sum += len(other.open[value])
+							}
 						}
-						if sum > threshold {
+						if sum > int(threshold) {
 							t.Errorf("%d in flight, threshold %d, %d workers", sum, threshold, workers)
 							return
 						}
 					}
-					task.Sleep(now + rng.Int64N(int64(workers)*10*millisecond))
+					task.Sleep(now + rng.Int64N(int64(workers)*5*millisecond))
 				}
 			})
 			tasks[task] = i
@@ -494,119 +595,166 @@ func TestConcurrency(t *testing.T) {
 			if len(live) > 1 && sim.Rand.IntN(4000) == 0 {
 				dead := live[sim.Rand.IntN(len(live))]
 				sim.Kill(dead)
-				died++
-				inFlight[tasks[dead]] = [values]int64{}
+				crowds[tasks[dead]] = nil
 			}
 		}
 		if admitted == 0 {
 			t.Error("nobody entered")
 		}
+		for _, c := range crowds {
+			if c != nil {
+				shared += c.full
+			}
+		}
 	})
+	if seeds.Complete() && shared == 0 {
+		t.Error("no values shared a count: the test tries nothing")
+	}
 }
 
 func TestDeadWorkersConcurrencyComesBack(t *testing.T) {
 	p := memhost.NewProcess(start)
-	one, two := p.Worker(nil), p.Worker(nil)
-	dead := hotspot.NewConcurrency(record.NewTable(one), 0, "r")
-	alive := hotspot.NewConcurrency(record.NewTable(two), 0, "r")
-	enter := func(c *hotspot.Concurrency, slot uint16) bool {
-		got, err := c.Enter(worker.Identity{Slot: slot, Epoch: 1}, 9, 2, p.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return got.OK
-	}
-	if !enter(dead, 1) || !enter(alive, 2) || enter(alive, 2) || enter(dead, 1) {
+	dead, alive := newCrowd(p.Worker(nil), 1), newCrowd(p.Worker(nil), 2)
+	enter := func(c *crowd) bool { return c.enter(t, 99, 2, p.Now()) }
+	if !enter(dead) || !enter(alive) || enter(alive) || enter(dead) {
 		t.Fatal("not two in all")
 	}
-	for range 19 {
-		p.Advance(100 * millisecond)
-		if err := alive.Tick(worker.Identity{Slot: 2, Epoch: 1}, p.Now()); err != nil {
-			t.Fatal(err)
-		}
-		if enter(alive, 2) {
+	for range 100 {
+		pass(t, p, 20*millisecond, alive)
+		if enter(alive) {
 			t.Fatal("entered before the time")
 		}
 	}
-	p.Advance(200 * millisecond)
-	if !enter(alive, 2) || enter(alive, 2) {
+	pass(t, p, 20*millisecond, alive)
+	if !enter(alive) || enter(alive) {
 		t.Error("what the dead one had has not come back, or more")
 	}
+	for alive.leave(t, 99, p.Now()) {
+	}
+	if alive.tick(t, p.Now()); alive.Holding() {
+		t.Error("still holding")
+	}
+}
+
+// A process that stands still keeps the threshold of each value, whoever wakes first.
+func TestConcurrencyOfAProcessThatStandsStill(t *testing.T) {
+	p := memhost.NewProcess(start)
+	a, b := newCrowd(p.Worker(nil), 1), newCrowd(p.Worker(nil), 2)
 	for range 2 {
-		if err := alive.Exit(9, p.Now()); err != nil {
-			t.Fatal(err)
+		if !a.enter(t, 99, 2, p.Now()) {
+			t.Fatal("refused")
 		}
 	}
-	if err := alive.Tick(worker.Identity{Slot: 2, Epoch: 1}, p.Now()); err != nil || alive.Holding() {
-		t.Errorf("still holding (%v)", err)
+	pass(t, p, 3*second, a, b)
+	p.Advance(2500 * millisecond)
+	for range 50 {
+		if b.enter(t, 99, 2, p.Now()) {
+			t.Fatal("after the pause a third of 2 entered")
+		}
+		pass(t, p, 20*millisecond, b)
+	}
+	pass(t, p, 5*second, a, b)
+	if b.enter(t, 99, 2, p.Now()) {
+		t.Error("long after the pause a third of 2 entered")
+	}
+	pass(t, p, worker.TTL+second, b)
+	if !b.enter(t, 99, 2, p.Now()) {
+		t.Error("what the dead one had has not come back")
 	}
 }
 
 // Where a page is lost nobody knows what is in flight: nobody enters until all that live have said it again.
 func TestConcurrencyOfLostPage(t *testing.T) {
 	p := memhost.NewProcess(start)
-	var crowds []*hotspot.Concurrency
-	for range 2 {
-		w := p.Worker(nil)
-		crowds = append(crowds, hotspot.NewConcurrency(record.NewTable(w), 0, "r"))
-	}
-	enter := func(slot int) bool {
-		got, err := crowds[slot].Enter(worker.Identity{Slot: uint16(slot), Epoch: 1}, 9, 2, p.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		return got.OK
-	}
-	if !enter(0) {
+	a, b := newCrowd(p.Worker(nil), 0), newCrowd(p.Worker(nil), 1)
+	if !a.enter(t, 99, 2, p.Now()) {
 		t.Fatal("refused at first")
 	}
 	p.Corrupt(func(_ string, old []byte) ([]byte, bool) { return old[:len(old)-1], true })
-	if enter(1) {
+	if b.enter(t, 99, 2, p.Now()) {
 		t.Error("entered when nobody knew what is in flight")
 	}
-	for range 22 {
-		p.Advance(100 * millisecond)
-		for slot, c := range crowds {
-			if err := c.Tick(worker.Identity{Slot: uint16(slot), Epoch: 1}, p.Now()); err != nil {
-				t.Fatal(err)
-			}
-		}
-	}
-	if !enter(1) || enter(1) || enter(0) {
+	pass(t, p, 2200*millisecond, a, b)
+	if !b.enter(t, 99, 2, p.Now()) || b.enter(t, 99, 2, p.Now()) || a.enter(t, 99, 2, p.Now()) {
 		t.Error("not the one that is free has entered")
 	}
 }
 
-// However many values are in flight, memory has a bound, and what has no room is refused and counted.
-func TestConcurrencyIsBounded(t *testing.T) {
+// onePage are the bits of a hash that do not say in which page a value is.
+const onePage = 1<<32 - 1
+
+// An entry that ends while the host fails is over all the same: its place is back with the next tick of its worker.
+func TestConcurrencyOfAnEndThatCouldNotBeWritten(t *testing.T) {
 	p := memhost.NewProcess(start)
 	w := p.Worker(nil)
-	crowd := hotspot.NewConcurrency(record.NewTable(w), 32, "r")
+	a, b := newCrowd(w, 1), newCrowd(p.Worker(nil), 2)
+	if !a.enter(t, 99, 1, p.Now()) {
+		t.Fatal("refused")
+	}
+	failure := errors.New("the host fails")
+	w.Fail(failure)
+	if err := a.Exit(99, 99, p.Now()); !errors.Is(err, failure) {
+		t.Errorf("the end of an entry: %v", err)
+	}
+	w.Fail(nil)
+	if a.tick(t, p.Now()); !b.enter(t, 99, 1, p.Now()) {
+		t.Error("its place is not back")
+	}
+}
+
+// No worker takes another's room, and no value that of another: what is far from its threshold is never refused.
+func TestConcurrencyHasRoomForAllWorkers(t *testing.T) {
+	for _, c := range []struct{ workers, values int }{{16, 16}, {64, 128}, {256, 16}} {
+		p := memhost.NewProcess(start)
+		seed := hotspot.Seed{rand.Uint64(), rand.Uint64()}
+		for slot := range c.workers {
+			w := newCrowd(p.Worker(nil), slot)
+			for value := range c.values {
+				if !w.enter(t, onePage&seed.Hash(fmt.Sprint(value)), 1000, p.Now()) {
+					t.Fatalf("%d workers, %d values: value %d was refused to worker %d", c.workers, c.values, value, slot)
+				}
+			}
+			if w.full > 0 {
+				t.Errorf("%d workers, %d values: %d had no count of their own", c.workers, c.values, w.full)
+			}
+		}
+		if _, bytes := p.Keys(); bytes > 1000+c.workers*(20+12*c.values) {
+			t.Errorf("%d workers, %d values: %d bytes", c.workers, c.values, bytes)
+		}
+	}
+}
+
+// However many values are in flight, memory has a bound. What comes beyond shares a count with other values and is counted:
+// each has at most its threshold, and those that came before are none the worse.
+func TestConcurrencyIsBounded(t *testing.T) {
+	p := memhost.NewProcess(start)
+	c := newCrowd(p.Worker(nil), 1)
 	seed := hotspot.Seed{rand.Uint64(), rand.Uint64()}
 	admitted := 0
-	for i := range 2000 {
-		c, err := crowd.Enter(worker.Identity{Slot: 1, Epoch: 1}, seed.Hash(fmt.Sprint(i)), 5, p.Now())
-		if err != nil {
-			t.Fatal(err)
-		}
-		if c.OK {
+	for i := range 20000 {
+		if c.enter(t, onePage&seed.Hash(fmt.Sprint(i))|uint64(i%2)<<63, 5, p.Now()) {
 			admitted++
-		} else if !c.Full {
-			t.Fatal("refused, but not for want of room")
 		}
 	}
-	if admitted != 2*128 || crowd.Full != uint64(2000-admitted) {
-		t.Errorf("%d values are in flight, %d had no room", admitted, crowd.Full)
+	if want := 2 * (128 + 16*5); admitted != want || c.full != 20000-2*128 {
+		t.Errorf("%d of %d values are in flight, %d share a count", admitted, want, c.full)
 	}
-	if _, bytes := p.Keys(); bytes > 16<<10 {
+	if _, bytes := p.Keys(); bytes > 4<<10 {
 		t.Errorf("%d bytes", bytes)
+	}
+	for value := range c.open {
+		for c.leave(t, value, p.Now()) {
+		}
+	}
+	if pass(t, p, 20*millisecond, c); c.Holding() {
+		t.Error("something is left in flight")
 	}
 }
 
 func BenchmarkTake(b *testing.B) {
 	p := memhost.NewProcess(start)
 	w := p.Worker(nil)
-	values := hotspot.NewValues(record.NewTable(w), 0, "r")
+	values := hotspot.NewValues(record.NewTable(w), record.IDOf("r"))
 	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 1 << 40, DurationMs: 1000}}
 	for i := 0; b.Loop(); i++ {
 		if _, err := values.Take(uint64(i)*0x9e3779b97f4a7c15, limits, 0, start); err != nil {

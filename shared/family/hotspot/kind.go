@@ -13,10 +13,11 @@ import (
 
 // kind is the hotspot rules of one worker.
 type kind struct {
-	env          *family.Env
-	key          *Key
-	values       family.Pool[record.ID, *sharedValues]
-	concurrences family.Pool[record.ID, *sharedConcurrency]
+	env         *family.Env
+	key         *Key
+	concurrency *Concurrency
+	values      family.Pool[record.ID, *sharedValues]
+	counts      family.Pool[record.ID, *sharedCounts]
 }
 
 // New returns the hotspot rules of a worker.
@@ -24,23 +25,22 @@ func New(env *family.Env) family.Kind {
 	return &kind{
 		env: env,
 		// The runtime seeds it from the host's source of randomness.
-		key:          NewKey(env.Table, rand.Uint64),
-		values:       family.NewPool[record.ID, *sharedValues](),
-		concurrences: family.NewPool[record.ID, *sharedConcurrency](),
+		key:         NewKey(env.Table, rand.Uint64),
+		concurrency: NewConcurrency(env.Table, &env.Worker.Watch),
+		values:      family.NewPool[record.ID, *sharedValues](),
+		counts:      family.NewPool[record.ID, *sharedCounts](),
 	}
 }
 
-// sharedValues are the values of a rule, and sharedConcurrency what they have in flight: those that have a rule with one id
-// in this worker share them.
+// sharedValues are the values of a rule, and sharedCounts what is counted of those that have entries in flight: those that have
+// a rule with one id in this worker share them.
 type (
 	sharedValues struct {
 		*Values
+		queue                     *family.Queue
 		evicted, regained, absent metrics.Counter
 	}
-	sharedConcurrency struct {
-		*Concurrency
-		full, absent metrics.Counter
-	}
+	sharedCounts struct{ full, absent metrics.Counter }
 )
 
 // Bind implements family.Kind.
@@ -59,26 +59,22 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 // Tick implements family.Kind: it returns permits and renews what is in flight.
 func (k *kind) Tick(now int64) {
 	k.values.All(func(v *sharedValues) { k.env.Check("returning permits", v.Settle(now)) })
-	k.concurrences.All(func(c *sharedConcurrency) {
-		if !c.Holding() {
-			return
-		}
-		holder, err := k.env.Worker.Identify(now)
-		if err == nil {
-			err = c.Concurrency.Tick(holder, now)
-		}
-		k.env.Check("renewing what is in flight", err)
-	})
+	if !k.concurrency.Holding() {
+		return
+	}
+	holder, err := k.env.Worker.Identify(now)
+	if err == nil {
+		err = k.concurrency.Tick(holder, now)
+	}
+	k.env.Check("renewing what is in flight", err)
 }
 
 // Observers implements family.Kind.
 func (k *kind) Observers(dst []family.Observer, _ string) []family.Observer { return dst }
 
-// Records implements family.Kind.
+// Records implements family.Kind. The pages of values and of counts have keys of their own.
 func (k *kind) Records(f func(family.Toucher)) {
-	k.values.All(func(v *sharedValues) { f(v) })
-	k.concurrences.All(func(c *sharedConcurrency) { f(c) })
-	if k.values.Len()+k.concurrences.Len() > 0 {
+	if k.values.Len()+k.counts.Len() > 0 {
 		f(k.key)
 	}
 }
@@ -91,8 +87,7 @@ func (k *kind) Export(now int64) {
 		k.env.Metrics.Export(&v.regained, now)
 		k.env.Metrics.Export(&v.absent, now)
 	})
-	k.concurrences.All(func(c *sharedConcurrency) {
-		c.full.N = c.Full
+	k.counts.All(func(c *sharedCounts) {
 		k.env.Metrics.Export(&c.full, now)
 		k.env.Metrics.Export(&c.absent, now)
 	})
@@ -106,18 +101,16 @@ type hotspotRule struct {
 	param  *request.Parameter
 	id     record.ID
 	limits Limits
-	seed   Seed
+	// seed is that of the rule's values, made from the process's.
+	seed, processSeed Seed
 	// networks are the specific items that are networks, nil where there are none.
 	networks *request.Networks
 }
 
-// identify gives the rule its records, told apart by its parameter and by shape, and returns what describes them.
-func (r *hotspotRule) identify(what string, shape ...string) (parts []string) {
+// identify gives the rule its values, told apart by its parameter and by shape.
+func (r *hotspotRule) identify(what string, shape ...string) {
 	p := &r.param.Param
-	parts = append(shape, p.Source.String(), p.Name, strconv.Itoa(p.Index), strconv.Itoa(int(p.Hops)),
-		strconv.FormatInt(r.ParamsMaxCapacity, 10))
-	r.id = r.RecordID(what, parts...)
-	return []string{string(r.id[:])}
+	r.id = r.RecordID(what, append(shape, p.Source.String(), p.Name, strconv.Itoa(p.Index), strconv.Itoa(int(p.Hops)))...)
 }
 
 // newAbsent counts the entries that have no value of the parameter, and which the rule so does not limit.
@@ -148,10 +141,11 @@ func (r *hotspotRule) ask(now int64) (q question, err error) {
 	if err != nil {
 		return q, err
 	}
-	if r.seed != seed {
-		r.hashItems(seed)
+	if r.processSeed != seed {
+		r.processSeed = seed
+		r.hashItems(seed.Of(r.id))
 	}
-	q.hash = seed.Hash(value)
+	q.hash = r.seed.Hash(value)
 	if r.networks != nil {
 		r.rememberNetwork(q.hash, value)
 	}

@@ -1,9 +1,9 @@
 // Package hotspot limits each value of a parameter by itself, in the whole process and in memory of a fixed size,
 // whatever values clients send.
 //
-// A rule has a fixed number of pages in shared data, a page room for a fixed number of values. Which page a value
-// belongs to follows from a hash that clients do not know. Where a page is full, the value that has least to regain by
-// being forgotten makes room; what it regains is counted.
+// All rules of a process share a fixed number of pages in shared data, a page has room for a fixed number of values. Which page
+// a value of a rule belongs to follows from a hash that clients do not know. Where a page is full, the rule that has most values
+// in it makes room, with the value that has least to regain by being forgotten; what it regains is counted.
 package hotspot
 
 import (
@@ -115,24 +115,29 @@ func (l Limit) pace(b *bucket, known bool, maxWait, now int64) Verdict {
 	return Verdict{OK: true, At: at}
 }
 
-// regains is how many permits a value gets that it would not have, if it is forgotten at the time now.
-func (l Limit) regains(b bucket, now int64) int64 {
-	if l.Threshold <= 0 {
-		return 0
-	}
+// seen is what a page keeps of a value that is under the limit.
+func (l Limit) seen(hash uint64, rule uint32, b bucket) seen {
+	s := seen{hash: hash, rule: rule, bucket: b}
 	if l.Paced {
-		ahead, gap := b.at+l.Gap()-now, l.Gap()
-		return (max(ahead, 0) + gap - 1) / gap
+		s.fullMs = max(clip(l.Gap()/1e6), 1)
+		return s
 	}
-	left, _ := l.filled(b, now)
-	return max(l.most()-left, 0)
+	s.most = max(clip(l.most()), 1)
+	if used := l.most() - max(b.left, 0); used > 0 {
+		s.fullMs = clip(max(l.DurationMs+1, l.fills(used)))
+	}
+	return s
 }
 
-// heat is larger the hotter a value is that was seen last as b: what it regains and by how much it is refused.
-func (l Limit) heat(b bucket, now int64) int64 {
-	regains := l.regains(b, now)
-	if regains == 0 {
-		return 0
+// fills is after how many milliseconds that many permits have come back.
+func (l Limit) fills(permits int64) int64 {
+	high, low := bits.Mul64(uint64(permits), uint64(l.DurationMs))
+	if high >= uint64(l.Threshold) {
+		return math.MaxInt64
 	}
-	return regains - min(b.left, 0)
+	ms, rest := bits.Div64(high, low, uint64(l.Threshold))
+	if ms >= math.MaxInt64 {
+		return math.MaxInt64
+	}
+	return int64(ms) + min(int64(rest), 1)
 }

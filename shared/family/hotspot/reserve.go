@@ -10,14 +10,16 @@ const (
 // reserve are permits of a value that this worker has taken and not yet spent. They are of one bucket, and are spent only
 // before it can be filled again; a tick gives back what is left.
 type reserve struct {
-	at, left, most int64
+	at, left int64
+	// limit is the one under which they were taken.
+	limit Limit
 	// uses are those since the last tick, and half of those before: how much it makes sense to take.
 	uses int64
 }
 
 // spend takes a permit from a value's reserve, and reports whether there was one.
 func (r *reserve) spend(l Limit, now int64) bool {
-	if r.left == 0 || r.most != l.most() || now/1e6-r.at/1e6 > l.DurationMs {
+	if r.left == 0 || r.limit.most() != l.most() || now/1e6-r.at/1e6 > l.DurationMs {
 		return false
 	}
 	r.left--
@@ -43,7 +45,7 @@ func (v *Values) Settle(now int64) error {
 	var first error
 	for hash, r := range v.reserves {
 		if r.left > 0 {
-			if err := v.giveBack(hash, r.left, r.most, r.at, now); err != nil && first == nil {
+			if err := v.giveBack(hash, r.left, r.limit, r.at, now); err != nil && first == nil {
 				first = err
 			}
 			r.left = 0

@@ -5,6 +5,7 @@ import (
 
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/outcome"
 )
 
 // valueRule limits how often entries of one value come.
@@ -17,18 +18,20 @@ type valueRule struct {
 
 func newValueRule(base hotspotRule) *valueRule {
 	r := &valueRule{hotspotRule: base}
-	parts := r.identify("values", r.ControlBehavior.String(), strconv.FormatInt(r.DurationInSec, 10))
+	r.identify("values", r.ControlBehavior.String(), strconv.FormatInt(r.DurationInSec, 10))
 	r.measure = "in " + strconv.FormatInt(r.DurationInSec*1000, 10) + " ms for one " + r.param.String()
 	r.waitMeasure = "ms to wait for one " + r.param.String()
 	r.limits.Limit = limitOf(r.Hotspot)
 	r.values = r.kind.values.Acquire(r.id, func() *sharedValues {
 		return &sharedValues{
-			Values:   NewValues(r.Env.Table, r.ParamsMaxCapacity, parts...),
+			Values:   NewValues(r.Env.Table, r.id),
+			queue:    family.NewQueue(r.Env),
 			evicted:  metrics.Counter{Name: "sentinel_hotspot_evicted" + r.labels()},
 			regained: metrics.Counter{Name: "sentinel_hotspot_regained" + r.labels()},
 			absent:   r.newAbsent(),
 		}
 	})
+	r.Queue = r.values.queue
 	return r
 }
 
@@ -50,7 +53,7 @@ func (r *valueRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
 // take asks for a permit for a value.
 func (r *valueRule) take(q question, now int64) (family.Ticket, *family.Refusal, error) {
 	maxWait := r.limits.MaxWaitMs * 1e6
-	full := r.limits.Paced && r.Env.QueueIsFull()
+	full := r.limits.Paced && r.Queue.IsFull()
 	if full {
 		maxWait = 0
 	}
@@ -103,22 +106,18 @@ func (r *valueRule) Release(now int64) {
 // concurrencyRule limits how many entries of one value are in flight.
 type concurrencyRule struct {
 	hotspotRule
-	concurrency *sharedConcurrency
-	// measure is what the threshold counts, fullMeasure the same where another value cannot be counted.
+	counts *sharedCounts
+	// measure is what the threshold counts, fullMeasure the same where other values share the count.
 	measure, fullMeasure string
 }
 
 func newConcurrencyRule(base hotspotRule) *concurrencyRule {
 	r := &concurrencyRule{hotspotRule: base}
-	parts := r.identify("concurrency")
+	r.identify("concurrency")
 	r.measure = "in flight for one " + r.param.String()
-	r.fullMeasure = r.measure + ", and no room to count another"
-	r.concurrency = r.kind.concurrences.Acquire(r.id, func() *sharedConcurrency {
-		return &sharedConcurrency{
-			Concurrency: NewConcurrency(r.Env.Table, r.ParamsMaxCapacity, parts...),
-			full:        metrics.Counter{Name: "sentinel_hotspot_full" + r.labels()},
-			absent:      r.newAbsent(),
-		}
+	r.fullMeasure = r.measure + ", counted with others for want of room"
+	r.counts = r.kind.counts.Acquire(r.id, func() *sharedCounts {
+		return &sharedCounts{full: metrics.Counter{Name: "sentinel_hotspot_full" + r.labels()}, absent: r.newAbsent()}
 	})
 	return r
 }
@@ -130,7 +129,7 @@ func (r *concurrencyRule) Enter(now int64) (family.Ticket, *family.Refusal, erro
 	case err != nil:
 		return family.Ticket{}, nil, err
 	case !q.there:
-		r.concurrency.absent.N++
+		r.counts.absent.N++
 		return family.Ticket{}, nil, nil
 	case q.tooMany:
 		return family.Ticket{}, r.refuseMany(now), nil
@@ -145,12 +144,15 @@ func (r *concurrencyRule) hold(q question, now int64) (family.Ticket, *family.Re
 		return family.Ticket{}, nil, err
 	}
 	threshold := r.threshold(q.hash)
-	c, err := r.concurrency.Enter(holder, q.hash, threshold, now)
+	c, err := r.kind.concurrency.Enter(holder, q.hash, threshold, now)
 	if err != nil {
 		return family.Ticket{}, nil, err
 	}
+	if c.Full {
+		r.counts.full.N++
+	}
 	if c.OK {
-		return family.Ticket{At: now, ID: q.hash, Exit: true, Again: q.again}, nil, nil
+		return family.Ticket{ID: q.hash, At: int64(c.Key), Exit: true, Again: q.again}, nil, nil
 	}
 	measure := r.measure
 	if c.Full {
@@ -160,17 +162,19 @@ func (r *concurrencyRule) hold(q question, now int64) (family.Ticket, *family.Re
 }
 
 // Undo implements family.Checker.
-func (r *concurrencyRule) Undo(t family.Ticket, now int64) error { return r.Exit(t, family.End{}, now) }
+func (r *concurrencyRule) Undo(t family.Ticket, now int64) error {
+	return r.Exit(t, outcome.End{}, now)
+}
 
 // Exit implements family.Checker.
-func (r *concurrencyRule) Exit(t family.Ticket, _ family.End, now int64) error {
+func (r *concurrencyRule) Exit(t family.Ticket, _ outcome.End, now int64) error {
 	if t == (family.Ticket{}) {
 		return nil
 	}
-	return r.concurrency.Exit(t.ID, now)
+	return r.kind.concurrency.Exit(t.ID, uint64(t.At), now)
 }
 
 // Release implements family.Checker.
 func (r *concurrencyRule) Release(int64) {
-	r.kind.concurrences.Release(r.id, false)
+	r.kind.counts.Release(r.id, false)
 }

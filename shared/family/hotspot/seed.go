@@ -25,6 +25,11 @@ func (s Seed) Hash(value string) uint64 {
 	return v[0] ^ v[1] ^ v[2] ^ v[3]
 }
 
+// Of is the key of the hash of one rule's values.
+func (s Seed) Of(rule record.ID) Seed {
+	return Seed{s.Hash("0" + string(rule[:])), s.Hash("1" + string(rule[:]))}
+}
+
 // word is up to 8 bytes as a little-endian number.
 func word(s string) (w uint64) {
 	for i := range len(s) {

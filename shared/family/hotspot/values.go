@@ -2,19 +2,15 @@ package hotspot
 
 import (
 	"encoding/binary"
-	"strconv"
 
 	"sentinel-envoy/shared/record"
 )
 
 const (
-	// maxPages and maxRoom bound what a rule takes of shared data: 256 records of at most 1.6 KB.
-	maxPages = 256
-	maxRoom  = 64
-	minRoom  = 16
-	// DefaultCapacity is how many values a rule tracks that does not say how many, MaxCapacity how many at most.
-	DefaultCapacity = maxPages * minRoom
-	MaxCapacity     = maxPages * maxRoom
+	// valuePages is how many pages all rules of a process share, of at most 612 bytes.
+	valuePages = 8192
+	// Capacity is how many values there is room for. With half as many in use, one in two thousand finds its page full.
+	Capacity = valuePages * room
 )
 
 // Limits are those of a rule.
@@ -36,48 +32,31 @@ func (l *Limits) Of(hash uint64) Limit {
 // Values are the values of a rule's parameter as one worker sees them. It is not safe for concurrent use.
 type Values struct {
 	table *record.Table
-	cells []record.Cell
-	room  int
+	rule  uint32
 	op    taking
 	// reserves are of the values that this worker sees often.
 	reserves map[uint64]*reserve
-	// Evicted are the values that were forgotten while they had less than a value that was never seen, Regained what
-	// they got by that, in permits.
+	// Evicted are the values that were forgotten for one of this rule while they had less than a value that was never seen,
+	// Regained what they got by that, in permits.
 	Evicted, Regained uint64
 }
 
-// NewValues returns the values of the rule that id describes, of which capacity are tracked at once; 0 is
-// DefaultCapacity, more than MaxCapacity is that.
-func NewValues(table *record.Table, capacity int64, id ...string) *Values {
-	pages, room := shape(capacity)
-	v := &Values{table: table, cells: make([]record.Cell, pages), room: room, reserves: map[uint64]*reserve{}}
-	id = append(id, strconv.Itoa(pages), strconv.Itoa(room), "")
-	for i := range v.cells {
-		id[len(id)-1] = strconv.Itoa(i)
-		v.cells[i].ID = record.IDOf(id...)
-	}
-	return v
+// NewValues returns the values of the rule with that id.
+func NewValues(table *record.Table, rule record.ID) *Values {
+	return &Values{table: table, rule: binary.LittleEndian.Uint32(rule[:]), reserves: map[uint64]*reserve{}}
 }
 
-// shape is how many pages a rule has, and how many values fit one. Small pages cost less a request.
-func shape(capacity int64) (pages, room int) {
-	if capacity <= 0 {
-		capacity = DefaultCapacity
-	}
-	capacity = min(capacity, MaxCapacity)
-	for room = minRoom; capacity > maxPages*int64(room); {
-		room *= 2
-	}
-	return int((capacity + int64(room) - 1) / int64(room)), room
+// update changes the page that a value belongs to.
+func (v *Values) update(hash uint64, now int64, t record.Transition) error {
+	cell := v.table.Fixed("values", pageOf(hash, valuePages))
+	return v.table.Update(&cell, now, t)
 }
 
-// cell is where a value belongs. The page follows from other bits of the hash than what tells values in it apart.
-func (v *Values) cell(hash uint64) *record.Cell {
-	return &v.cells[(hash>>32*uint64(len(v.cells)))>>32]
-}
+// pageOf is which of some pages a value belongs to.
+func pageOf(hash uint64, pages int) int { return int((hash >> 32 * uint64(pages)) >> 32) }
 
 // Take asks for a permit for a value, at the time now in nanoseconds; one that must wait longer than maxWait nanoseconds
-// is refused. An error is the host's, or record.ErrFull; a page that too many workers fight for refuses.
+// is refused. hash is of the rule and the value. An error is the host's; a page that too many workers fight for refuses.
 func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict, error) {
 	limit := limits.Of(hash)
 	if limit.Threshold <= 0 {
@@ -87,11 +66,11 @@ func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict,
 	if r != nil && r.spend(limit, now) {
 		return Verdict{OK: true, At: r.at}, nil
 	}
-	v.op = taking{values: v, hash: hash, limits: limits, limit: limit, maxWait: maxWait, now: now}
+	v.op = taking{values: v, hash: hash, limit: limit, maxWait: maxWait, now: now}
 	if r != nil {
 		v.op.back, v.op.extra = *r, r.uses
 	}
-	switch err := v.table.Update(v.cell(hash), now, &v.op); err {
+	switch err := v.update(hash, now, &v.op); err {
 	case nil:
 	case record.ErrContended:
 		return Verdict{FreeAt: now + 1e6}, nil
@@ -99,7 +78,7 @@ func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict,
 		return Verdict{}, err
 	}
 	if r != nil {
-		r.at, r.left, r.most = v.op.verdict.At, v.op.got, limit.most()
+		r.at, r.left, r.limit = v.op.verdict.At, v.op.got, limit
 	}
 	if v.op.regained > 0 {
 		v.Evicted++
@@ -118,32 +97,21 @@ func (v *Values) GiveBack(hash uint64, limits *Limits, at, now int64) error {
 		r.left++
 		return nil
 	}
-	return v.giveBack(hash, 1, limits.Of(hash).most(), at, now)
+	return v.giveBack(hash, 1, limits.Of(hash), at, now)
 }
 
-func (v *Values) giveBack(hash uint64, n, most, at, now int64) error {
-	err := v.table.Update(v.cell(hash), now, &giving{hash: hash, n: n, at: at, most: most, room: v.room})
+func (v *Values) giveBack(hash uint64, n int64, l Limit, at, now int64) error {
+	err := v.update(hash, now, &giving{hash: hash, n: n, at: at, limit: l})
 	if err == record.ErrContended {
 		return nil // it is spent
 	}
 	return err
 }
 
-// Touch marks the pages as in use; see record.Table.Touch.
-func (v *Values) Touch(now int64) error {
-	for i := range v.cells {
-		if err := v.table.Touch(&v.cells[i], now); err != nil {
-			return err
-		}
-	}
-	return nil
-}
-
 // taking is one update of a page: a permit for a value.
 type taking struct {
 	values  *Values
 	hash    uint64
-	limits  *Limits
 	limit   Limit
 	maxWait int64
 	now     int64 // the page's, once it is applied
@@ -160,77 +128,79 @@ type taking struct {
 func (o *taking) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	o.now = r.Now
 	start := len(dst)
+	lostAt := int64(0)
+	if r.Lost {
+		lostAt = o.now
+	}
 	if r.Payload == nil {
-		dst = binary.LittleEndian.AppendUint64(dst, uint64(o.lostAt(r.Lost)))
-	} else if dst = append(dst, r.Payload...); !page(r.Payload).intact(o.values.room) {
+		dst = binary.LittleEndian.AppendUint64(dst, uint64(lostAt))
+	} else if dst = append(dst, r.Payload...); !page(r.Payload).intact() {
 		return dst[:start], record.Unreadable
 	}
 	p := page(dst[start:])
 	i := p.find(o.hash)
-	b, known := bucket{at: p.lostAt()}, p.lostAt() > 0
+	b, known := o.unseen(p.lostAt()), p.lostAt() > 0
 	if i >= 0 {
-		b, known = p.bucket(i), true
+		b, known = p.value(i).bucket, true
 	}
-	if o.ahead(b) {
+	if s := o.limit.seen(o.hash, o.values.rule, b); s.ahead(o.now) {
 		return dst[:start], record.Unreadable
 	}
 	before := b
-	if o.back.left > 0 && b.at == o.back.at {
-		b.left = min(max(b.left, 0)+o.back.left, max(o.back.most, b.left))
-	}
-	o.verdict = o.limit.take(&b, known, o.maxWait, o.now)
-	extra := int64(0)
-	if o.verdict.OK {
-		extra = min(o.extra, max(b.left, 0)/reservePart)
-	}
-	b.left -= extra
-	var regained int64
+	o.take(&b, known)
+	o.regained = 0
 	switch {
 	case i >= 0:
-	case p.values() < o.values.room:
+	case p.values() < room:
 		dst = append(dst, make([]byte, valueSize)...)
 		p = page(dst[start:])
 		i = p.values() - 1
 	default:
-		i, regained = o.coolest(p)
+		i, o.regained = o.coolest(p)
 	}
-	p.put(i, o.hash, b)
-	o.regained, o.got = regained, extra
+	p.put(i, o.limit.seen(o.hash, o.values.rule, b))
 	return dst, record.StoreIf(o.verdict.OK || b != before || r.Lost)
 }
 
-// lostAt is from when on a new page knows its values: of a lost one nobody knows who had what, so each value is taken
-// for one that has nothing left.
-func (o *taking) lostAt(lost bool) int64 {
-	if !lost {
-		return 0
+// take takes a permit from a bucket, and as many more as this worker would like, and returns what it still had.
+func (o *taking) take(b *bucket, known bool) {
+	if o.back.left > 0 && b.at == o.back.at {
+		b.left = min(max(b.left, 0)+o.back.left, max(o.back.limit.most(), b.left))
 	}
-	if o.limit.Paced {
-		return o.now + o.limit.MaxWaitMs*1e6
+	o.verdict = o.limit.take(b, known, o.maxWait, o.now)
+	o.got = 0
+	if o.verdict.OK {
+		o.got = min(o.extra, max(b.left, 0)/reservePart)
 	}
-	return o.now
+	b.left -= o.got
 }
 
-// ahead is whether the bucket is of a time to come: nobody of us has written it.
-func (o *taking) ahead(b bucket) bool {
+// unseen is what a value has of which a page that was lost then may have known something: nobody knows who had what, so it is
+// taken for one that has nothing left.
+func (o *taking) unseen(lostAt int64) bucket {
 	if o.limit.Paced {
-		return b.at > o.now+farthest
+		lostAt += o.limit.MaxWaitMs * 1e6
 	}
-	return b.at > o.now
+	return bucket{at: lostAt}
 }
 
-// coolest is the place of the value that makes room, the one seen longest ago of those that regain least, and what it
-// regains.
+// coolest is the place of the value that makes room, and what it regains: of the rule that has most in the page, the one seen
+// longest ago of those that regain least. A rule that is flooded with values so makes room for them itself.
 func (o *taking) coolest(p page) (place int, regains int64) {
+	place = -1
 	var least, oldest int64
+	of := p.crowded(o.values.rule)
 	for i := range p.values() {
-		b, limit := p.bucket(i), o.limits.Of(p.hash(i))
-		if o.ahead(b) {
+		s := p.value(i)
+		if s.ahead(o.now) {
 			return i, 0 // it would stay for ever
 		}
-		if heat := limit.heat(b, o.now); i == 0 || heat < least || heat == least && b.at < oldest {
-			place, least, oldest = i, heat, b.at
-			regains = limit.regains(b, o.now)
+		if s.rule != of {
+			continue
+		}
+		if heat := s.heat(o.now); place < 0 || heat < least || heat == least && s.at < oldest {
+			place, least, oldest = i, heat, s.at
+			regains = s.regains(o.now)
 		}
 	}
 	return place, regains
@@ -238,14 +208,14 @@ func (o *taking) coolest(p page) (place int, regains int64) {
 
 // giving is one update of a page: a permit comes back.
 type giving struct {
-	hash        uint64
-	n, at, most int64
-	room        int
+	hash  uint64
+	n, at int64
+	limit Limit
 }
 
 // Apply implements record.Transition.
 func (o *giving) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
-	if r.Payload == nil || !page(r.Payload).intact(o.room) {
+	if r.Payload == nil || !page(r.Payload).intact() {
 		return dst, record.Keep
 	}
 	start := len(dst)
@@ -255,11 +225,11 @@ func (o *giving) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	if i < 0 {
 		return dst, record.Keep
 	}
-	b := p.bucket(i)
-	if b.at != o.at || b.left >= o.most {
+	s := p.value(i)
+	if s.at != o.at || s.left >= o.limit.most() {
 		return dst, record.Keep
 	}
-	b.left = min(max(b.left, 0)+o.n, o.most)
-	p.put(i, o.hash, b)
+	s.left = min(max(s.left, 0)+o.n, o.limit.most())
+	p.put(i, o.limit.seen(o.hash, s.rule, s.bucket))
 	return dst, record.Store
 }

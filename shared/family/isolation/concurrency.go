@@ -13,9 +13,12 @@ const (
 	// freshFor is how old it may be for entries without a look at the record, in nanoseconds: far less than worker.TTL, so that
 	// nobody enters on a lease that others have dropped.
 	freshFor = 1e9
-	// shareSpare is the part of what is free that a worker holds beyond its entries at most: near the bound it is
-	// nothing, and what an entry gives back is free for all workers at once.
+	// shareSpare is the part of what is free that all workers together hold beyond their entries at most, a worker with
+	// no entries nothing: near the bound all of it can be had by whoever asks.
 	shareSpare = 16
+	// crumb is the part of a threshold that a worker may hold all the same: 64 workers 0.2 % together. Below a threshold of
+	// crumb it is nothing.
+	crumb = 1 << 15
 	// refusalNs is how long a refusal is remembered at most without asking again, in nanoseconds. What other workers
 	// give back meanwhile is seen that much later.
 	refusalNs = 1e6
@@ -30,13 +33,14 @@ type Verdict struct {
 
 // Concurrency is the entries in flight under one rule as one worker sees them.
 //
-// Entering within the lease, and leaving far from the threshold, change nothing but this worker's memory. A lease grows
-// and shrinks by compare-and-set, so that all leases that count are within the threshold together, in whatever order the
-// workers run. A worker that was silent for worker.TTL has lost its lease; it then leases what it really has in flight, be it
+// Leaving far from the threshold, for as long as this worker has other entries in flight, and entering in such a place again,
+// change nothing but its memory. A lease grows and shrinks by compare-and-set, so that all leases that count are within the
+// threshold together, in whatever order the workers run. A worker that was silent for worker.TTL has lost its lease; it then leases what it really has in flight, be it
 // too much, and nobody enters until the sum is below the threshold.
 type Concurrency struct {
 	table *record.Table
 	cell  record.Cell
+	watch *worker.Watch
 
 	// inFlight entries are this worker's, which holds a lease of leased, as holder, with that stamp.
 	inFlight, leased uint32
@@ -44,9 +48,9 @@ type Concurrency struct {
 	stamp            int64
 	// peak is the most in flight since the last tick.
 	peak uint32
-	// threshold is the one that the lease was last found to be within; seen and free are the sum of all leases, and what they left of it, when the
-	// record was last looked at.
-	threshold, seen, free int64
+	// threshold is the one that the lease was last found to be within; seen is the sum of all leases, and room how many
+	// this worker may hold beyond its entries, when the record was last looked at.
+	threshold, seen, room int64
 	// Until refusedUntil entries under a threshold up to refusedAt are refused as the last one was.
 	refusedUntil, refusedAt int64
 
@@ -54,9 +58,9 @@ type Concurrency struct {
 	op    operation
 }
 
-// NewConcurrency returns the count with that id in a table.
-func NewConcurrency(table *record.Table, id record.ID) *Concurrency {
-	c := &Concurrency{table: table, cell: record.Cell{ID: id}}
+// NewConcurrency returns the count with that id in a table. watch is this worker's.
+func NewConcurrency(table *record.Table, watch *worker.Watch, id record.ID) *Concurrency {
+	c := &Concurrency{table: table, watch: watch, cell: record.Cell{ID: id}}
 	c.op.count = c
 	return c
 }
@@ -96,18 +100,26 @@ func (c *Concurrency) enter() {
 	c.peak = max(c.peak, c.inFlight)
 }
 
-// Exit ends an entry. Where all workers together are near the threshold, its place is free for them at once, else after
-// the next tick at the latest. The entry is over whatever the error, which is the host's.
+// Exit ends an entry. Where it was this worker's last, or all workers together are near the threshold, its place is free for
+// them at once, else after the next tick at the latest. The entry is over whatever the error, which is the host's.
 func (c *Concurrency) Exit(now int64) error {
 	c.refusedUntil = 0
 	if c.inFlight > 0 {
 		c.inFlight--
 	}
-	spare := int64(c.leased) - int64(c.inFlight)
-	if spare <= 0 || spare <= (c.free+spare)/shareSpare {
+	mine := int64(c.inFlight)
+	if int64(c.leased)-mine <= mayHold(mine, c.room, c.threshold) {
 		return nil
 	}
 	return c.settle(c.holder, now, c.peak)
+}
+
+// mayHold is how many places a worker may hold beyond so many entries, where there is so much room under a threshold.
+func mayHold(entries, room, threshold int64) int64 {
+	if entries == 0 {
+		room = 0
+	}
+	return max(room, threshold/crumb)
 }
 
 // Tick renews the lease as holder, and gives back what this worker has not needed since the last call. It must be called
@@ -141,7 +153,7 @@ func (c *Concurrency) apply(op operation) error {
 		return err
 	}
 	c.holder, c.leased, c.stamp = op.holder, c.op.leased, c.op.stamp
-	c.threshold, c.seen, c.free = op.threshold, c.op.seen, c.op.free
+	c.threshold, c.seen, c.room = op.threshold, c.op.seen, c.op.room
 	return nil
 }
 
@@ -156,11 +168,11 @@ type operation struct {
 	spare     int64 // wanted beyond what is in flight, where it only settles
 
 	// ok is whether the entry may enter; leased and stamp are the lease, seen the sum of all with this worker's without
-	// what it has spare, free what is left under the threshold.
+	// what it has spare, room how many this worker may have spare.
 	ok         bool
 	leased     uint32
 	stamp      int64
-	seen, free int64
+	seen, room int64
 }
 
 var _ record.Transition = (*operation)(nil)
@@ -175,14 +187,14 @@ func (o *operation) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	if r.Lost {
 		s.Forget(o.now)
 	}
-	s.Expire(o.now)
+	s.Expire(c.watch, o.now)
 	had, stamp := s.Take(o.holder)
 	moved := false
 	if c.holder != o.holder { // this worker's identity has changed
 		former, _ := s.Take(c.holder)
 		moved = former > 0
 	}
-	o.decide(s.Sum())
+	o.decide(s.Sum(), int64(s.Holders()))
 	write := r.Lost || moved || o.leased != had || had > 0 && o.now-stamp >= renewEvery
 	if o.stamp = stamp; write {
 		o.stamp = o.now
@@ -194,18 +206,17 @@ func (o *operation) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	return s.Encode(dst), record.StoreIf(write)
 }
 
-// decide sets what the operation comes to, where the others hold leases of so many.
-func (o *operation) decide(others int64) {
+// decide sets what the operation comes to, where so many others hold leases of so many places.
+func (o *operation) decide(others, holders int64) {
 	c := o.count
 	mine := int64(c.inFlight)
 	o.seen = others + mine
-	o.ok = o.enters > 0 && o.seen+1 <= o.threshold
-	spare := o.spare
-	if o.ok {
+	if o.ok = o.enters > 0 && o.seen+1 <= o.threshold; o.ok {
 		mine++
-		spare = max(1, mine/2)
 	}
-	free := o.threshold - others - mine
-	spare = max(0, min(spare, free/shareSpare, math.MaxUint32-mine))
-	o.leased, o.free = uint32(mine+spare), free-spare
+	free := max(0, o.threshold-others-mine)
+	o.room = free / (shareSpare * (holders + 1))
+	half := (mayHold(mine, o.room, o.threshold) + 1) / 2 // the other half is for entries that end
+	spare := min(o.spare, half, free, math.MaxUint32-mine)
+	o.leased = uint32(mine + spare)
 }

@@ -7,6 +7,7 @@ import (
 	"testing"
 	"time"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/family/isolation"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/record"
@@ -23,6 +24,7 @@ const (
 // peer is one worker's count, and what it really has in flight.
 type peer struct {
 	*isolation.Concurrency
+	watch  worker.Watch
 	holder worker.Identity
 	// ends are when its entries end.
 	ends []int64
@@ -32,8 +34,27 @@ type peer struct {
 }
 
 func newPeer(host *memhost.Worker, slot int) *peer {
-	g := isolation.NewConcurrency(record.NewTable(host), record.IDOf("isolation", "r"))
-	return &peer{Concurrency: g, holder: worker.Identity{Slot: uint16(slot), Epoch: uint64(start + int64(slot))}, ticked: start}
+	p := &peer{holder: worker.Identity{Slot: uint16(slot), Epoch: uint64(start + int64(slot))}, ticked: start}
+	p.Concurrency = isolation.NewConcurrency(record.NewTable(host), &p.watch, record.IDOf("isolation", "r"))
+	return p
+}
+
+// Tick is what a worker does in each tick.
+func (p *peer) Tick(holder worker.Identity, now int64) error {
+	p.watch.Look(now)
+	return p.Concurrency.Tick(holder, now)
+}
+
+// pass lets d nanoseconds pass, in which only some workers tick.
+func pass(t *testing.T, p *memhost.Process, d int64, ticking ...*peer) {
+	t.Helper()
+	for end := p.Now() + d; p.Now() < end; p.Advance(min(tick, end-p.Now())) {
+		for _, w := range ticking {
+			if err := w.Tick(w.holder, p.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
 }
 
 // contest is a random simulation of workers that fight for one threshold, interleaved at every call to the host.
@@ -237,10 +258,9 @@ func TestNeverAboveAndFullAgain(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			trySeeds(t, 8, func(t *testing.T, seed uint64) {
 				c := newContest(t, seed)
-				if disturb(c); c.stall > 2*second {
-					c.fullAt += c.stall
-					c.end += c.stall
-				}
+				disturb(c)
+				c.fullAt += c.stall // who has stood still watches for TTL before it calls another dead
+				c.end += c.stall
 				c.run()
 				c.mustBeFull()
 			})
@@ -308,19 +328,16 @@ func TestFarFromTheThresholdEnteringIsFree(t *testing.T) {
 			}
 		}
 	}
+	if !w.enter(t, 1000, p.Now()) {
+		t.Fatal("refused")
+	}
 	serve()
 	before := asked.n
 	serve()
 	if asked.n != before {
 		t.Errorf("ten entries within the lease asked the host %d times", asked.n-before)
 	}
-	for range 3 {
-		p.Advance(tick)
-		if err := w.Tick(w.holder, p.Now()); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if w.Holding() {
+	if w.exit(t, p.Now()); w.Holding() {
 		t.Error("an idle worker holds a lease")
 	}
 }
@@ -356,10 +373,10 @@ func TestDeadWorkersEntriesAreBackAfterTTL(t *testing.T) {
 	}
 	died := p.Now()
 	for p.Now() <= died+worker.TTL {
-		if v, err := b.Enter(b.holder, 3, p.Now()); err != nil || v.OK {
+		pass(t, p, tick, b)
+		if v, err := b.Enter(b.holder, 3, p.Now()-tick); err != nil || v.OK {
 			t.Fatalf("%d ms after the death: %+v, %v", (p.Now()-died)/millisecond, v, err)
 		}
-		p.Advance(tick)
 	}
 	if v, err := b.Enter(b.holder, 3, p.Now()); err != nil || !v.OK {
 		t.Errorf("after TTL: %+v, %v", v, err)
@@ -384,7 +401,7 @@ func TestSlowWorkerRegistersAgain(t *testing.T) {
 				t.Fatal("refused")
 			}
 		}
-		p.Advance(worker.TTL)
+		pass(t, p, worker.TTL+tick, b)
 		for range 2 {
 			if !enter(b) {
 				t.Fatal("what the silent worker had was not given back")
@@ -406,6 +423,121 @@ func TestSlowWorkerRegistersAgain(t *testing.T) {
 		if !enter(b) || enter(slow) {
 			t.Error("with 2 of 3 in flight not exactly one entered")
 		}
+	}
+}
+
+// A process that stands still, as by SIGSTOP, keeps the threshold, whoever wakes first and however long it stood.
+func TestAProcessThatStandsStillKeepsTheThreshold(t *testing.T) {
+	for _, still := range []int64{worker.TTL / 2, worker.TTL + 1, 5 * second, 3600 * second} {
+		for _, tickFirst := range []bool{true, false} {
+			p := memhost.NewProcess(start)
+			a, b, young := newPeer(p.Worker(nil), 0), newPeer(p.Worker(nil), 1), newPeer(p.Worker(nil), 2)
+			for range 3 {
+				if !a.enter(t, 3, p.Now()) {
+					t.Fatal("refused")
+				}
+			}
+			pass(t, p, 3*second, a, b)
+			p.Advance(still)
+			if tickFirst {
+				pass(t, p, tick, b, young)
+			}
+			for end := p.Now() + worker.TTL/2; p.Now() < end; { // a wakes late
+				if b.enter(t, 3, p.Now()) || young.enter(t, 3, p.Now()) {
+					t.Fatalf("%d ms after a pause of %d ms a fourth of 3 entered", (p.Now()+worker.TTL/2-end)/millisecond, still/millisecond)
+				}
+				pass(t, p, tick, b, young)
+			}
+			pass(t, p, 2*worker.TTL, a, b, young)
+			if b.enter(t, 3, p.Now()) {
+				t.Error("long after a pause a fourth of 3 entered")
+			}
+			pass(t, p, worker.TTL+second, b, young) // now a is dead
+			if !b.enter(t, 3, p.Now()) {
+				t.Error("what a dead worker had is not given back after a pause")
+			}
+		}
+	}
+}
+
+// With nothing in flight one worker gets all of the threshold at once, however many others have just been busy; and with
+// others busy, all that they leave, but for the sixteenth that they may hold until their next tick.
+func TestWhatIsFreeCanBeHadByWhoeverAsks(t *testing.T) {
+	seeds.Try(t, 300, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 0x8))
+		p := memhost.NewProcess(start)
+		threshold := int64(1 + rng.IntN([]int{10, 100, 1000, 30_000}[rng.IntN(4)]))
+		var all []*peer
+		for i := range []int{1, 4, 16, 64, 256}[rng.IntN(5)] {
+			all = append(all, newPeer(p.Worker(nil), i))
+		}
+		busy := int64(0)
+		for range 4 * len(all) {
+			w := all[rng.IntN(len(all))]
+			for range 1 + rng.IntN(8) {
+				if w.enter(t, threshold, p.Now()) {
+					busy++
+				}
+			}
+			for w.InFlight() > 0 && rng.IntN(4) > 0 {
+				busy--
+				w.exit(t, p.Now())
+			}
+			pass(t, p, rng.Int64N(millisecond), all[rng.IntN(len(all))])
+		}
+		burst := func(want, most int64) {
+			t.Helper()
+			p.Advance(2 * millisecond) // a refusal is remembered for one
+			got, w := int64(0), all[rng.IntN(len(all))]
+			for w.enter(t, threshold, p.Now()) {
+				got++
+			}
+			if got < want || got > most {
+				t.Errorf("%d workers, threshold %d, %d in flight: one gets %d, want %d to %d", len(all), threshold, busy, got, want, most)
+			}
+			for range got {
+				w.exit(t, p.Now())
+			}
+		}
+		burst(threshold-busy-threshold/16, threshold-busy)
+		pass(t, p, 2*tick, all...)
+		burst(threshold-busy, threshold-busy)
+		for _, w := range all {
+			for w.InFlight() > 0 {
+				busy--
+				w.exit(t, p.Now())
+			}
+		}
+		burst(threshold, threshold)
+	})
+}
+
+// Workers that entries come to, and do not leave, fill the threshold exactly, in whatever order they come.
+func TestWhoOnlyEntersKeepsNothingFromOthers(t *testing.T) {
+	seeds.Try(t, 100, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 0x9))
+		p := memhost.NewProcess(start)
+		threshold := 1 + rng.IntN([]int{10, 100, 1000, 3000}[rng.IntN(4)])
+		var all []*peer
+		for i := range []int{1, 4, 16, 64, 256}[rng.IntN(5)] {
+			all = append(all, newPeer(p.Worker(nil), i))
+		}
+		for i := range threshold {
+			if !all[rng.IntN(len(all))].enter(t, int64(threshold), p.Now()) {
+				t.Fatalf("%d workers: %d of %d entered", len(all), i, threshold)
+			}
+		}
+		if all[rng.IntN(len(all))].enter(t, int64(threshold), p.Now()) {
+			t.Errorf("more than %d entered", threshold)
+		}
+	})
+}
+
+// exit ends an entry on a host that does not fail.
+func (w *peer) exit(t *testing.T, now int64) {
+	t.Helper()
+	if err := w.Exit(now); err != nil {
+		t.Fatal(err)
 	}
 }
 
@@ -484,7 +616,7 @@ func TestSlowWorkerDoesNotSpendAnOldLease(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	p.Advance(worker.TTL + 1)
+	pass(t, p, worker.TTL+2*tick, b)
 	for range 100 {
 		if !b.enter(t, 100, p.Now()) {
 			t.Fatal("what the silent worker had was not given back")

@@ -30,7 +30,7 @@ func NewCounts(env *family.Env) *Counts {
 // Acquire returns the count with that id, until Release.
 func (cs *Counts) Acquire(id record.ID) *SharedCount {
 	return cs.all.Acquire(id, func() *SharedCount {
-		return &SharedCount{Concurrency: NewConcurrency(cs.env.Table, id), id: id, of: cs}
+		return &SharedCount{Concurrency: NewConcurrency(cs.env.Table, &cs.env.Worker.Watch, id), id: id, of: cs}
 	})
 }
 

@@ -2,6 +2,7 @@ package isolation
 
 import (
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -62,7 +63,7 @@ func (r *Rule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
 func (r *Rule) Undo(_ family.Ticket, now int64) error { return r.count.Exit(now) }
 
 // Exit implements family.Checker.
-func (r *Rule) Exit(_ family.Ticket, _ family.End, now int64) error { return r.count.Exit(now) }
+func (r *Rule) Exit(_ family.Ticket, _ outcome.End, now int64) error { return r.count.Exit(now) }
 
 // Release implements family.Checker.
 func (r *Rule) Release(int64) { r.count.Release() }

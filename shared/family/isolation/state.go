@@ -72,9 +72,9 @@ func (s *State) Forget(now int64) {
 	s.Newest = now
 }
 
-// Expire drops the leases that have run out at the time now.
-func (s *State) Expire(now int64) {
-	s.leases = slices.DeleteFunc(s.leases, func(l lease) bool { return l.stamp+worker.TTL < now })
+// Expire drops the leases whose holders are dead at the time now, as far as a worker has watched.
+func (s *State) Expire(w *worker.Watch, now int64) {
+	s.leases = slices.DeleteFunc(s.leases, func(l lease) bool { return w.Gone(l.stamp, now) })
 }
 
 // Take removes the lease of a holder, and returns its number and stamp; 0 where it has none.
@@ -99,6 +99,9 @@ func (s *State) Put(h worker.Identity, n uint32, now int64) bool {
 	s.leases = append(s.leases, lease{holder: h, n: n, stamp: now})
 	return true
 }
+
+// Holders is how many have a lease.
+func (s *State) Holders() int { return len(s.leases) }
 
 // Sum is the number of all leases together.
 func (s *State) Sum() (sum int64) {

@@ -8,13 +8,14 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/family/flow"
 	"sentinel-envoy/shared/family/isolation"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
 
 const (
 	// inboundName is the statistic of all entries of the process. No resource can have the name.
-	inboundName = "\x00inbound"
+	inboundName = stat.Hidden + "inbound"
 	// inboundLabel is Sentinel's name of it, for metrics.
 	inboundLabel = "__total_inbound_traffic__"
 	qpsWindowMs  = 1000
@@ -55,10 +56,7 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, _ string) family.Checker {
 		id := base.RecordID("budget")
 		return &inboundQPS{Base: base, budget: k.budgets.Acquire(id, base.ID, flow.WindowOf(qpsWindowMs)), of: of, bound: bound}
 	}
-	if k.inbound == nil {
-		k.inbound = &inbound{k.env.Nodes.Acquire(inboundName)}
-		k.env.Observe()
-	}
+	k.observe(of.MetricType == rule.SystemAvgRT || of.Strategy == rule.BBR)
 	return &figureRule{Base: base, of: of, kind: k}
 }
 
@@ -91,8 +89,26 @@ func (k *kind) inboundRates(now int64) (r stat.Rates, known bool) {
 	return k.rates, k.known
 }
 
+// observe makes all entries counted, from now on and until the worker ends, where times also how long each took.
+func (k *kind) observe(times bool) {
+	if k.inbound == nil {
+		k.inbound = &inbound{node: k.env.Nodes.Acquire(inboundName)}
+		k.env.Observe()
+	}
+	if times && k.inbound.interest == family.InNothing {
+		k.inbound.interest = family.InTimes
+		k.env.Observe()
+	}
+}
+
 // inbound observes all resources.
-type inbound struct{ node *stat.Node }
+type inbound struct {
+	node     *stat.Node
+	interest family.Interest
+}
+
+// Interest implements family.Observer.
+func (i *inbound) Interest() family.Interest { return i.interest }
 
 // Passed implements family.Observer.
 func (i *inbound) Passed(now int64) { i.node.Pass(now) }
@@ -101,4 +117,9 @@ func (i *inbound) Passed(now int64) { i.node.Pass(now) }
 func (i *inbound) Refused(now int64) { i.node.Block(now) }
 
 // Ended implements family.Observer.
-func (i *inbound) Ended(end family.End, now int64) { i.node.Complete(now, end.RT, end.Failed) }
+func (i *inbound) Ended(end outcome.End, now int64) {
+	if end.Connection {
+		end.ResponseMs = outcome.NoTime
+	}
+	i.node.Complete(now, end)
+}

@@ -16,7 +16,8 @@ import (
 
 const (
 	tickMs  = 50
-	pages   = 1024 // of the directories
+	names   = 1024 // pages of the directory of metrics
+	pages   = 4096 // of the directory of records
 	perPage = 32
 	// keysPerTick and messagesPerTick bound what one tick does.
 	keysPerTick     = 8
@@ -97,7 +98,7 @@ func (p *plugin) noise() []byte {
 }
 
 func (p *plugin) enqueue() {
-	queue, err := proxywasm.ResolveSharedQueue("sentinel", "sentinel/1/reports")
+	queue, err := proxywasm.ResolveSharedQueue("sentinel", "sentinel/2/reports")
 	if err != nil {
 		return
 	}
@@ -118,19 +119,25 @@ func find() []string {
 		}
 		return err == nil
 	}
-	add("sentinel/1/aggregator")
-	for slot := 0; add("sentinel/1/worker/" + strconv.Itoa(slot)); slot++ {
+	add("sentinel/2/aggregator")
+	for slot := 0; add("sentinel/2/worker/" + strconv.Itoa(slot)); slot++ {
 	}
 	for page := range 64 {
-		add("sentinel/1/rates/" + strconv.Itoa(page))
+		add("sentinel/2/rates/" + strconv.Itoa(page))
+	}
+	for page := range names {
+		add("sentinel/1/metrics/" + strconv.Itoa(page))
+	}
+	for page := range 8192 { // of values; of counts there are fewer
+		add("sentinel/3/values/" + strconv.Itoa(page))
+		add("sentinel/3/counts/" + strconv.Itoa(page))
 	}
 	for page := range pages {
-		add("sentinel/1/metrics/" + strconv.Itoa(page))
-		if !add("sentinel/2/dir/" + strconv.Itoa(page)) {
+		if !add("sentinel/3/dir/" + strconv.Itoa(page)) {
 			continue
 		}
 		for slot := range perPage {
-			add("sentinel/2/rec/" + strconv.Itoa(page*perPage+slot))
+			add("sentinel/3/rec/" + strconv.Itoa(page*perPage+slot))
 		}
 	}
 	return keys

@@ -1,0 +1,109 @@
+package rule
+
+import (
+	"encoding/hex"
+	"hash/fnv"
+	"strconv"
+	"strings"
+	"unicode/utf8"
+)
+
+// MaxID is how long an id may be, in bytes.
+const MaxID = 128
+
+// IDOf is the id of a rule that was given none: what names its budget, so that a changed threshold keeps window, breaker and
+// leases. It is family, parts and resource, as "flow-1000ms-/login"; the nth of several rules with one name, from 2 on, has its
+// number behind the family. An id that would be too long ends in a hash of what was cut off.
+func IDOf(r Rule, nth int) string {
+	family := r.Family().Name
+	if nth > 1 {
+		family += "#" + strconv.Itoa(nth)
+	}
+	parts := append([]string{family}, r.naming()...)
+	to := r.For()
+	if to.Regex {
+		parts = append(parts, "regex")
+	}
+	if to.Resource != "" {
+		parts = append(parts, to.Resource) // the last: no other part has a text of the user's that is not in brackets
+	}
+	return shorten(strings.Join(parts, "-"))
+}
+
+func shorten(id string) string {
+	if len(id) <= MaxID {
+		return id
+	}
+	h := fnv.New64a()
+	_, _ = h.Write([]byte(id)) // a hash never fails
+	sum := "~" + hex.EncodeToString(h.Sum(nil))
+	cut := MaxID - len(sum)
+	for cut > 0 && !utf8.RuneStart(id[cut]) {
+		cut--
+	}
+	return id[:cut] + sum
+}
+
+// bracketed is what a name is of, as "Header(x-user)". A bracket that ends a text of the user's is told from one within.
+func bracketed(what, of string) string {
+	if of == "" {
+		return what
+	}
+	return what + "(" + strings.ReplaceAll(of, ")", "))") + ")"
+}
+
+func milliseconds(ms uint32) string { return strconv.FormatUint(uint64(ms), 10) + "ms" }
+
+func (r *Flow) naming() []string {
+	parts := []string{milliseconds(r.StatIntervalInMs)}
+	if r.TokenCalculateStrategy != Direct {
+		parts = append(parts, r.TokenCalculateStrategy.String())
+	}
+	if r.ControlBehavior != Reject {
+		parts = append(parts, r.ControlBehavior.String())
+	}
+	if of := r.Refers(); of != "" {
+		parts = append(parts, bracketed("of", of))
+	}
+	return parts
+}
+
+func (r *CircuitBreaker) naming() []string {
+	parts := []string{r.Strategy.String(), milliseconds(r.StatIntervalMs)}
+	if r.StatSlidingWindowBucketCount > 1 {
+		parts = append(parts, strconv.FormatUint(uint64(r.StatSlidingWindowBucketCount), 10)+"buckets")
+	}
+	return parts
+}
+
+func (r *Isolation) naming() []string { return []string{r.MetricType.String()} }
+
+func (r *Hotspot) naming() []string {
+	parts := []string{r.MetricType.String()}
+	if r.MetricType == HotspotQPS {
+		parts = append(parts, strconv.FormatInt(r.DurationInSec, 10)+"s")
+		if r.ControlBehavior != Reject {
+			parts = append(parts, r.ControlBehavior.String())
+		}
+	}
+	return append(parts, bracketed(r.ParamSource.String(), r.parameter()))
+}
+
+// parameter is which of a source's values the rule is about.
+func (r *Hotspot) parameter() string {
+	switch {
+	case len(r.ParamPath) > 0:
+		return strings.Join(r.ParamPath, "/")
+	case r.ParamSource == Header:
+		return strings.ToLower(r.ParamKey)
+	case r.ParamKey != "":
+		return r.ParamKey
+	case r.ParamSource == PathSegment || r.ParamSource == Query:
+		return strconv.Itoa(r.ParamIndex)
+	case r.TrustedHops > 0:
+		return strconv.FormatUint(uint64(r.TrustedHops), 10)
+	}
+	return ""
+}
+
+func (r *System) naming() []string { return []string{r.MetricType.String(), r.Strategy.String()} }
