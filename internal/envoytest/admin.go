@@ -20,7 +20,8 @@ type Admin struct {
 	client *http.Client
 }
 
-func newAdmin(addr string) *Admin {
+// NewAdmin gives a client of the admin interface at a host:port.
+func NewAdmin(addr string) *Admin {
 	return &Admin{addr: addr, client: &http.Client{
 		Timeout:   30 * time.Second,
 		Transport: &http.Transport{DisableKeepAlives: true}, // leave nothing open that a test would have to close

@@ -238,7 +238,7 @@ func (p *Process) waitReady(ctx context.Context) error {
 		if err != nil {
 			return false
 		}
-		p.Admin = newAdmin(strings.TrimSpace(string(addr))) // anew each time: Envoy may have been amid writing it
+		p.Admin = NewAdmin(strings.TrimSpace(string(addr))) // anew each time: Envoy may have been amid writing it
 		state, err := p.Admin.Get(ctx, "/ready")
 		if err != nil || strings.TrimSpace(state) != "LIVE" {
 			return false

@@ -22,6 +22,20 @@ type Behaviour struct {
 // freePort is the address that stands for any free loopback port.
 const freePort = "127.0.0.1:0"
 
+// FreePorts gives n different loopback ports that nobody listens on.
+func FreePorts(n int) ([]int, error) {
+	var ports []int
+	for range n {
+		l, err := net.Listen("tcp4", freePort)
+		if err != nil {
+			return nil, err
+		}
+		defer l.Close() // after the loop: a port is not given twice
+		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
+	}
+	return ports, nil
+}
+
 // Serve has a handler answer in HTTP/1.1 and in HTTP/2 without TLS at a host:port, of which port 0 is any that is free. The
 // server's Addr is where it really listens; close it after use.
 func Serve(addr string, h http.Handler) (*http.Server, error) {

@@ -38,6 +38,8 @@ const (
 	MaxQPS         = 1e6
 	MaxConnections = 1024
 	MaxPipeline    = 256
+
+	minEvery = 10 * time.Millisecond
 )
 
 // interruptGrace is how long outstanding requests may still take once the caller's context has ended.
@@ -68,8 +70,9 @@ type Options struct {
 	BlockMessage string
 
 	// OnSecond, when set, is called after each second of the run, and after what is left of the last one, before Run
-	// returns. The calls do not overlap.
+	// returns. The calls do not overlap. With Every it is called that often instead; default 1 s, at least 10 ms.
 	OnSecond func(Second)
+	Every    time.Duration
 }
 
 // ErrNothingSent says that no connection could be opened at all. Run wraps it together with the last reason.
@@ -87,7 +90,7 @@ func Run(ctx context.Context, o Options) (Summary, error) {
 	clock := newRunClock()
 	sched := &schedule{qps: o.QPS, duration: o.Duration, limit: o.Requests, clock: clock}
 	tally := newTally(clock)
-	stopReports := tally.report(o.OnSecond)
+	stopReports := tally.report(o.Every, o.OnSecond)
 
 	// Outstanding requests outlive ctx by the grace, so that an interrupted run still reports their answers.
 	hard, cancel := context.WithCancel(context.WithoutCancel(ctx))
@@ -166,6 +169,9 @@ func (o Options) withDefaults() Options {
 	if o.Timeout == 0 {
 		o.Timeout = 10 * time.Second
 	}
+	if o.Every == 0 {
+		o.Every = time.Second
+	}
 	return o
 }
 
@@ -208,6 +214,9 @@ func (o Options) target() (target, error) {
 	}
 	if o.Timeout < 0 {
 		wrong("timeout: must be above 0, got %v", o.Timeout)
+	}
+	if o.Every < minEvery {
+		wrong("every: must be at least %v, got %v", minEvery, o.Every)
 	}
 	if !isToken(o.Method) {
 		wrong("method %q: not a valid HTTP method", o.Method)

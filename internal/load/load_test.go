@@ -381,6 +381,26 @@ func TestUnsentIsCounted(t *testing.T) {
 	equal(t, "unsent", s.Unsent, 9)
 }
 
+func TestReportsComeAsOftenAsAsked(t *testing.T) {
+	port := serve(t, func(http.ResponseWriter, *http.Request) {})
+	reports, sent := 0, uint64(0)
+	ctx, cancel := context.WithCancel(t.Context())
+	defer cancel()
+	s, err := Run(ctx, Options{Port: port, QPS: 1000, Duration: time.Minute, Every: minEvery, OnSecond: func(s Second) {
+		sent += s.Sent
+		if reports++; reports == 50 {
+			cancel()
+		}
+	}})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if s.Elapsed >= 50*time.Second { // which as many seconds take
+		t.Errorf("50 reports in %v", s.Elapsed)
+	}
+	equal(t, "sum of the reports", sent, s.Sent)
+}
+
 func TestSecondsAddUpToTheSummary(t *testing.T) {
 	clock := &fakeClock{}
 	tally := newTally(clock)
@@ -403,11 +423,11 @@ func TestSecondsAddUpToTheSummary(t *testing.T) {
 func TestOptionsAllMistakesAtOnce(t *testing.T) {
 	_, err := Run(t.Context(), Options{
 		Host: "192.0.2.1", Port: 70000, Proto: "spdy", Path: "a b", Method: "G T", QPS: -1, Duration: 2 * time.Hour,
-		Connections: -1, Pipeline: 1000, Timeout: -1,
+		Connections: -1, Pipeline: 1000, Timeout: -1, Every: 1,
 		Header: http.Header{"Content-Length": {"1"}, "X": {"a\r\nb"}, "b d": {""}},
 	})
 	for _, want := range []string{"loopback", "port: ", "proto: ", "path ", "method ", "requests per second: ", "duration: ",
-		"connections: ", "pipeline: ", "timeout: ", `"Content-Length"`, `"X": control`, `"b d"`} {
+		"connections: ", "pipeline: ", "timeout: ", "every: ", `"Content-Length"`, `"X": control`, `"b d"`} {
 		if !strings.Contains(fmt.Sprint(err), want) {
 			t.Errorf("no mention of %q in: %v", want, err)
 		}

@@ -203,16 +203,16 @@ func (t *tally) endSecond(index int) Second {
 	return s
 }
 
-// report calls f with each second that ends, until the returned function is called; that one reports what is left, and
-// waits for f. So the seconds add up to the summary.
-func (t *tally) report(f func(Second)) (stop func()) {
+// report calls f with each second that ends, or another length of time, until the returned function is called; that one
+// reports what is left, and waits for f. So the seconds add up to the summary.
+func (t *tally) report(every time.Duration, f func(Second)) (stop func()) {
 	if f == nil {
 		return func() {}
 	}
 	quit, done := make(chan struct{}), make(chan struct{})
 	go func() {
 		defer close(done)
-		tick := time.NewTicker(time.Second)
+		tick := time.NewTicker(every)
 		defer tick.Stop()
 		for i := 1; ; i++ {
 			select {

@@ -86,7 +86,7 @@ func (b *bootstrap) missing() []string {
 	var missing []string
 	for _, l := range (Ports{}).list() {
 		if !b.has(l.place) {
-			missing = append(missing, fmt.Sprintf("no %s (%s)", l.place, l.variable))
+			missing = append(missing, fmt.Sprintf("no %s (%s)", l.place, l.Variable))
 		}
 	}
 	if len(b.files) == 0 {
@@ -98,7 +98,7 @@ func (b *bootstrap) missing() []string {
 func (b *bootstrap) render(p Ports, wasm string) ([]byte, error) {
 	for _, l := range p.list() {
 		for _, n := range b.ports[l.place] {
-			n.Value = strconv.Itoa(l.port)
+			n.Value = strconv.Itoa(l.Number)
 		}
 	}
 	for _, n := range b.files {

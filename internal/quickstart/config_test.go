@@ -81,7 +81,7 @@ func TestRenderReplacesWhatThereIs(t *testing.T) {
 			t.Errorf("without %.30q: %v, no %q in:\n%s", c.replace, err, c.stays, rendered)
 		}
 		for _, l := range somePorts.list() {
-			port := fmt.Sprintf("port_value: %d", l.port)
+			port := fmt.Sprintf("port_value: %d", l.Number)
 			if replaced := strings.Contains(string(rendered), port); replaced == strings.Contains(c.missing, l.place) {
 				t.Errorf("without %.30q: %s replaced: %v", c.replace, l.place, replaced)
 			}

@@ -15,32 +15,42 @@ import (
 	"github.com/tetratelabs/func-e/experimental/admin"
 )
 
-// runEnvoy runs Envoy through func-e until ctx ends or Envoy does, and calls ready once Envoy's admin interface says so, but
-// not after either's end. dir takes the rendered configuration and func-e's state; the caller removes it.
-//
-// It returns nil if ctx ended. func-e kills Envoy then; on Linux the kernel also does should we be killed.
-func runEnvoy(ctx context.Context, s settings, envoy, dir string, rendered []byte, stdout, stderr io.Writer, ready func()) error {
-	config := filepath.Join(dir, "envoy.yaml")
-	if err := os.WriteFile(config, rendered, 0o600); err != nil {
+// Envoy is how an Envoy is run in the foreground.
+type Envoy struct {
+	Binary      string
+	Bootstrap   []byte // with an admin interface
+	Dir         string // takes the bootstrap and func-e's state; the caller removes it
+	Concurrency int    // worker threads
+	LogLevel    string // level[,component:level...]
+	Stdout, Log io.Writer
+	// Ready is called once Envoy's admin interface says so, but not after the end of Run's context or of Envoy.
+	Ready func()
+}
+
+// Run runs Envoy through func-e until ctx or Envoy ends. It returns nil if ctx ended. func-e kills Envoy then; on Linux the
+// kernel also does should we be killed. The error has the last lines of Envoy's log that say what went wrong.
+func (e Envoy) Run(ctx context.Context) error {
+	config := filepath.Join(e.Dir, "envoy.yaml")
+	if err := os.WriteFile(config, e.Bootstrap, 0o600); err != nil {
 		return err
 	}
-	level, components, _ := strings.Cut(s.logLevel, ",")
+	level, components, _ := strings.Cut(e.LogLevel, ",")
 	args := []string{
 		"--config-path", config,
-		"--concurrency", strconv.Itoa(s.concurrency),
+		"--concurrency", strconv.Itoa(e.Concurrency),
 		"--log-level", level,
 		"--disable-hot-restart", // or a second Envoy on this machine would collide with it
 	}
 	if components != "" {
 		args = append(args, "--component-log-level", components)
 	}
-	log := &logWatch{to: stderr}
+	log := &logWatch{to: e.Log}
 	err := func_e.Run(ctx, args,
-		api.EnvoyPath(envoy), api.HomeDir(filepath.Join(dir, "func-e")), api.Out(io.Discard),
-		api.EnvoyOut(stdout), api.EnvoyErr(log),
+		api.EnvoyPath(e.Binary), api.HomeDir(filepath.Join(e.Dir, "func-e")), api.Out(io.Discard),
+		api.EnvoyOut(e.Stdout), api.EnvoyErr(log),
 		admin.WithStartupHook(func(ctx context.Context, _ admin.AdminClient, _ string) error {
 			if ctx.Err() == nil { // func-e comes here also when it gives up waiting, because Envoy ends
-				ready()
+				e.Ready()
 			}
 			return nil
 		}))

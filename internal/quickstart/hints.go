@@ -26,7 +26,7 @@ var hints = []hint{
 func printHints(w io.Writer, s settings, b *bootstrap) {
 	ports := map[string]int{}
 	for _, l := range b.used(s.ports) {
-		ports[l.place] = l.port
+		ports[l.place] = l.Number
 	}
 	isSample := filepath.ToSlash(filepath.Clean(s.config)) == sampleConfig
 	fmt.Fprint(w, "\nReady. Ctrl-C ends everything. To try, in another terminal:\n\n")

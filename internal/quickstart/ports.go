@@ -13,36 +13,46 @@ import (
 	"github.com/shirou/gopsutil/v4/process"
 )
 
-// A listenPort is one port that a run needs, and how the user changes it.
+// A Port is one loopback port that a command needs, and how the user changes it.
+type Port struct {
+	Number   int
+	Use      string // what listens there
+	Flag     string // of the command
+	Target   string // of make, which runs the command
+	Variable string // of that target
+}
+
+// A listenPort is a port of `sentinel run`.
 type listenPort struct {
-	port     int
-	use      string // what listens there
-	place    string // where the bootstrap has its number
-	flag     string // flag of `sentinel run`
-	variable string // variable of `make run`
+	Port
+
+	place string // where the bootstrap has its number
 }
 
 func (p Ports) list() []listenPort {
+	port := func(n int, use, place, flag, variable string) listenPort {
+		return listenPort{Port{n, use, flag, "run", variable}, place}
+	}
 	return []listenPort{
-		{p.HTTP, "HTTP listener", placeHTTP, "http-port", "HTTP_PORT"},
-		{p.TCP, "TCP listener", placeTCP, "tcp-port", "TCP_PORT"},
-		{p.Admin, "admin interface", placeAdmin, "admin-port", "ADMIN_PORT"},
-		{p.Upstream, "service behind Envoy", placeUpstream, "upstream-port", "UPSTREAM_PORT"},
+		port(p.HTTP, "HTTP listener", placeHTTP, "http-port", "HTTP_PORT"),
+		port(p.TCP, "TCP listener", placeTCP, "tcp-port", "TCP_PORT"),
+		port(p.Admin, "admin interface", placeAdmin, "admin-port", "ADMIN_PORT"),
+		port(p.Upstream, "service behind Envoy", placeUpstream, "upstream-port", "UPSTREAM_PORT"),
 	}
 }
 
-// checkPorts returns nil if all ports are distinct and free. Otherwise the error has a line for each that is not.
+// CheckPorts returns nil if all ports are distinct and free. Otherwise the error has a line for each that is not.
 //
 // Envoy cannot be left to find out: its listeners use SO_REUSEPORT, so two Envoys of one user would silently share a port.
-func checkPorts(ctx context.Context, ports []listenPort) error {
+func CheckPorts(ctx context.Context, ports []Port) error {
 	var errs []error
 	usedBy := map[int]string{}
 	for _, p := range ports {
-		if other, taken := usedBy[p.port]; taken {
-			errs = append(errs, fmt.Errorf("port %d is given to both the %s and the %s. %s", p.port, other, p.use, p.change()))
+		if other, taken := usedBy[p.Number]; taken {
+			errs = append(errs, fmt.Errorf("port %d is given to both the %s and the %s. %s", p.Number, other, p.Use, p.change()))
 			continue
 		}
-		usedBy[p.port] = p.use
+		usedBy[p.Number] = p.Use
 		if err := checkPort(ctx, p); err != nil {
 			errs = append(errs, err)
 		}
@@ -50,19 +60,28 @@ func checkPorts(ctx context.Context, ports []listenPort) error {
 	return errors.Join(errs...)
 }
 
-func checkPort(ctx context.Context, p listenPort) error {
-	if p.port < 1 || p.port > 65535 {
-		return fmt.Errorf("-%s %d: a port is 1 to 65535", p.flag, p.port)
+// numbers are the ports without their places.
+func numbers(ports []listenPort) []Port {
+	bare := make([]Port, len(ports))
+	for i, p := range ports {
+		bare[i] = p.Port
 	}
-	l, err := net.Listen("tcp4", loopback(p.port))
+	return bare
+}
+
+func checkPort(ctx context.Context, p Port) error {
+	if p.Number < 1 || p.Number > 65535 {
+		return fmt.Errorf("-%s %d: a port is 1 to 65535", p.Flag, p.Number)
+	}
+	l, err := net.Listen("tcp4", loopback(p.Number))
 	if err == nil {
 		return l.Close()
 	}
-	return fmt.Errorf("the %s cannot have port %d: %w%s. %s", p.use, p.port, reason(err), owner(ctx, p.port), p.change())
+	return fmt.Errorf("the %s cannot have port %d: %w%s. %s", p.Use, p.Number, reason(err), owner(ctx, p.Number), p.change())
 }
 
-func (p listenPort) change() string {
-	return fmt.Sprintf("To use another: -%s N, or make run %s=N", p.flag, p.variable)
+func (p Port) change() string {
+	return fmt.Sprintf("To use another: -%s N, or make %s %s=N", p.Flag, p.Target, p.Variable)
 }
 
 // reason strips what net.Listen wraps around the system's own error.
@@ -95,7 +114,7 @@ func owner(ctx context.Context, port int) string {
 		}
 		by += ", " + exe
 		if name := filepath.Base(exe); name == "envoy" || name == "sentinel" {
-			by += " (another `make run`?)"
+			by += " (another `make run` or `make demo`?)"
 		}
 		return by
 	}

@@ -105,7 +105,10 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 
 	fmt.Fprintf(stdout, "starting %s with %d worker threads; it compiles the Wasm first, which takes a few seconds\n",
 		envoy, s.concurrency)
-	err = runEnvoy(ctx, s, envoy, dir, rendered, stdout, stderr, func() { printHints(stdout, s, b) })
+	err = Envoy{
+		Binary: envoy, Bootstrap: rendered, Dir: dir, Concurrency: s.concurrency, LogLevel: s.logLevel,
+		Stdout: stdout, Log: stderr, Ready: func() { printHints(stdout, s, b) },
+	}.Run(ctx)
 	if err == nil {
 		fmt.Fprintln(stdout, "stopped")
 	}
@@ -130,7 +133,7 @@ func prepare(ctx context.Context, s settings) (b *bootstrap, rendered []byte, er
 			ports = b.used(s.ports)
 		}
 	}
-	if err := errors.Join(wasmErr, configErr, checkPorts(ctx, ports)); err != nil {
+	if err := errors.Join(wasmErr, configErr, CheckPorts(ctx, numbers(ports))); err != nil {
 		return nil, nil, err
 	}
 	rendered, err = b.render(s.ports, wasm)

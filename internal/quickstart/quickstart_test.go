@@ -9,6 +9,8 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
+
+	"sentinel-envoy/internal/envoytest"
 )
 
 func TestPortsInUseAreNamed(t *testing.T) {
@@ -157,7 +159,7 @@ func runMain(t *testing.T, p Ports) (code int, stdout, stderr string) {
 func portFlags(p Ports) []string {
 	var args []string
 	for _, l := range p.list() {
-		args = append(args, fmt.Sprintf("-%s=%d", l.flag, l.port))
+		args = append(args, fmt.Sprintf("-%s=%d", l.Flag, l.Number))
 	}
 	return args
 }
@@ -165,14 +167,9 @@ func portFlags(p Ports) []string {
 // freePorts returns four ports that were free a moment ago.
 func freePorts(t *testing.T) Ports {
 	t.Helper()
-	var ports [4]int
-	for i := range ports {
-		l, err := net.Listen("tcp4", "127.0.0.1:0")
-		if err != nil {
-			t.Fatal(err)
-		}
-		defer l.Close() // only at the end, so that the four differ
-		ports[i] = l.Addr().(*net.TCPAddr).Port
+	ports, err := envoytest.FreePorts(4)
+	if err != nil {
+		t.Fatal(err)
 	}
 	return Ports{HTTP: ports[0], TCP: ports[1], Admin: ports[2], Upstream: ports[3]}
 }

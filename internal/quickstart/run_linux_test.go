@@ -52,7 +52,7 @@ func TestRunEndsWithoutTrace(t *testing.T) {
 				t.Errorf("exit code %d, want %d; output:\n%s", code, c.code, r.out)
 			}
 			poll(t, "Envoy to be gone", func() bool { return gone(envoy[0]) })
-			poll(t, "the ports to be free", func() bool { return checkPorts(t.Context(), r.ports.list()) == nil })
+			poll(t, "the ports to be free", func() bool { return CheckPorts(t.Context(), numbers(r.ports.list())) == nil })
 			if left, _ := os.ReadDir(r.tmp); len(left) > 0 && c.code == 0 {
 				t.Errorf("temporary files are left: %v", left)
 			}

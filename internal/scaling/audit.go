@@ -4,7 +4,8 @@ import (
 	"fmt"
 	"maps"
 	"slices"
-	"strconv"
+
+	"sentinel-envoy/internal/audit"
 )
 
 const (
@@ -12,9 +13,6 @@ const (
 	intervalMs = 1000
 	bucketMs   = 500
 )
-
-// auditLine matches what the plugin writes at debug level about its decisions, after Envoy's [time][thread].
-const auditLine = `^\[[^]]*\]\[(\d+)\].*\baudit rule=(\S+) bucket_ms=(\d+) bucket=(\d+) admitted=(-?\d+) refused=(\d+)$`
 
 // decided counts decisions.
 type decided struct{ admitted, refused int }
@@ -26,41 +24,38 @@ func (d *decided) add(o decided) {
 	d.refused += o.refused
 }
 
-// audit is what all workers decided about one rule.
-type audit struct {
+// decisions are what all workers decided about one rule.
+type decisions struct {
 	buckets map[int]decided    // by the number of the 500 ms bucket that holds the time of the decision
 	threads map[string]decided // by Envoy's thread
 }
 
-// sumAudit adds up the matches of auditLine by rule.
-func sumAudit(lines [][]string) (map[string]*audit, error) {
-	rules := map[string]*audit{}
-	for _, line := range lines {
-		var n [4]int // bucket_ms, bucket, admitted, refused
-		for i := range n {
-			var err error
-			if n[i], err = strconv.Atoi(line[3+i]); err != nil {
-				return nil, fmt.Errorf("%w in %q", err, line[0])
-			}
+// sumAudit adds up the matches of audit.Pattern by rule.
+func sumAudit(matches [][]string) (map[string]*decisions, error) {
+	rules := map[string]*decisions{}
+	for _, match := range matches {
+		line, err := audit.Read(match)
+		if err != nil {
+			return nil, err
 		}
-		if n[0] != bucketMs {
-			return nil, fmt.Errorf("buckets are not %d ms long: %q", bucketMs, line[0])
+		if line.BucketMs != bucketMs {
+			return nil, fmt.Errorf("buckets are not %d ms long: %q", bucketMs, match[0])
 		}
-		a := rules[line[2]]
+		a := rules[line.Rule]
 		if a == nil {
-			a = &audit{buckets: map[int]decided{}, threads: map[string]decided{}}
-			rules[line[2]] = a
+			a = &decisions{buckets: map[int]decided{}, threads: map[string]decided{}}
+			rules[line.Rule] = a
 		}
-		d := decided{n[2], n[3]}
-		bucket, thread := a.buckets[n[1]], a.threads[line[1]]
+		d := decided{line.Admitted, line.Refused}
+		bucket, thread := a.buckets[line.Bucket], a.threads[line.Thread]
 		bucket.add(d)
 		thread.add(d)
-		a.buckets[n[1]], a.threads[line[1]] = bucket, thread
+		a.buckets[line.Bucket], a.threads[line.Thread] = bucket, thread
 	}
 	return rules, nil
 }
 
-func (a *audit) total() decided {
+func (a *decisions) total() decided {
 	var sum decided
 	for _, d := range a.buckets {
 		sum.add(d)
@@ -69,7 +64,7 @@ func (a *audit) total() decided {
 }
 
 // workers are the shares of the threads that decided anything, the largest first, from 0 to 1.
-func (a *audit) workers() []float64 {
+func (a *decisions) workers() []float64 {
 	var shares []float64
 	for _, d := range a.threads {
 		if d.all() > 0 {
@@ -81,7 +76,7 @@ func (a *audit) workers() []float64 {
 }
 
 // span is from the first to the last bucket in which anything was decided.
-func (a *audit) span() (first, last int, ok bool) {
+func (a *decisions) span() (first, last int, ok bool) {
 	if len(a.buckets) == 0 {
 		return 0, 0, false
 	}

@@ -49,7 +49,7 @@ type result struct {
 }
 
 // judge holds a cell's audit against its threshold. A window is two adjacent buckets, so every bucket is in two of them.
-func judge(c cell, a *audit, s seen) result {
+func judge(c cell, a *decisions, s seen) result {
 	r := result{cell: c, seen: s, workers: a.workers()}
 	if s.elapsed > 0 {
 		r.offered = float64(s.sent) / s.elapsed

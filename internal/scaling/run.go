@@ -5,13 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"os"
 	"path/filepath"
 	"strings"
 	"sync"
 	"time"
 
+	"sentinel-envoy/internal/audit"
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/load"
 )
@@ -132,7 +132,9 @@ func (g *rig) run(ctx context.Context, cells []cell, d time.Duration) ([]result,
 
 // guard replaces Envoy's listeners by those of the cells.
 func (g *rig) guard(ctx context.Context, cells []cell) error {
-	ports, err := freePorts(2 * len(cells))
+	// Envoy does not choose them: listeners without a port that are added while others are removed would all be given a
+	// removed one's socket.
+	ports, err := envoytest.FreePorts(2 * len(cells))
 	if err != nil {
 		return err
 	}
@@ -145,21 +147,6 @@ func (g *rig) guard(ctx context.Context, cells []cell) error {
 		listeners = append(listeners, l...)
 	}
 	return g.envoy.UpdateListeners(ctx, listeners...)
-}
-
-// freePorts gives n different ports that nobody listens on. Envoy does not choose them, because listeners without a port
-// that are added while others are removed would all be given a removed one's socket.
-func freePorts(n int) ([]int, error) {
-	var ports []int
-	for range n {
-		l, err := net.Listen("tcp", "127.0.0.1:0")
-		if err != nil {
-			return nil, err
-		}
-		defer l.Close() // after the loop: a port is not given twice
-		ports = append(ports, l.Addr().(*net.TCPAddr).Port)
-	}
-	return ports, nil
 }
 
 // offer runs the load of all cells.
@@ -205,11 +192,11 @@ func (g *rig) offer(ctx context.Context, cells []cell, d time.Duration) ([]seen,
 
 // settle waits until the audit, the metrics and the clients agree about each cell, and fills in what the metrics say.
 // Where they don't come to agree it gives what there is.
-func (g *rig) settle(ctx context.Context, cells []cell, observed []seen, before map[string]int) ([]*audit, error) {
+func (g *rig) settle(ctx context.Context, cells []cell, observed []seen, before map[string]int) ([]*decisions, error) {
 	late := time.After(settleFor)
 	tick := time.NewTicker(pollEvery)
 	defer tick.Stop()
-	var audits []*audit
+	var audits []*decisions
 	for {
 		now, err := g.counters(ctx)
 		if err == nil {
@@ -240,15 +227,15 @@ func (g *rig) settle(ctx context.Context, cells []cell, observed []seen, before 
 	}
 }
 
-func (g *rig) audits(cells []cell) ([]*audit, error) {
-	byRule, err := sumAudit(g.envoy.Log.All(auditLine))
+func (g *rig) audits(cells []cell) ([]*decisions, error) {
+	byRule, err := sumAudit(g.envoy.Log.All(audit.Pattern))
 	if err != nil {
 		return nil, err
 	}
-	audits := make([]*audit, len(cells))
+	audits := make([]*decisions, len(cells))
 	for i, c := range cells {
 		if audits[i] = byRule[c.rule()]; audits[i] == nil {
-			audits[i] = &audit{}
+			audits[i] = &decisions{}
 		}
 	}
 	return audits, nil

@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+
+	"sentinel-envoy/internal/audit"
 )
 
 // The whole short table on a real Envoy. What the machine cannot offer is said and no failure, but at a threshold that
@@ -47,8 +49,8 @@ func TestProcessWideLimitIsExactOnEveryListenerAndLoad(t *testing.T) {
 }
 
 // steady makes an audit of n buckets, each with those decisions in turn, made by one worker.
-func steady(n int, ds ...decided) *audit {
-	a := &audit{buckets: map[int]decided{}, threads: map[string]decided{}}
+func steady(n int, ds ...decided) *decisions {
+	a := &decisions{buckets: map[int]decided{}, threads: map[string]decided{}}
 	for b := range n {
 		a.buckets[1000+b] = ds[b%len(ds)]
 	}
@@ -57,7 +59,7 @@ func steady(n int, ds ...decided) *audit {
 }
 
 // agreeing is what clients and metrics say who agree with an audit.
-func agreeing(a *audit) seen {
+func agreeing(a *decisions) seen {
 	t := a.total()
 	return seen{sent: t.all(), passed: t.admitted, elapsed: float64(len(a.buckets)) * bucketMs / 1000, metric: t.admitted}
 }
@@ -67,19 +69,19 @@ func TestVerdicts(t *testing.T) {
 	full := []decided{{100, 200}, {0, 300}}
 	for _, c := range []struct {
 		name   string
-		audit  *audit
+		audit  *decisions
 		seen   func(*seen)
 		want   verdict
 		over   int
 		detail string
 	}{
 		{name: "exact", audit: steady(14, full...), want: exact},
-		{name: "one over in one window", audit: func() *audit {
+		{name: "one over in one window", audit: func() *decisions {
 			a := steady(14, full...)
 			a.buckets[1005] = decided{1, 299}
 			return a
 		}(), want: over, over: 1, detail: "buckets 1004 and 1005"},
-		{name: "over where the load begins", audit: func() *audit {
+		{name: "over where the load begins", audit: func() *decisions {
 			a := steady(14, full...)
 			a.buckets[1000] = decided{102, 0}
 			return a
@@ -94,7 +96,7 @@ func TestVerdicts(t *testing.T) {
 		{name: "a client saw one less", audit: steady(14, full...), seen: func(s *seen) { s.passed-- }, want: mismatch},
 		{name: "an answer was lost", audit: steady(14, full...), seen: func(s *seen) { s.passed--; s.failed++ }, want: exact},
 		{name: "a fault", audit: steady(14, full...), seen: func(s *seen) { s.faults++ }, want: faulty},
-		{name: "nothing happened", audit: &audit{}, want: mismatch},
+		{name: "nothing happened", audit: &decisions{}, want: mismatch},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			s := agreeing(c.audit)
@@ -137,7 +139,7 @@ func TestAuditIsSummedOverWorkersAndLines(t *testing.T) {
 
 // found matches lines as the log's reader does.
 func found(log string) (lines [][]string) {
-	re := regexp.MustCompile(auditLine)
+	re := regexp.MustCompile(audit.Pattern)
 	for line := range strings.SplitSeq(log, "\n") {
 		if m := re.FindStringSubmatch(line); m != nil {
 			lines = append(lines, m)

@@ -90,7 +90,7 @@ func (d *Dispatcher) OnContextCreate(context, root uint32) {
 		}
 		d.last = p
 	}
-	if !d.last.wake() {
+	if d.last.handler == nil && !d.last.wake() {
 		return
 	}
 	d.last.used = true

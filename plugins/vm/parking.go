@@ -85,9 +85,6 @@ func (p *Plugin) park() {
 
 // wake makes a plugin that is parked what it was, and reports whether it now is.
 func (p *Plugin) wake() (awake bool) {
-	if p.handler != nil {
-		return true
-	}
 	defer recoverPanic(func(err error) { p.Fault("waking a filter", err) })
 	own, err := config.Parse(p.text.bytes(), p.kind.Kind)
 	if err == nil {
