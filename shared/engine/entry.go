@@ -338,8 +338,7 @@ func (f *Filter) Unavailable(err error) *Block {
 // Explain says in one line why a request was refused: the rule, what it saw and its threshold, and what all workers saw
 // over the last second, where that is known.
 func (f *Filter) Explain(b *Block, now int64) string {
-	text := "blocked by " + b.Reason + " rule " + b.Rule + ": " + family.Number(b.Seen) + " of " + family.Number(b.Threshold) +
-		" " + b.Measure
+	text := "blocked by " + b.Reason + " rule " + b.Rule + ": " + b.Text()
 	if r, ok := f.vm.env.Board.Rates(stat.HashOf(b.Resource), now); ok {
 		text += "; last second " + strconv.FormatUint(r.Pass, 10) + " passed, " + strconv.FormatUint(r.Block, 10) + " blocked"
 	}

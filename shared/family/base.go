@@ -1,6 +1,7 @@
 package family
 
 import (
+	"math"
 	"strconv"
 
 	"sentinel-envoy/shared/config"
@@ -22,12 +23,30 @@ type Refusal struct {
 	// Seen is the figure that the rule looks at, Threshold its bound, and Measure what both count.
 	Seen, Threshold float64
 	Measure         string
+	// Share is whether both are shares from 0 to 1, which people are told in per cent.
+	Share bool
 	// RetryAfterMs is in how many milliseconds asking again makes sense, −1 if that is not known.
 	RetryAfterMs int64
 }
 
-// Figure is what the rule saw and its threshold, as "50/50".
-func (r *Refusal) Figure() string { return Number(r.Seen) + "/" + Number(r.Threshold) }
+// Figure is what the rule saw and its threshold, as "50/50", or of shares "75%/50%".
+func (r *Refusal) Figure() string {
+	if r.Share {
+		return percent(r.Seen) + "%/" + percent(r.Threshold) + "%"
+	}
+	return Number(r.Seen) + "/" + Number(r.Threshold)
+}
+
+// Text is the figure with what it counts, as "50 of 50 in 1000 ms".
+func (r *Refusal) Text() string {
+	if r.Share {
+		return percent(r.Seen) + " % " + r.Measure + ", threshold " + percent(r.Threshold) + " %"
+	}
+	return Number(r.Seen) + " of " + Number(r.Threshold) + " " + r.Measure
+}
+
+// percent is a share in per cent, to a tenth.
+func percent(share float64) string { return Number(math.Round(share*1000) / 10) }
 
 // Number is a figure as people write it.
 func Number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
