@@ -264,7 +264,8 @@ func deaf(t *testing.T, e *envoytest.Envoy, x culprit) {
 func socket(lasts string) func(*testing.T, *envoytest.Envoy, culprit) {
 	return func(t *testing.T, e *envoytest.Envoy, x culprit) {
 		c := e.Dial(x.name)
-		say(t, c, "GET "+x.path+" HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\nx-lasts-ms: "+lasts+"\r\n\r\n")
+		say(t, c, "GET "+x.path+" HTTP/1.1\r\nhost: a\r\nconnection: upgrade\r\nupgrade: websocket\r\n"+
+			"x-lasts-ms: "+lasts+"\r\n\r\n")
 		if got := drain(c); !strings.HasPrefix(got, "HTTP/1.1 101") {
 			t.Errorf("got %q", got)
 		}
@@ -309,7 +310,8 @@ func web(grpc string) func(*testing.T, *envoytest.Envoy, culprit) {
 // callWeb makes a gRPC-Web call with an empty message, and gives its status, from headers or body.
 func callWeb(t *testing.T, e *envoytest.Envoy, listener, path string, headers ...string) (grpcStatus string) {
 	t.Helper()
-	req, err := http.NewRequestWithContext(envoytest.Context(t, soon), "POST", e.URL(listener)+path, bytes.NewReader(make([]byte, 5)))
+	message := bytes.NewReader(make([]byte, 5))
+	req, err := http.NewRequestWithContext(envoytest.Context(t, soon), "POST", e.URL(listener)+path, message)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -340,7 +342,8 @@ var culprits = []culprit{
 	{name: "max-stream-duration", end: each(gets(504, "x-delay-ms", "10000")),
 		manager: object{"common_http_protocol_options": object{"max_stream_duration": "0.3s"}}},
 	{name: "no-route", path: "/none", end: each(gets(404))},
-	{name: "denied", filters: []object{rbac}, more: `, "failures": {"status": ["4xx", "5xx"]}`, end: each(gets(403, "x-deny", "1"))},
+	{name: "denied", filters: []object{rbac}, more: `, "failures": {"status": ["4xx", "5xx"]}`,
+		end: each(gets(403, "x-deny", "1"))},
 	{name: "direct-response", path: "/direct", end: each(gets(503))},
 	{name: "left", end: each(leaves(100*time.Millisecond, "x-delay-ms", "10000"))},
 	{name: "left-amid-the-answer", end: each(leaves(100*time.Millisecond, "x-goes-on", "1"))},
@@ -355,11 +358,13 @@ var culprits = []culprit{
 	{name: "denied-slowly", rule: slow3, filters: []object{rbac}, end: each(gets(403, "x-deny", "1"))},
 
 	{name: "hangs", manager: object{"stream_idle_timeout": "0.3s"}, end: each(gets(504, "x-delay-ms", "10000")), opens: true},
-	{name: "stops-amid-the-answer", manager: object{"stream_idle_timeout": "0.3s"}, end: each(gets(200, "x-goes-on", "1")), opens: true},
+	{name: "stops-amid-the-answer", manager: object{"stream_idle_timeout": "0.3s"}, opens: true,
+		end: each(gets(200, "x-goes-on", "1"))},
 	{name: "route-timeout", path: "/hurry", end: each(gets(504, "x-delay-ms", "10000")), opens: true},
 	{name: "refused", path: "/nobody", end: each(gets(503)), opens: true},
 	{name: "slow-service", rule: slow3, end: together(gets(200, "x-delay-ms", "300")), opens: true},
-	{name: "left-after-maxAllowedRtMs", rule: slow3, end: together(leaves(500*time.Millisecond, "x-delay-ms", "10000")), opens: true},
+	{name: "left-after-maxAllowedRtMs", rule: slow3, opens: true,
+		end: together(leaves(500*time.Millisecond, "x-delay-ms", "10000"))},
 	{name: "left-before-maxAllowedRtMs", rule: slow3, end: together(leaves(100*time.Millisecond, "x-delay-ms", "10000"))},
 	{name: "abandoned", more: `, "failures": {"abandoned_after_ms": 100}`, opens: true,
 		end: each(leaves(200*time.Millisecond, "x-delay-ms", "10000"))},
@@ -405,23 +410,25 @@ func TestBlame(t *testing.T) {
 		listeners = append(listeners, culprits[i].listener(t, up, big.Addr(), gone))
 	}
 	e := start(t, envoytest.Config{Listeners: listeners, Concurrency: 2})
-	for _, x := range culprits {
-		t.Run(x.name, func(t *testing.T) {
+	t.Run("all", func(t *testing.T) { // ends with the last of them
+		for _, x := range culprits {
+			t.Run(x.name, func(t *testing.T) {
+				t.Parallel()
+				e := e.For(t)
+				x.end(t, e, x)
+				judge(t, e, x.name, x.opens)
+			})
+		}
+		t.Run("tcp-brief", func(t *testing.T) {
 			t.Parallel()
 			e := e.For(t)
-			x.end(t, e, x)
-			judge(t, e, x.name, x.opens)
+			for range 3 {
+				drain(e.Dial("tcp-brief"))
+			}
+			judge(t, e, "tcp-brief", false)
 		})
-	}
-	t.Run("tcp-brief", func(t *testing.T) {
-		t.Parallel()
-		e := e.For(t)
-		for range 3 {
-			drain(e.Dial("tcp-brief"))
-		}
-		judge(t, e, "tcp-brief", false)
 	})
-	t.Cleanup(func() { waitMetric(t, e, 0, "sentinel_faults") })
+	waitMetric(t, e, 0, "sentinel_faults")
 }
 
 // tcpOf is a TCP listener with a breaker of the same name.
@@ -579,7 +586,9 @@ func TestRefusedCalls(t *testing.T) {
 	}
 	e := start(t, envoytest.Config{Concurrency: 1, Listeners: []envoytest.Listener{
 		envoytest.HTTP{Name: "8", Upstream: up, Wasm: filter(``), FiltersBefore: []object{grpcWeb}},
-		envoytest.HTTP{Name: "14", Upstream: up, Wasm: filter(`"grpc_status": 14, "status": 503`), FiltersBefore: []object{grpcWeb}},
+		envoytest.HTTP{
+			Name: "14", Upstream: up, Wasm: filter(`"grpc_status": 14, "status": 503`), FiltersBefore: []object{grpcWeb},
+		},
 	}})
 	for _, want := range []codes.Code{8, 14} {
 		listener := fmt.Sprint(uint32(want))

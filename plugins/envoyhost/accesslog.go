@@ -3,15 +3,22 @@ package envoyhost
 import "sentinel-envoy/shared/engine"
 
 // What refused a stream, as filter state: the kind and id of the rule, as "flow:some-rule", and the figure that it saw with
-// its threshold, as "50/50". An access log prints them with %FILTER_STATE(wasm.sentinel_blocked_by:PLAIN)% and
-// %FILTER_STATE(wasm.sentinel_blocked_figure:PLAIN)%.
+// its threshold, as "50/50"; and what would have refused it in a filter that enforces. An access log prints them with
+// %FILTER_STATE(wasm.sentinel_blocked_by:PLAIN)% and so on.
 const (
-	BlockedBy     = "sentinel_blocked_by"
-	BlockedFigure = "sentinel_blocked_figure"
+	BlockedBy           = "sentinel_blocked_by"
+	BlockedFigure       = "sentinel_blocked_figure"
+	ShadowBlockedBy     = "sentinel_shadow_blocked_by"
+	ShadowBlockedFigure = "sentinel_shadow_blocked_figure"
 )
 
 // NameBlock leaves in the stream's filter state what refused it. An error is not worth more than a missing log field.
-func NameBlock(b *engine.Block) {
-	_ = setProperty(BlockedBy, string(b.Reason)+":"+b.Rule)
-	_ = setProperty(BlockedFigure, b.Figure())
+func NameBlock(b *engine.Block) { name(b, BlockedBy, BlockedFigure) }
+
+// NameShadowBlock leaves there what would have refused it.
+func NameShadowBlock(b *engine.Block) { name(b, ShadowBlockedBy, ShadowBlockedFigure) }
+
+func name(b *engine.Block, by, figure string) {
+	_ = setProperty(by, string(b.Reason)+":"+b.Rule)
+	_ = setProperty(figure, b.Figure())
 }

@@ -15,6 +15,12 @@ func RootID() (string, error) {
 	return string(value), st.err()
 }
 
+// PluginName is the name that the plugin has in Envoy's configuration, "" where it has none.
+func PluginName() string {
+	value, _ := property([]byte("plugin_name"))
+	return string(value)
+}
+
 // LogCritical writes to Envoy's log what keeps a plugin from starting.
 func LogCritical(message string) { logCritical(message) }
 

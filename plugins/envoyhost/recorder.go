@@ -35,7 +35,7 @@ type Recorder struct {
 
 // RecordedPlugin is a plugin.
 type RecordedPlugin struct {
-	RootID, Configuration string
+	Name, RootID, Configuration string
 	// TickPeriods are those that were set, in milliseconds.
 	TickPeriods []uint32
 	plugin      Plugin
@@ -275,6 +275,9 @@ func property(path []byte) (value []byte, st status) {
 	name := strings.ReplaceAll(string(path), "\x00", ".")
 	if p := recorder.Plugins[recorder.effective]; p != nil && name == "plugin_root_id" && recorder.before("property") == nil {
 		return []byte(p.RootID), ok
+	}
+	if p := recorder.Plugins[recorder.effective]; p != nil && name == "plugin_name" {
+		return []byte(p.Name), ok
 	}
 	st = notFound
 	_ = inStream("property", func(s *RecordedStream) {

@@ -140,6 +140,24 @@ func TestAnswersToCalls(t *testing.T) {
 	}
 }
 
+// In shadow mode a request is let in, and the access log can say what would have refused it.
+func TestShadowIsInTheFilterState(t *testing.T) {
+	e, p := start(t, `"mode": "shadow", `+rated)
+	for i, want := range []string{"", "flow:rated", "flow:rated"} {
+		s := begin(t, p, envoyhost.Continue)
+		figure := ""
+		if want != "" {
+			figure = "1/1"
+		}
+		if s.State[envoyhost.ShadowBlockedBy] != want || s.State[envoyhost.ShadowBlockedFigure] != figure ||
+			s.State[envoyhost.BlockedBy] != "" || len(s.Answers) > 0 {
+			t.Errorf("request %d: filter state %q, answers %v, want %q", i, s.State, s.Answers, want)
+		}
+		s.End()
+	}
+	e.Faults()
+}
+
 // The seconds of retry-after are whole ones, and not too few.
 func TestRetryAfterIsRoundedUp(t *testing.T) {
 	e, p := start(t, `"flowRules": [{"id": "slow", "resource": "web", "threshold": 1, "statIntervalInMs": 5000}]`)

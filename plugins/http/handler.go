@@ -57,6 +57,9 @@ func (h *handler) reuse() *stream {
 // OnTick implements vm.Handler.
 func (*handler) OnTick(int64) { testFaultTick() }
 
+// Idle implements vm.Handler.
+func (*handler) Idle() bool { return true }
+
 // current is the request of the stream whose callback is running.
 type current struct{}
 

@@ -49,6 +49,9 @@ func (h *handler) OnTick(now int64) {
 	}
 }
 
+// Idle implements vm.Handler.
+func (h *handler) Idle() bool { return len(h.closing) == 0 }
+
 // current is the connection whose callback is running.
 type current struct{}
 

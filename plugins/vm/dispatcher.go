@@ -20,6 +20,14 @@ type Dispatcher struct {
 	// plugins are those that live, by their contexts' ids; last is the one that had a stream last.
 	plugins map[uint32]*Plugin
 	last    *Plugin
+	// awake are those that have started and are not parked, newest the last that has started in each lane, and started how
+	// many have. timer is the one that keeps the VM's time. looked is when they were last looked through for idle ones.
+	awake   []*Plugin
+	newest  map[lane]*Plugin
+	started uint64
+	timer   *Plugin
+	looked  int64
+	texts   texts
 	streams streams
 	// ended is the stream that ended last.
 	ended uint32
@@ -36,9 +44,10 @@ func Register(kinds map[string]HandlerKind) *Dispatcher {
 	_ = logging.ResetGlobalLogger(envoyhost.SentinelLogger{})
 	current = &Dispatcher{
 		kinds: kinds, engine: engine.New(envoyhost.NewHost(), version.Version+" ("+version.Commit+")"),
-		plugins: map[uint32]*Plugin{},
+		plugins: map[uint32]*Plugin{}, newest: map[lane]*Plugin{}, texts: newTexts(),
 	}
 	envoyhost.Register(current)
+	collectEarly()
 	return current
 }
 
@@ -50,6 +59,7 @@ func (d *Dispatcher) OnStart(size int) (started bool) {
 	}
 	data, err := configuration(size, envoyhost.VMConfiguration)
 	if err == nil {
+		d.engine.Configured(data)
 		d.shared, err = config.Parse(data, config.KindVM)
 	}
 	if err != nil {
@@ -75,11 +85,15 @@ func (d *Dispatcher) OnContextCreate(context, root uint32) {
 	}
 	if d.last == nil || d.last.context != root {
 		p := d.plugins[root]
-		if p == nil || p.handler == nil {
+		if p == nil || p.number == 0 {
 			return // one that has not started has no streams
 		}
 		d.last = p
 	}
+	if d.last.handler == nil && !d.last.wake() {
+		return
+	}
+	d.last.used = true
 	d.streams.put(context, d.last.handler.NewStream(context))
 }
 

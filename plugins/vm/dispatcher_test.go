@@ -20,6 +20,8 @@ func (h *listed) NewStream(context uint32) Stream {
 
 func (h *listed) OnTick(int64) {}
 
+func (h *listed) Idle() bool { return true }
+
 type listedStream struct {
 	Base
 	handler *listed
@@ -40,7 +42,7 @@ func TestContexts(t *testing.T) {
 	for id, h := range map[uint32]*listed{1: first, 2: second, 3: nil} {
 		d.OnContextCreate(id, 0)
 		if h != nil {
-			d.plugins[id].handler = h
+			d.plugins[id].handler, d.plugins[id].number = h, 1
 		}
 	}
 	d.OnContextCreate(10, 1)

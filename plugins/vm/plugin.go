@@ -12,8 +12,9 @@ import (
 type Handler interface {
 	// NewStream returns what Envoy knows by a context's id from now on.
 	NewStream(context uint32) Stream
-	// OnTick is called in each tick, at the time now in nanoseconds.
+	// OnTick is called in each tick, at the time now in nanoseconds, Idle whether it has nothing to do.
 	OnTick(now int64)
+	Idle() bool
 }
 
 // HandlerKind makes handlers of one kind of filter.
@@ -30,8 +31,17 @@ type Plugin struct {
 
 	dispatcher *Dispatcher
 	context    uint32
-	handler    Handler
 	waiting    waiting
+	lane       lane
+	kind       HandlerKind
+	text       text
+	// handler is nil before the plugin has started, and while it is parked.
+	handler Handler
+	// number is which of the VM's plugins it is, in the order in which they have started.
+	number uint64
+	// used is whether it has had a stream since idleSince.
+	used      bool
+	idleSince int64
 }
 
 // OnStart implements envoyhost.Plugin. Where the configuration has mistakes the plugin does not start, and Envoy keeps the
@@ -47,10 +57,15 @@ func (p *Plugin) OnStart(size int) (started bool) {
 		logErrors("configuration of root_id "+rootID, err)
 		return false
 	}
+	p.dispatcher.join(p)
+	if p.dispatcher.timer != nil {
+		return true
+	}
 	if err := envoyhost.SetTickPeriod(engine.TickMs); err != nil {
 		logErrors("tick", err)
 		return false
 	}
+	p.dispatcher.timer = p
 	return true
 }
 
@@ -67,6 +82,7 @@ func (p *Plugin) start(rootID string, size int) error {
 	if err != nil {
 		return err
 	}
+	p.lane, p.kind, p.text = lane{rootID, envoyhost.PluginName()}, kind, p.dispatcher.texts.keep(data)
 	p.Filter = p.dispatcher.engine.NewFilter(rootID, own, p.dispatcher.shared)
 	p.handler, err = kind.New(p)
 	return err
@@ -74,16 +90,26 @@ func (p *Plugin) start(rootID string, size int) error {
 
 // OnTick implements envoyhost.Plugin.
 func (p *Plugin) OnTick() {
-	if p.handler == nil {
+	if p.Filter == nil {
 		return
 	}
 	defer recoverPanic(func(err error) { p.Fault("tick", err) })
 	envoyhost.Begin()
 	now := envoyhost.Now()
-	p.try(now, p.dispatcher.engine.Tick)
-	p.try(now, p.askSource)
+	p.try(now, p.dispatcher.tick)
 	p.try(now, p.resumeWaiting)
-	p.try(now, p.handler.OnTick)
+	p.try(now, p.dispatcher.parkIdle)
+}
+
+// tick does what is due in the VM, whoever keeps its time.
+func (d *Dispatcher) tick(now int64) {
+	d.engine.Tick(now)
+	for _, p := range d.awake {
+		p.try(now, p.askSource)
+	}
+	for _, p := range d.awake {
+		p.try(now, p.handler.OnTick)
+	}
 }
 
 // try does one part of a tick. After a panic the others are done all the same.
@@ -92,13 +118,21 @@ func (p *Plugin) try(now int64, part func(now int64)) {
 	part(now)
 }
 
-func (p *Plugin) resumeWaiting(now int64) { p.waiting.resume(p.Filter, now) }
+func (p *Plugin) resumeWaiting(now int64) {
+	if p.waiting.resume(p.Filter, now) {
+		p.setPeriod()
+	}
+}
 
 // OnDone implements envoyhost.Plugin. The timer would go on after it, on a context that is gone.
 func (p *Plugin) OnDone() {
 	defer recoverPanic(func(err error) { p.dispatcher.engine.Fault("draining", err) })
 	if err := envoyhost.SetTickPeriod(0); err != nil {
 		p.dispatcher.engine.Fault("stopping the tick", err)
+	}
+	if p.number > 0 {
+		p.dispatcher.part(p)
+		p.dispatcher.passTimer(p)
 	}
 	if p.Filter != nil {
 		p.Drain()

@@ -34,6 +34,9 @@ func (h *scripted) OnTick(int64) {
 	}
 }
 
+// Idle implements vm.Handler.
+func (*scripted) Idle() bool { return true }
+
 // NewStream implements vm.Handler.
 func (h *scripted) NewStream(context uint32) vm.Stream {
 	if h.newStream != nil {
@@ -287,7 +290,7 @@ func TestPanicInATick(t *testing.T) {
 		if waits.Resumed != 1 {
 			t.Errorf("the request that waits was resumed %d times", waits.Resumed)
 		}
-		e.Faults("fault 1: tick: panic: injected", "fault 2: tick: panic: injected")
+		e.Faults("fault 1: renewing the slot: panic: injected", "fault 2: renewing the slot: panic: injected")
 	})
 	t.Run("the filter's", func(t *testing.T) {
 		made[0].tick = func() { panic("injected") }
@@ -430,5 +433,5 @@ func TestWaitsWithoutAFastTick(t *testing.T) {
 	if s.Resumed != 1 {
 		t.Errorf("resumed %d times", s.Resumed)
 	}
-	e.Faults("fault 1: waiting: injected", "fault 2: slowing the tick: injected")
+	e.Faults("fault 1: waiting: injected", "fault 2: setting the tick: injected")
 }

@@ -1,6 +1,8 @@
 package vm
 
 import (
+	"errors"
+
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/outcome"
@@ -47,6 +49,9 @@ type Base struct {
 	place int
 }
 
+// errNotAwake means that a filter could not be woken.
+var errNotAwake = errors.New("the filter is parked")
+
 // Init makes the base that of a new stream, which may have been another's before. context is the id of its context.
 func (b *Base) Init(p *Plugin, s Stream, context uint32) {
 	b.Plugin, b.stream, b.context, b.refused = p, s, context, false
@@ -65,6 +70,11 @@ func (b *Base) Refused() bool { return b.refused }
 
 // Enter asks whether the stream may enter a resource, and refuses it, lets it go on or holds it back.
 func (b *Base) Enter(resource string) envoyhost.Action {
+	if b.Plugin.Parked() && !b.Plugin.wake() { // parked after the stream was made, which others have held back
+		action := envoyhost.Continue
+		b.fail(errNotAwake, &action)
+		return action
+	}
 	now := envoyhost.Now()
 	return b.proceed(b.Plugin.Enter(resource, now, &b.Entry), now)
 }
@@ -74,6 +84,9 @@ func (b *Base) Enter(resource string) envoyhost.Action {
 func (b *Base) proceed(block *engine.Block, now int64) envoyhost.Action {
 	if block != nil {
 		return b.refuse(block, now)
+	}
+	if spared := b.Entry.Spared(); spared != nil {
+		envoyhost.NameShadowBlock(spared)
 	}
 	until, waits := b.Entry.Waiting()
 	if !waits {

@@ -38,10 +38,10 @@ func (w *waiting) remove(b *Base) {
 	}
 }
 
-// resume lets all proceed whose time has come.
-func (w *waiting) resume(f *engine.Filter, now int64) {
+// resume lets all proceed whose time has come, and reports whether none waits any more: the fast tick has served its time.
+func (w *waiting) resume(f *engine.Filter, now int64) (done bool) {
 	if !w.fast {
-		return
+		return false
 	}
 	for len(w.streams) > 0 && w.streams[0].until <= now {
 		b := heap.Pop(&w.streams).(*Base)
@@ -51,12 +51,8 @@ func (w *waiting) resume(f *engine.Filter, now int64) {
 		}
 		b.turn(now)
 	}
-	if len(w.streams) == 0 {
-		w.fast = false
-		if err := envoyhost.SetTickPeriod(engine.TickMs); err != nil {
-			f.Fault("slowing the tick", err)
-		}
-	}
+	w.fast = len(w.streams) > 0
+	return !w.fast
 }
 
 // byTurn implements heap.Interface.

@@ -11,8 +11,8 @@ import (
 	"sentinel-envoy/shared/record"
 )
 
-// parsed is a configuration that an HTTP filter could have.
-func parsed(t *testing.T, document string) *config.Config {
+// fits is a configuration that an HTTP filter could have.
+func fits(t *testing.T, document string) *config.Config {
 	t.Helper()
 	c, err := config.Parse([]byte(document), config.KindHTTP)
 	if err != nil {
@@ -69,7 +69,7 @@ func TestHotspotRulesHoldForAllResources(t *testing.T) {
 		"3000 rules": {3000, `{"hotspotRules": [` + numbered(3000, `{"resource": "/%d", "threshold": 3, `+ofUser+`}`) + `]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(2, parsed(t, c.document))
+			w := newWorld(2, fits(t, c.document))
 			if n := w.unlimited(c.resources); n > 0 {
 				t.Errorf("%d of 500 pairs are not limited", n)
 			}
@@ -83,7 +83,7 @@ func TestHotspotRulesHoldForAllResources(t *testing.T) {
 // Rules without ids whose thresholds change once a minute are as many budgets as before.
 func TestHotspotRulesHoldHoweverOftenTheyChange(t *testing.T) {
 	document := func(threshold int) *config.Config {
-		return parsed(t, `{"hotspotRules": [`+numbered(10, fmt.Sprintf(`{"resource": "/%%d", "threshold": %d, %s}`, threshold, ofUser))+`]}`)
+		return fits(t, `{"hotspotRules": [`+numbered(10, fmt.Sprintf(`{"resource": "/%%d", "threshold": %d, %s}`, threshold, ofUser))+`]}`)
 	}
 	w := newWorld(2, document(3))
 	var keys int
@@ -119,7 +119,7 @@ func TestHotspotRulesHoldHoweverOftenTheyChange(t *testing.T) {
 func TestPlacesOfIDsThatAreGoneComeBack(t *testing.T) {
 	const rules, every, drain = 300, 8 * second, 600 * second
 	document := func(generation int) *config.Config {
-		return parsed(t, `{"flowRules": [`+
+		return fits(t, `{"flowRules": [`+
 			numbered(rules, fmt.Sprintf(`{"id": "rule %%d of %d", "resource": "/%%d", "threshold": 3}`, generation))+`]}`)
 	}
 	w := newWorld(1, nil)
@@ -187,7 +187,7 @@ func enterTimes(f *engine.Filter, resource string, n int, now int64) (admitted i
 // A rule without an id keeps its window, its breaker and its leases when its threshold changes.
 func TestRulesWithoutIDsKeepTheirState(t *testing.T) {
 	document := func(threshold int) *config.Config {
-		return parsed(t, fmt.Sprintf(`{"resource_name": "r", "resources": [
+		return fits(t, fmt.Sprintf(`{"resource_name": "r", "resources": [
 			{"name": "held", "match": {"path": {"exact": "/held"}}}, {"name": "broken", "match": {"path": {"exact": "/broken"}}}],
 			"flowRules": [{"resource": "r", "threshold": %d, "statIntervalInMs": 60000}],
 			"isolationRules": [{"resource": "held", "threshold": %d}],
@@ -235,7 +235,7 @@ func TestCapacityIsWhatConfigurationsAreHeldAgainst(t *testing.T) {
 	if 2*config.MaxRecords > record.MaxRecords || 2*config.MaxValues > hotspot.Capacity {
 		t.Errorf("%d of %d records, %d of %d values", config.MaxRecords, record.MaxRecords, config.MaxValues, hotspot.Capacity)
 	}
-	c := parsed(t, `{"resource_name": "r", "resources": [{"name": "other", "match": {"path": {"exact": "/other"}}}], "flowRules": [
+	c := fits(t, `{"resource_name": "r", "resources": [{"name": "other", "match": {"path": {"exact": "/other"}}}], "flowRules": [
 		{"resource": "r", "threshold": 9}, {"resource": "r", "threshold": 9, "controlBehavior": 1},
 		{"resource": "r", "threshold": 9, "tokenCalculateStrategy": 1, "warmUpPeriodSec": 3},
 		{"resource": "r", "threshold": 9, "relationStrategy": 1, "refResource": "other"},

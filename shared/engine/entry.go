@@ -35,6 +35,8 @@ type Entry struct {
 	nth int
 	// holds are what it took and has to give back, or whose rules want to know its end.
 	holds []hold
+	// spared is the refusal that it was spared, because its filter does not enforce.
+	spared *Block
 }
 
 // hold is what an entry has taken from a rule.
@@ -57,7 +59,7 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 		f.last = res
 	}
 	e.filter, e.resource = f, res
-	f.streams++
+	e.come()
 	return e.proceed(now)
 }
 
@@ -71,9 +73,29 @@ func (e *Entry) Resume(now int64) *Block {
 	e.filter.Stream.Begin()
 	b := e.proceed(now)
 	if b != nil {
-		e.filter.retire()
+		e.gone()
 	}
 	return b
+}
+
+// come counts an entry that decides by the filter's rules, part one that does not any more.
+func (e *Entry) come() {
+	e.filter.streams++
+	e.resource.entries++
+}
+
+func (e *Entry) part() {
+	e.filter.streams--
+	e.resource.entries--
+}
+
+// gone gives up what the filter held for the entry alone.
+func (e *Entry) gone() {
+	if res := e.resource; res.left && res.entries == 0 {
+		e.filter.vm.exportOf(res)
+		e.filter.vm.dispose(res)
+	}
+	e.filter.retire()
 }
 
 // wait makes the entry wait in a queue until a time in nanoseconds.
@@ -90,37 +112,54 @@ func (e *Entry) endWait() {
 	}
 }
 
-// proceed asks the rules in their order. What the entry took before one of them refused is given back.
+// proceed asks the rules that were not asked yet. Where a fault keeps one from deciding, the failure mode does: what the
+// entry took before it is given back, or the others are asked.
 func (e *Entry) proceed(now int64) *Block {
+	for {
+		b, err := e.ask(now)
+		if err == nil {
+			return b
+		}
+		e.filter.vm.Fault("deciding", err)
+		switch {
+		case e.inFlight: // it was admitted, and counting it has failed
+			return nil
+		case e.filter.cfg.FailureMode == config.FailClosed:
+			e.abandon(now)
+			e.resource.refuse(now)
+			return &Block{Reason: Unavailable, Resource: e.resource.name, RetryAfterMs: -1}
+		}
+	}
+}
+
+// ask asks the rules in their order, until one refuses, lets the entry wait, or fails; a panic is a failure. What the entry
+// took before one of them refused is given back. A rule is passed before it is asked, so that none is asked again that fails.
+func (e *Entry) ask(now int64) (b *Block, err error) {
+	defer family.Recover(&err)
 	f, res := e.filter, e.resource
 	for e.next < len(res.rules) {
-		r := res.rules[e.next]
-		f.Stream.Nth = e.nth
+		r, nth := res.rules[e.next], e.nth
+		f.Stream.Nth = nth
+		e.next, e.nth = e.next+1, 0
 		ticket, refusal, err := r.Enter(now)
-		if e.nth++; !ticket.Again {
-			e.next, e.nth = e.next+1, 0
-		}
 		if err != nil {
-			f.vm.Fault("deciding", err)
-			if f.cfg.FailureMode == config.FailOpen {
-				continue
-			}
-			e.abandon(now)
-			res.refuse(now)
-			return &Block{Reason: Unavailable, Resource: res.name, RetryAfterMs: -1}
+			return nil, err
+		}
+		if ticket.Again {
+			e.next, e.nth = e.next-1, nth+1
 		}
 		if refusal != nil {
 			e.abandon(now)
-			return e.refuse(r.Of(), refusal, now)
+			return e.refuse(r.Of(), refusal, now), nil
 		}
-		e.holds = append(e.holds, hold{r, ticket})
+		e.holds = append(e.holds, hold{r.Checker, ticket})
 		if ticket.WakeAt > now && f.cfg.Mode == config.Enforce {
 			e.wait(r.Of().Queue, ticket.WakeAt)
-			return nil
+			return nil, nil
 		}
 	}
 	e.admit(now)
-	return nil
+	return nil, nil
 }
 
 // refuse counts a refusal, and lets the entry in all the same where the filter does not enforce.
@@ -129,7 +168,9 @@ func (e *Entry) refuse(by *family.Base, b *Block, now int64) *Block {
 	if f.cfg.Mode == config.Shadow {
 		by.Shadow.N++
 		res.node.Shadow++
-		f.streams++
+		e.come()
+		b.Resource = res.name
+		e.spared = b
 		e.admit(now)
 		return nil
 	}
@@ -166,13 +207,29 @@ func (r *guarded) refuse(now int64) {
 
 // abandon gives back what an entry took: it does not enter.
 func (e *Entry) abandon(now int64) {
-	for _, h := range e.holds {
-		e.filter.vm.env.Check("giving back", h.rule.Undo(h.ticket, now))
+	for i := range e.holds {
+		e.filter.vm.env.Check("giving back", e.holds[i].undo(now))
 	}
 	e.holds = e.holds[:0]
 	e.endWait()
-	e.filter.streams--
+	e.part()
 }
+
+// undo gives a hold back. A panic is an error: the other holds are given back all the same.
+func (h *hold) undo(now int64) (err error) {
+	defer family.Recover(&err)
+	return h.rule.Undo(h.ticket, now)
+}
+
+// exit tells the rule how the entry ended, likewise.
+func (h *hold) exit(end outcome.End, now int64) (err error) {
+	defer family.Recover(&err)
+	return h.rule.Exit(h.ticket, end, now)
+}
+
+// Spared is why an entry that entered would have been refused if its filter enforced, nil if it would not. It is valid until
+// the next entry is asked about.
+func (e *Entry) Spared() *Block { return e.spared }
 
 // InFlight is whether Exit has something to do.
 func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
@@ -245,20 +302,27 @@ func (e *Entry) Exit(now int64, end outcome.End) {
 	} else {
 		e.abandon(now)
 	}
-	e.filter.retire()
+	e.gone()
 }
 
 func (e *Entry) leave(now int64, end outcome.End) {
 	e.inFlight = false
+	e.filter.vm.env.Check("counting an end", e.complete(end, now))
+	for i := range e.holds {
+		e.filter.vm.env.Check("ending an entry", e.holds[i].exit(end, now))
+	}
+	e.holds = e.holds[:0]
+	e.part()
+}
+
+// complete counts the end. A panic is an error: the rules are told all the same.
+func (e *Entry) complete(end outcome.End, now int64) (err error) {
+	defer family.Recover(&err)
 	e.resource.node.Complete(now, end)
 	for _, o := range e.observers {
 		o.Ended(end, now)
 	}
-	for _, h := range e.holds {
-		e.filter.vm.env.Check("ending an entry", h.rule.Exit(h.ticket, end, now))
-	}
-	e.holds = e.holds[:0]
-	e.filter.streams--
+	return nil
 }
 
 // Unavailable is what a plugin does with a fault of its own: the block of a request that could not be decided, or nil

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"sentinel-envoy/shared/family"
-	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
@@ -49,7 +48,7 @@ func (vm *VM) Sizes() map[string]int {
 	nodes := 0
 	vm.env.Nodes.All(func(*stat.Node) { nodes++ })
 	return map[string]int{
-		"records": vm.Records(), "nodes": nodes, "filters": len(vm.filters), "due": len(vm.keeper.due),
+		"records": vm.Records(), "nodes": nodes, "filters": len(vm.filters), "due": len(vm.keeper.due), "checkers": vm.checkers.Len(),
 		"metrics of resources": vm.resources.Len(),
 	}
 }
@@ -91,6 +90,3 @@ func (e *Entry) Probes() (probes []Probe) {
 
 // MaxWaiting is how many entries may wait in one worker.
 const MaxWaiting = family.MaxWaiting
-
-// FiguresKey is the shared-data key of the figures of the machine.
-const FiguresKey = machine.Key

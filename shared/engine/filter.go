@@ -10,7 +10,6 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/metrics"
-	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
@@ -18,18 +17,19 @@ import (
 // Filter decides for one filter of Envoy, by the rules of its own configuration and the VM's.
 type Filter struct {
 	family.Filter
-	vm     *VM
-	cfg    *config.Config
-	source *config.SystemSource
-	// rules are as many as were configured, checkers those rules as each resource has them.
-	rules     int
-	checkers  []family.Checker
+	vm *VM
+	// cfg is its own configuration without the rules, while it is parked also without the resources; shared is the VM's.
+	cfg, shared *config.Config
+	// rules are as many as were configured.
+	rules int
+	// resources are nil while the filter is parked; see Park for those it is counting in then.
 	resources map[string]*guarded
+	counting  []*guarded
 	// last is the resource that was entered last: mostly it is the next one, too.
-	last     *guarded
-	hash     uint64
-	draining bool
-	streams  int
+	last           *guarded
+	hash           uint64
+	draining, gone bool
+	streams        int
 	// Unnamed are the connections that had no server name where the filter looked for one.
 	Unnamed metrics.Counter
 	// warnings are those of its configuration and of the VM's, until they are written to the log.
@@ -40,7 +40,12 @@ type Filter struct {
 type guarded struct {
 	name  string
 	node  *stat.Node
-	rules []family.Checker
+	rules []*sharedChecker
+	// entries are those in it. left is whether its filter has let it go, disposed whether it has given up what it holds.
+	entries        int
+	left, disposed bool
+	// refers is whether one of its rules counts the entries of another resource.
+	refers bool
 	// observers count what becomes of its entries, for rules that look at more than their own.
 	observers []family.Observer
 	// interest is what is looked at of how its entries end, own without the observers'.
@@ -52,28 +57,45 @@ type guarded struct {
 func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	vm.env.Debug = vm.env.Host.Enabled(host.Debug) // not only with the first tick: an audit has every decision
 	f := &Filter{
-		Filter: family.Filter{Name: name, Mode: own.Mode, Stream: request.NewStream()}, vm: vm, cfg: own, source: own.SystemSource,
-		resources: map[string]*guarded{}, hash: stat.HashOf(name) ^ own.RuleHash,
-		Unnamed: metrics.Counter{Name: "sentinel_sni_absent"},
-	}
-	rules := own.Rules
-	if shared != nil {
-		f.hash += shared.RuleHash
-		if f.source == nil {
-			f.source = shared.SystemSource
-		}
-		rules = withShared(own.Rules, shared.Rules)
+		Filter: family.Filter{Name: name, Mode: own.Mode, Stream: vm.streamOf(name)}, vm: vm, shared: shared,
+		hash: stat.HashOf(name) ^ own.RuleHash, Unnamed: metrics.Counter{Name: "sentinel_sni_absent"},
 	}
 	f.warn("configuration of root_id "+name, own)
-	if shared != nil && !vm.warned {
-		vm.warned = true
-		f.warn("vm_config.configuration", shared)
+	if shared != nil {
+		f.hash += shared.RuleHash
+		if !vm.warned {
+			vm.warned = true
+			f.warn("vm_config.configuration", shared)
+		}
 	}
-	f.bind(rules)
 	vm.filters = append(vm.filters, f)
-	vm.connect(f)
-	vm.findSource()
+	f.apply(own)
 	return f
+}
+
+// apply makes the filter decide by its own configuration and the VM's.
+func (f *Filter) apply(own *config.Config) {
+	source, rules := own.SystemSource, own.Rules
+	if f.shared != nil {
+		if source == nil {
+			source = f.shared.SystemSource
+		}
+		rules = withShared(own.Rules, f.shared.Rules)
+	}
+	f.Machine = f.vm.env.Machines.Acquire(source)
+	f.cfg = own
+	f.bind(rules)
+	f.cfg = withoutRules(own)
+	f.disposeAll(f.counting)
+	f.counting = nil
+	f.vm.connect(f)
+}
+
+// withoutRules is a configuration without its rules, which the checkers have.
+func withoutRules(c *config.Config) *config.Config {
+	rest := *c
+	rest.Rules, rest.Warnings = nil, nil
+	return &rest
 }
 
 // warn keeps the warnings of a configuration for the log.
@@ -101,7 +123,7 @@ func withShared(own, shared []rule.Rule) []rule.Rule {
 // bind gives the rules, in the order of their families, to the resources that they are for. The resources are those that
 // the configuration can produce, whether or not a rule is for them: all are counted.
 func (f *Filter) bind(rules []rule.Rule) {
-	f.rules = len(rules)
+	f.rules, f.resources = len(rules), map[string]*guarded{}
 	rules = slices.Clone(rules)
 	slices.SortStableFunc(rules, func(a, b rule.Rule) int { return cmp.Compare(a.Family().Order, b.Family().Order) })
 	f.declare(f.cfg.ResourceName)
@@ -126,11 +148,12 @@ func (f *Filter) declare(name string) {
 	if name == "" || f.resources[name] != nil {
 		return
 	}
-	res := &guarded{name: name, node: f.vm.env.Nodes.Acquire(name)}
+	node := f.vm.env.Nodes.Acquire(name)
+	res := &guarded{name: node.Name, node: node} // a name that others have, too
 	if f.cfg.Failures.Configured {
 		res.own = family.InFailures
 	}
-	f.resources[name] = res
+	f.resources[res.name] = res
 	f.vm.resources.Add(res.node)
 }
 
@@ -141,28 +164,25 @@ func (f *Filter) attach(r rule.Rule) {
 	case to.Regex:
 		for name, res := range f.resources {
 			if to.Pattern.MatchString(name) {
-				f.guard(f.checker(r, name), res)
+				f.guard(r, name, res)
 			}
 		}
 	case to.Resource != "":
-		f.guard(f.checker(r, to.Resource), f.resources[to.Resource])
+		f.guard(r, to.Resource, f.resources[to.Resource])
 	default:
-		c := f.checker(r, "")
 		for _, res := range f.resources {
-			f.guard(c, res)
+			f.guard(r, "", res)
 		}
 	}
 }
 
-func (f *Filter) checker(r rule.Rule, resource string) family.Checker {
-	c := f.vm.byFamily[r.Family()].Bind(r, &f.Filter, resource)
-	f.checkers = append(f.checkers, c)
-	return c
-}
-
-func (f *Filter) guard(c family.Checker, res *guarded) {
+// guard lets a rule decide about the entries of a resource; on is the resource, "" for all of the filter's.
+func (f *Filter) guard(r rule.Rule, on string, res *guarded) {
+	c := f.vm.acquire(r, f, on)
 	res.rules = append(res.rules, c)
 	res.own = max(res.own, c.Of().Interest)
+	other, ok := r.(rule.Referrer)
+	res.refers = res.refers || ok && other.Refers() != ""
 }
 
 // connect gives the resources of a filter their observers, and those of all filters where some have changed.
@@ -185,20 +205,6 @@ func (vm *VM) connect(f *Filter) {
 	}
 }
 
-// findSource makes the first system_source of the filters in force that of the VM.
-func (vm *VM) findSource() {
-	var source *config.SystemSource
-	for _, f := range vm.filters {
-		if f.source != nil && (source == nil || !f.draining) {
-			source = f.source
-			if !f.draining {
-				break
-			}
-		}
-	}
-	vm.env.Machine.Configure(source)
-}
-
 // PathResources are the resources of rules that are paths.
 func (f *Filter) PathResources() []string {
 	var paths []string
@@ -216,54 +222,25 @@ func (f *Filter) Config() *config.Config { return f.cfg }
 // Fault counts a failure of the plugin's own.
 func (f *Filter) Fault(what string, err error) { f.vm.Fault(what, err) }
 
-// Drain says that the filter is being replaced or removed. It goes on deciding for the streams it has.
-func (f *Filter) Drain() {
-	f.draining = true
-	f.vm.findSource()
-	f.retire()
-}
-
-// retire gives up what the filter holds, once it is draining and its last stream is gone.
-func (f *Filter) retire() {
-	if f.draining && f.streams == 0 && f.resources != nil {
-		f.release()
-	}
-}
-
-// release exports what was counted, all at once, for it would be lost with the counters, and gives up everything.
-func (f *Filter) release() {
-	vm := f.vm
-	vm.env.Metrics.Unbounded()
-	vm.flush(vm.lastTick)
-	for _, r := range f.checkers {
-		r.Release(vm.lastTick)
-	}
-	for _, res := range f.resources {
-		if vm.env.Nodes.Release(res.node) {
-			vm.resources.Remove(res.node, vm.lastTick)
-		}
-	}
-	f.resources, f.checkers, f.last = nil, nil, nil
-	vm.filters = slices.DeleteFunc(vm.filters, func(other *Filter) bool { return other == f })
-	if len(vm.filters) == 0 { // without filters it has no ticks, and must not seem to have died
-		vm.env.Check("leaving", vm.env.Worker.Leave())
-	}
-	vm.connect(f)
-	vm.findSource()
-}
-
 // AskSource returns where to ask for the figures of the machine, and when it is this filter's turn to do so at the time
-// now. Whatever comes of it, Answered must be called; a source that has not answered for two intervals is asked again.
+// now. Answered is then to be called; a source that has not answered is asked again after an interval, by whoever comes first.
 func (f *Filter) AskSource(now int64) (source *config.SystemSource, due bool) {
-	if f.source == nil || !f.vm.leader.role.Mine || f.draining || !f.vm.env.Machine.Due(f.source, now) {
+	if f.draining {
 		return nil, false
 	}
-	return f.source, true
+	due, err := f.Machine.Due(now)
+	f.vm.env.Check("asking whose turn it is to ask system_source", err)
+	if !due {
+		return nil, false
+	}
+	return f.Machine.Config(), true
 }
 
 // Answered says what the source has answered, or what has failed.
 func (f *Filter) Answered(answer []byte, failed error, now int64) {
-	f.vm.env.Check("reading system_source", f.vm.env.Machine.Answered(f.source, answer, failed, now))
+	if f.Machine != nil { // not parked meanwhile
+		f.vm.env.Check("reading system_source", f.Machine.Answered(answer, failed, now))
+	}
 }
 
 // describe says in a few words what the filter does.

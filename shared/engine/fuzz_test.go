@@ -386,11 +386,12 @@ func TestForgeries(t *testing.T) {
 		"a worker in another's slot": {"sentinel/2/worker/", 0, func(old []byte) []byte {
 			return append([]byte{9, 9}, old[6:]...)
 		}},
-		"snapshot for ever": {"sentinel/1/rates/", 0, func([]byte) []byte {
-			return binary.AppendUvarint(binary.AppendUvarint([]byte{2}, 1<<63), never)
+		"snapshot for ever": {"sentinel/2/rates/", 0, func([]byte) []byte {
+			return binary.AppendUvarint(binary.AppendUvarint([]byte{3}, 1<<63), never)
 		}},
-		"load for ever": {"sentinel/1/system", 0, func(old []byte) []byte {
-			return append(u64(u64(u64(nil, never), 1e9), 0x7fe0000000000000), old[28:]...)
+		"load for ever": {"sentinel/3/rec/", 4 + 16 + 8 + 8 + 7*8, func(old []byte) []byte {
+			asked := bytes.Clone(old[4:36])
+			return append(u64(u64(u64(asked, never), 1e9), 0x7fe0000000000000), old[60:]...)
 		}},
 		"breaker with probes for ever": {"sentinel/3/rec/", 4 + 16 + 8 + 57 + 8 + 2*16, func(old []byte) []byte {
 			return halfOpen(old, never)
@@ -429,9 +430,9 @@ func TestRatesOfATimeToComeAreNotBelieved(t *testing.T) {
 	}{"now": {0, true}, "another worker's clock": {second, true}, "to come": {10 * second, false}, "long ago": {-10 * second, false}} {
 		s := newSiege(t)
 		s.traffic(8, true)
-		page := binary.AppendUvarint(binary.AppendUvarint([]byte{2}, 1), uint64(s.Now()+c.at))
+		page := binary.AppendUvarint(binary.AppendUvarint([]byte{3}, 1), uint64(s.Now()+c.at))
 		page = binary.LittleEndian.AppendUint64(page, stat.HashOf("gate"))
-		page = forge(nil, 1, append(page, make([]byte, 9)...))
+		page = forge(nil, 1, append(page, make([]byte, 7)...))
 		s.Corrupt(func(key string, _ []byte) ([]byte, bool) { return page, key == engine.PageKey("gate") })
 		s.enlist()
 		if _, ok := s.workers[2].Rates("gate", s.Now()); ok != c.want {

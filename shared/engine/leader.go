@@ -13,7 +13,7 @@ import (
 )
 
 const (
-	queueName = "sentinel/1/reports"
+	queueName = "sentinel/2/reports"
 	// messagesPerTick bounds what the aggregator reads in one tick.
 	messagesPerTick = 4096
 )
@@ -110,13 +110,11 @@ func (l *leader) aggregate(now int64) {
 	if !l.receive(now) {
 		return
 	}
-	for _, slot := range l.aggregator.Expire(now) {
-		l.env.Metrics.Gauge(rulesHash(slot), 0, now)
-	}
+	l.aggregator.Expire(now)
 	l.countWorkers(now)
 	l.countRecords(now)
 	h := stat.PageHeader{Term: l.role.Term, At: now}
-	show := func(hash uint64, r stat.Rates) { l.resources.ShowRates(hash, r, now) }
+	show := func(hash uint64, name string, r stat.Rates) { l.resources.ShowRates(hash, name, r, now) }
 	l.aggregator.Publish(h, show, func(number int, content []byte) bool {
 		done, err := l.env.Board.Put(number, content, h.Term)
 		l.env.Check("publishing", err)
@@ -141,19 +139,32 @@ func (l *leader) receive(now int64) bool {
 	return true
 }
 
-// countWorkers exports how many VMs live. The slots are counted, and not whoever reports: a worker without traffic does
-// not.
+// countWorkers exports how many workers live, of the VM that has the fewest: VMs with another configuration have a worker on
+// each thread too, and must not hide one that is missing. The slots are counted, and not whoever reports: a worker without
+// traffic does not.
 func (l *leader) countWorkers(now int64) {
 	if now-l.counted < flushEvery {
 		return
 	}
 	l.counted = now
-	live, err := l.env.Worker.Count(now)
+	live, ended, err := l.env.Worker.Count(now)
+	for _, slot := range ended {
+		l.env.Metrics.Gauge(rulesHash(slot), 0, now)
+	}
 	if err != nil {
 		l.env.Fault("counting workers", err)
 		return
 	}
-	l.env.Metrics.Gauge("sentinel_workers", uint64(live), now)
+	l.env.Metrics.Gauge("sentinel_workers", uint64(fewest(live)), now)
+}
+
+func fewest(live map[uint64]int) (n int) {
+	for _, of := range live {
+		if n == 0 || of < n {
+			n = of
+		}
+	}
+	return n
 }
 
 // countRecords exports for how many more records there is room.
@@ -174,7 +185,7 @@ func (l *leader) announce(hash uint64, filters []*Filter) {
 	l.announced = hash
 	var parts []string
 	for _, f := range filters {
-		if !f.draining {
+		if !f.draining && !f.Parked() {
 			parts = append(parts, f.describe())
 		}
 	}

@@ -3,6 +3,7 @@ package engine
 import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/stat"
 )
@@ -15,8 +16,8 @@ const (
 )
 
 // Tick does what is due at the time now, in nanoseconds: this worker renews its slot, each family ticks, the worker reports
-// its counts, the one that is the aggregator brings all reports together, and all export. Calls that come too early,
-// because several filters share a VM, do nothing.
+// its counts, the one that is the aggregator brings all reports together, and all export. A panic ends one of these and not
+// the others. Calls that come too early, because several filters share a VM, do nothing.
 func (vm *VM) Tick(now int64) {
 	env := vm.env
 	if env.Tick > 0 && now-vm.lastTick < TickMs*1e6*3/4 {
@@ -26,19 +27,25 @@ func (vm *VM) Tick(now int64) {
 	vm.lastTick = now
 	env.Metrics.BeginTick()
 	env.Board.BeginTick(now)
-	env.Machine.BeginTick()
-	vm.beat(now)
+	env.Machines.BeginTick()
+	env.Try("renewing the slot", now, vm.beat)
 	for _, k := range vm.kinds {
-		k.Tick(now)
+		env.Try("ticking", now, k.Tick)
 	}
 	env.Debug = env.Host.Enabled(host.Debug)
-	vm.keeper.tick(vm, now)
-	vm.leader.tick(now)
+	env.Try("marking records", now, vm.touch)
+	env.Try("leading", now, vm.leader.tick)
+	env.Try("announcing", now, vm.announce)
+	if now-vm.flushed >= flushEvery || env.Metrics.Behind() {
+		env.Try("exporting", now, vm.flush)
+	}
+}
+
+func (vm *VM) touch(now int64) { vm.keeper.tick(vm, now) }
+
+func (vm *VM) announce(int64) {
 	vm.leader.announce(vm.RuleHash(), vm.filters)
 	vm.leader.warn(vm.filters)
-	if now-vm.flushed >= flushEvery || env.Metrics.Behind() {
-		vm.flush(now)
-	}
 }
 
 // beat renews this worker's slot, or claims one.
@@ -63,6 +70,7 @@ func (k *keeper) tick(vm *VM, now int64) {
 		for _, kind := range vm.kinds {
 			kind.Records(func(t family.Toucher) { k.due = append(k.due, t) })
 		}
+		vm.env.Machines.All(func(s *machine.Source) { k.due = append(k.due, s) })
 		k.total = len(k.due)
 	}
 	left := k.total - int(int64(k.total)*min(now-k.begun+TickMs*1e6, touchEvery)/touchEvery)
@@ -82,24 +90,26 @@ func (vm *VM) flush(now int64) {
 	env.Nodes.All(func(n *stat.Node) { vm.resources.Export(n, now) })
 	for _, f := range vm.filters {
 		env.Metrics.Export(&f.Unnamed, now)
-		for _, r := range f.checkers {
-			env.Metrics.Export(&r.Of().Blocked, now)
-			env.Metrics.Export(&r.Of().Shadow, now)
-		}
 	}
+	vm.checkers.All(func(c *sharedChecker) {
+		env.Metrics.Export(&c.Of().Blocked, now)
+		env.Metrics.Export(&c.Of().Shadow, now)
+	})
 	env.Metrics.Export(&env.QueueFull, now)
 	for _, k := range vm.kinds {
 		k.Export(now)
 	}
 	vm.health.export(env, now)
-	if vm.leader.role.Mine {
-		if stale, known := env.Machine.Stale(now); known {
-			env.Metrics.Gauge("sentinel_system_source_stale", bit(stale), now)
-		}
-	}
+	env.Machines.All(func(s *machine.Source) { vm.showSource(s, s.Stale(now), now) })
 	if me, held := env.Worker.Identity(); held {
 		env.Metrics.Gauge(rulesHash(me.Slot), vm.RuleHash()&0xffffffff, now)
 	}
+}
+
+// showSource says whether a source of the machine's figures is silent. All workers that have it say the same.
+func (vm *VM) showSource(s *machine.Source, stale bool, now int64) {
+	name := "sentinel_system_source_stale" + metrics.Resource(s.Config().Cluster+s.Config().Path)
+	vm.env.Metrics.Gauge(name, bit(stale), now)
 }
 
 func bit(set bool) uint64 {
@@ -132,7 +142,7 @@ func newHealth() health {
 func (h *health) export(env *family.Env, now int64) {
 	seen := env.Table.Counts()
 	h.faults.N, h.retries.N, h.contended.N, h.ticks.N = env.Faults(), seen.Retries, seen.Contended, env.Tick
-	h.corrupt.N = seen.Corrupt + env.Worker.Corrupt() + env.Metrics.Corrupt() + env.Board.Corrupt() + env.Machine.Corrupt()
+	h.corrupt.N = seen.Corrupt + env.Worker.Corrupt() + env.Metrics.Corrupt() + env.Board.Corrupt()
 	h.lost.N, h.returned.N = env.Worker.Lost()
 	for _, c := range [...]*metrics.Counter{&h.faults, &h.retries, &h.contended, &h.corrupt, &h.ticks, &h.lost, &h.returned} {
 		// Defined though there is nothing to export: an operator wants to see that there were no faults.

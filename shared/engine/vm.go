@@ -6,7 +6,9 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
+	"sentinel-envoy/shared/stat"
 	"sentinel-envoy/shared/worker"
 )
 
@@ -20,9 +22,13 @@ const TickMs = family.TickMs
 type VM struct {
 	env *family.Env
 	// kinds are in the order of the registry, byFamily has the same.
-	kinds     []family.Kind
-	byFamily  map[*rule.Family]family.Kind
-	filters   []*Filter
+	kinds    []family.Kind
+	byFamily map[*rule.Family]family.Kind
+	// filters are those that were not removed, parked ones included.
+	filters []*Filter
+	// checkers are shared by the filters, and so are the streams, by root_id.
+	checkers  family.Pool[checkerKey, *sharedChecker]
+	streams   map[string]*request.Stream
 	resources *metrics.Resources
 	leader    *leader
 	keeper    keeper
@@ -40,7 +46,8 @@ type VM struct {
 func New(h host.Host, about string) *VM {
 	env := family.NewEnv(h)
 	vm := &VM{
-		env: env, byFamily: map[*rule.Family]family.Kind{}, resources: metrics.NewResources(env.Metrics), health: newHealth(),
+		env: env, byFamily: map[*rule.Family]family.Kind{}, checkers: family.NewPool[checkerKey, *sharedChecker](),
+		streams: map[string]*request.Stream{}, resources: metrics.NewResources(env.Metrics), health: newHealth(),
 	}
 	for _, r := range registry {
 		k := r.new(env)
@@ -49,6 +56,9 @@ func New(h host.Host, about string) *VM {
 	vm.leader = newLeader(env, vm.resources, about)
 	return vm
 }
+
+// Configured says what the VM's own configuration is, before the first tick: workers of VMs that differ in it are told apart.
+func (vm *VM) Configured(text []byte) { vm.env.Worker.Of(stat.HashOf(vm.leader.about + string(text))) }
 
 // Fault counts a failure that is ours or the host's.
 func (vm *VM) Fault(what string, err error) { vm.env.Fault(what, err) }

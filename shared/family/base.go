@@ -4,6 +4,7 @@ import (
 	"strconv"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/record"
@@ -36,6 +37,8 @@ type Base struct {
 	Env    *Env
 	Family *rule.Family
 	Mode   config.Mode
+	// Machine is where the filter has the figures of the machine from; nil where it has no system_source.
+	Machine *machine.Source
 	// ID is the rule's, Resource what it is bound to.
 	ID, Resource string
 	// Shared is the resource where the rule has an expression: each that it matches has records of its own.
@@ -50,7 +53,7 @@ type Base struct {
 
 // NewBase returns the base of a rule that a filter has bound to a resource. label is the resource that metrics name.
 func NewBase(env *Env, r rule.Rule, f *Filter, resource, label string) Base {
-	b := Base{Env: env, Family: r.Family(), Mode: f.Mode, ID: r.For().ID, Resource: resource}
+	b := Base{Env: env, Family: r.Family(), Mode: f.Mode, Machine: f.Machine, ID: r.For().ID, Resource: resource}
 	if r.For().Regex {
 		b.shared = resource
 	}

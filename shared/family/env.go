@@ -1,6 +1,7 @@
 package family
 
 import (
+	"fmt"
 	"strconv"
 
 	"sentinel-envoy/shared/host"
@@ -16,13 +17,13 @@ const TickMs = 20
 
 // Env is what all rules of one worker share.
 type Env struct {
-	Host    host.Host
-	Table   *record.Table
-	Worker  *worker.Worker
-	Metrics *metrics.Metrics
-	Nodes   *stat.Nodes
-	Board   *stat.Board
-	Machine *machine.Source
+	Host     host.Host
+	Table    *record.Table
+	Worker   *worker.Worker
+	Metrics  *metrics.Metrics
+	Nodes    *stat.Nodes
+	Board    *stat.Board
+	Machines *machine.Sources
 
 	// Tick is the number of the tick.
 	Tick uint64
@@ -39,9 +40,10 @@ type Env struct {
 
 // NewEnv returns what the rules of a worker share.
 func NewEnv(h host.Host) *Env {
+	table := record.NewTable(h)
 	e := &Env{
-		Host: h, Table: record.NewTable(h), Worker: worker.New(h), Nodes: stat.NewNodes(), Board: stat.NewBoard(h, h),
-		Machine: machine.NewSource(h), QueueFull: metrics.Counter{Name: "sentinel_queue_full"},
+		Host: h, Table: table, Worker: worker.New(h), Nodes: stat.NewNodes(), Board: stat.NewBoard(h, h),
+		Machines: machine.NewSources(table), QueueFull: metrics.Counter{Name: "sentinel_queue_full"},
 	}
 	e.Metrics = metrics.New(h, e.Fault)
 	return e
@@ -59,6 +61,27 @@ func (e *Env) Fault(what string, err error) {
 func (e *Env) Check(what string, err error) {
 	if err != nil {
 		e.Fault(what, err)
+	}
+}
+
+// Try does one part of a tick, at the time now in nanoseconds. A panic in it is a fault: what else is due is done all the same.
+func (e *Env) Try(what string, now int64, do func(now int64)) {
+	var err error
+	func() {
+		defer Recover(&err)
+		do(now)
+	}()
+	e.Check(what, err)
+}
+
+// Recover, deferred, makes an error of a panic, but for host.Death.
+func Recover(err *error) {
+	switch r := recover().(type) {
+	case nil:
+	case host.Death:
+		panic(r)
+	default:
+		*err = fmt.Errorf("panic: %v", r)
 	}
 }
 

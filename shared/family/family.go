@@ -6,6 +6,7 @@ package family
 
 import (
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
@@ -83,6 +84,8 @@ type Filter struct {
 	Mode config.Mode
 	// Stream is what parameters are read from: the stream that is being asked about.
 	Stream *request.Stream
+	// Machine is where the figures of the machine come from, nil if from nowhere.
+	Machine *machine.Source
 }
 
 // NoKind is the part of a Kind that many do not have.

@@ -91,3 +91,6 @@ type Host interface {
 	Metrics
 	Log
 }
+
+// Death is the panic by which a simulated host ends a worker, as a trap does in Wasm: nobody may recover from it.
+type Death struct{}

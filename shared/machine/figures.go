@@ -1,5 +1,5 @@
 // Package machine knows the load, the CPU usage and the memory in use of the machine, from a source that answers in
-// node_exporter's text format. One worker asks it for all.
+// node_exporter's text format. One worker asks it for all that have it.
 package machine
 
 import (
@@ -8,8 +8,6 @@ import (
 	"errors"
 	"math"
 	"strconv"
-
-	"sentinel-envoy/shared/checksum"
 )
 
 // Unknown is a figure that is not known.
@@ -102,30 +100,27 @@ func sample(line []byte) (name, labels []byte, value float64, ok bool) {
 // maxInterval is longer than any source's, in nanoseconds, and so short that it can be taken three times.
 const maxInterval = 1 << 60
 
-// figuresSize is the length of a record: checksum (4 bytes) and seven numbers.
-const figuresSize = 4 + 7*8
+// figuresSize is the length of a record's figures: seven numbers.
+const figuresSize = 7 * 8
 
-// Encode appends the record of the figures to dst.
+// Encode appends the figures to dst.
 func (f Figures) Encode(dst []byte) []byte {
-	start := len(dst)
-	dst = append(dst, 0, 0, 0, 0)
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(f.At))
 	dst = binary.LittleEndian.AppendUint64(dst, uint64(f.Interval))
 	for _, v := range [...]float64{f.Load, f.CPU, f.Memory, f.idle, f.total} {
 		dst = binary.LittleEndian.AppendUint64(dst, math.Float64bits(v))
 	}
-	binary.LittleEndian.PutUint32(dst[start:], checksum.Sum(dst[start+4:]))
 	return dst
 }
 
-// Decode reads a record, and reports false where it is none.
+// Decode reads figures, the zero ones included, and reports false where they are none.
 func Decode(record []byte) (f Figures, ok bool) {
-	if len(record) != figuresSize || binary.LittleEndian.Uint32(record) != checksum.Sum(record[4:]) {
+	if len(record) != figuresSize {
 		return Figures{}, false
 	}
-	at := func(i int) uint64 { return binary.LittleEndian.Uint64(record[4+8*i:]) }
+	at := func(i int) uint64 { return binary.LittleEndian.Uint64(record[8*i:]) }
 	f.At, f.Interval = int64(at(0)), int64(at(1))
-	ok = f.At > 0 && f.Interval > 0 && f.Interval <= maxInterval
+	ok = f.At >= 0 && f.Interval >= 0 && f.Interval <= maxInterval
 	for i, v := range [...]*float64{&f.Load, &f.CPU, &f.Memory, &f.idle, &f.total} {
 		*v = math.Float64frombits(at(2 + i))
 		ok = ok && (*v >= 0 || *v == Unknown)

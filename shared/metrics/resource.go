@@ -39,10 +39,10 @@ func (rs *Resources) Add(n *stat.Node) {
 }
 
 // Remove drops what is kept for a node that is gone, at the time now in nanoseconds. Its gauges must not stay at their
-// last value.
-func (rs *Resources) Remove(n *stat.Node, now int64) {
-	if n.Total != (stat.Counts{}) {
-		rs.ShowRates(n.Hash, stat.Rates{}, now)
+// last value, where idle: nobody else uses the resource.
+func (rs *Resources) Remove(n *stat.Node, idle bool, now int64) {
+	if idle && n.Total != (stat.Counts{}) {
+		rs.ShowRates(n.Hash, n.Name, stat.Rates{}, now)
 	}
 	delete(rs.byHash, n.Hash)
 }
@@ -60,20 +60,25 @@ func (rs *Resources) Export(n *stat.Node, now int64) {
 		of.counters = newCounters(of.label)
 	}
 	c := of.counters
-	c.pass.N, c.shadow.N, c.complete.N, c.failed.N, c.rt.N = n.Total.Pass, n.Shadow, n.Total.Complete, n.Total.Error, n.Total.RT
+	c.pass.N, c.shadow.N, c.complete.N, c.failed.N, c.rt.N = n.Total.Pass, n.Shadow, n.Total.Complete, n.Failed, n.Total.RT
 	for _, counter := range [...]*Counter{&c.pass, &c.shadow, &c.complete, &c.failed, &c.rt} {
 		rs.metrics.Export(counter, now)
 	}
 }
 
-// ShowRates sets the gauges of one resource.
-func (rs *Resources) ShowRates(hash uint64, r stat.Rates, now int64) {
-	c := rs.byHash[hash]
-	if c == nil {
+// ShowRates sets the gauges of one resource, which this worker need not know if it is told the name.
+func (rs *Resources) ShowRates(hash uint64, name string, r stat.Rates, now int64) {
+	var label string
+	switch c := rs.byHash[hash]; {
+	case c != nil:
+		label = c.label
+	case name != "":
+		label = Resource(name)
+	default:
 		return
 	}
-	rs.metrics.Gauge("sentinel_in_flight"+c.label, uint64(r.InFlight), now)
-	rs.metrics.Gauge("sentinel_pass_qps"+c.label, r.Pass, now)
-	rs.metrics.Gauge("sentinel_block_qps"+c.label, r.Block, now)
-	rs.metrics.Gauge("sentinel_rt_ms"+c.label, uint64(r.AvgRT()+0.5), now)
+	rs.metrics.Gauge("sentinel_in_flight"+label, uint64(r.InFlight), now)
+	rs.metrics.Gauge("sentinel_pass_qps"+label, r.Pass, now)
+	rs.metrics.Gauge("sentinel_block_qps"+label, r.Block, now)
+	rs.metrics.Gauge("sentinel_rt_ms"+label, uint64(r.AvgRT()+0.5), now)
 }

@@ -162,7 +162,7 @@ func TestNoIDHasTwoRecords(t *testing.T) {
 				ids, lost, full = ids+v.ids, lost+v.lost, full+v.full
 			})
 			t.Logf("%d ids, %d lost records, %d times full", ids, lost, full)
-			if ids < 300*60 {
+			if seeds.Complete() && (ids < 300*60) {
 				t.Errorf("%d ids: the test tries too little", ids)
 			}
 			if damaged := c.pages+c.records > 0; damaged != (lost > 0) {

@@ -70,12 +70,6 @@ func (c *lateClock) Now() int64 {
 // A change happens at its caller's time; where another worker has written since, at a later reading of the clock; and a
 // record that is ahead of that reading is nobody's.
 func TestTimeNeverRunsBackwardsForARecord(t *testing.T) {
-	p := memhost.NewProcess(start)
-	other := record.NewTable(p.Worker(nil))
-	cell := record.Cell{ID: record.IDOf("r")}
-	if err := other.Update(&cell, start+50, &increment{}); err != nil {
-		t.Fatal(err)
-	}
 	for _, c := range []struct {
 		name            string
 		caller, reading int64 // the caller's time, and what the clock says when it is read again
@@ -83,16 +77,25 @@ func TestTimeNeverRunsBackwardsForARecord(t *testing.T) {
 		reads           int
 		lost            bool
 	}{
-		{"after the record", start + 60, start + 99, start + 60, 0, false},
+		{"after the record", start + 70, start + 99, start + 70, 0, false},
 		{"at the record's time", start + 60, start + 99, start + 60, 0, false},
-		{"before the record", start + 10, start + 70, start + 70, 1, false},
+		{"before the record", start + 10, start + 80, start + 80, 1, false},
 		{"before a record that is ahead of the clock", start + 10, start + 20, start + 20, 1, true},
 	} {
+		p := memhost.NewProcess(start)
 		clock := &lateClock{Worker: p.Worker(nil), now: c.reading}
-		table, op := record.NewTable(clock), &increment{}
-		if err := table.Update(&record.Cell{ID: cell.ID}, c.caller, op); err != nil {
-			t.Fatal(err)
+		table, mine, others := record.NewTable(clock), record.Cell{ID: record.IDOf("r")}, record.Cell{ID: record.IDOf("r")}
+		update := func(table *record.Table, cell *record.Cell, now int64, op *increment) {
+			t.Helper()
+			if err := table.Update(cell, now, op); err != nil {
+				t.Fatal(err)
+			}
 		}
+		update(table, &mine, start+50, &increment{})
+		update(record.NewTable(p.Worker(nil)), &others, start+60, &increment{})
+		clock.reads = 0 // it has cost some to find the record's place
+		op := &increment{}
+		update(table, &mine, c.caller, op)
 		if op.state.Now != c.want || op.state.Lost != c.lost || clock.reads != c.reads {
 			t.Errorf("%s: changed at %d after %d readings, lost %t; want %d after %d, lost %t", c.name,
 				op.state.Now-start, clock.reads, op.state.Lost, c.want-start, c.reads, c.lost)

@@ -20,7 +20,7 @@ type Host interface {
 	Property(path []string) (value string, ok bool)
 }
 
-// Stream is the stream that one filter is asked about. There is one for all streams of the filter, one after the other: the
+// Stream is the stream that a filter is asked about. There is one for all streams of a filter, one after the other: the
 // headers, attributes and parameters that may be needed are registered once, and none is asked for twice in a callback.
 type Stream struct {
 	// Nth is which of a parameter's values a rule is asked about: where a stream gives several, it is asked about each.
@@ -48,6 +48,9 @@ func NewStream() *Stream {
 	s.path = s.Header(":path")
 	return s
 }
+
+// Len is how many headers, attributes and parameters are registered.
+func (s *Stream) Len() int { return len(s.headers) + len(s.attributes) + len(s.parameters) }
 
 // Of says whom to ask from now on, and begins a callback.
 func (s *Stream) Of(h Host) {

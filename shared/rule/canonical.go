@@ -13,6 +13,17 @@ func Hash(id string, r Rule) uint64 {
 	return h.Sum64()
 }
 
+// Key tells rules apart by all that they are: rules of one key decide alike.
+type Key [16]byte
+
+// KeyOf is the key of a rule that has an id.
+func KeyOf(r Rule) (key Key) {
+	h := fnv.New128a()
+	_, _ = h.Write(r.Canonical(appendString(appendString(nil, r.Family().Name), r.For().ID))) // a hash never fails to write
+	h.Sum(key[:0])
+	return key
+}
+
 // Canonical appends the rule's content.
 func (r *Flow) Canonical(b []byte) []byte {
 	b = appendString(b, r.Resource)

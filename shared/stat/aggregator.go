@@ -10,6 +10,8 @@ const (
 	ReportEvery = 500e6
 	// maxWindows bounds what messages can make an aggregator keep; it is more than a configuration can name.
 	maxWindows = 1 << 16
+	// maxName is the longest name of a resource, in bytes.
+	maxName = 256
 	// maxWorkers is more than there are slots for workers.
 	maxWorkers = 1 << 10
 	// windowsPerTick bounds the work of one publication: reading a window costs some microseconds. Where more resources
@@ -30,8 +32,8 @@ type Aggregator struct {
 	buf     []byte
 	// expired is the bucket in which windows were last looked through for what nobody uses.
 	expired int64
-	// Malformed counts messages that were not read, Dropped resources that were beyond the bounds.
-	Malformed, Dropped uint64
+	// Dropped counts resources that were beyond the bounds.
+	Dropped uint64
 }
 
 type worker struct {
@@ -57,24 +59,24 @@ func NewAggregator() *Aggregator {
 func (a *Aggregator) Receive(message []byte, now int64) error {
 	r, err := open(message, reportVersion)
 	if err != nil {
-		a.Malformed++
 		return err
 	}
 	slot, epoch, n := r.uvarint(), r.uint64(), r.uvarint()
 	if r.bad || slot >= maxWorkers {
-		a.Malformed++
 		return ErrMalformed
 	}
 	w := a.worker(uint16(slot), epoch, now)
 	for range min(n, maxPerReport) {
-		hash, inFlight := r.uint64(), r.uvarint()
+		hash, name, inFlight := r.uint64(), r.bytes(r.uvarint()), r.uvarint()
 		current, previous := r.bucket(), r.bucket()
 		if r.bad {
-			a.Malformed++
 			return ErrMalformed
 		}
 		if w != nil {
 			a.merge(w, hash, int64(min(inFlight, 1<<31)), &current, &previous, now)
+		}
+		if win := a.windows[hash]; win != nil && win.name == "" && len(name) <= maxName {
+			win.name = string(name)
 		}
 	}
 	return nil
@@ -167,18 +169,17 @@ func (p *part) known(number int64) *Bucket {
 	return &nothing
 }
 
-// Expire forgets workers that have been silent for WorkerTTL, and windows that nobody uses any more. It returns the
-// slots of the workers.
-func (a *Aggregator) Expire(now int64) (dead []uint16) {
+// Expire forgets workers that have been silent for WorkerTTL, and windows that nobody uses any more. A worker is silent also
+// when it has nothing to report.
+func (a *Aggregator) Expire(now int64) {
 	for slot, w := range a.workers {
 		if now-w.seen > WorkerTTL {
 			a.forget(w)
 			delete(a.workers, slot)
-			dead = append(dead, slot)
 		}
 	}
 	if a.expired == BucketOf(now) {
-		return dead
+		return
 	}
 	a.expired = BucketOf(now)
 	oldest := a.expired - idleBuckets
@@ -192,13 +193,13 @@ func (a *Aggregator) Expire(now int64) (dead []uint16) {
 		}
 		a.byPage[PageOf(hash)] = slices.DeleteFunc(a.byPage[PageOf(hash)], func(x *window) bool { return x == w })
 	}
-	return dead
 }
 
 // Publish calls put with each page of the snapshot that has something to say, or just ceased to, and each with every
-// resource of it, that with one resource at most every 200 ms. Pages take turns where the resources are many. page is valid only during the call; where put reports
-// that it failed, the page comes again.
-func (a *Aggregator) Publish(h PageHeader, each func(hash uint64, r Rates), put func(page int, content []byte) bool) {
+// resource of it, that with one resource at most every 200 ms; its name is empty as long as no worker has told it. Pages
+// take turns where the resources are many. page is valid only during the call; where put reports that it failed, the page
+// comes again.
+func (a *Aggregator) Publish(h PageHeader, each func(hash uint64, name string, r Rates), put func(page int, content []byte) bool) {
 	budget := windowsPerTick
 	for range Pages {
 		if budget <= 0 {
@@ -210,7 +211,7 @@ func (a *Aggregator) Publish(h PageHeader, each func(hash uint64, r Rates), put 
 	}
 }
 
-func (a *Aggregator) publishPage(page int, h PageHeader, each func(uint64, Rates), put func(int, []byte) bool) {
+func (a *Aggregator) publishPage(page int, h PageHeader, each func(uint64, string, Rates), put func(int, []byte) bool) {
 	a.buf = appendPageHeader(a.buf[:0], h)
 	due := false
 	for _, w := range a.byPage[page] {
@@ -218,15 +219,15 @@ func (a *Aggregator) publishPage(page int, h PageHeader, each func(uint64, Rates
 			continue
 		}
 		r := w.read(h.At)
-		if r.idle() && !w.published {
+		if r.Idle() && !w.published {
 			continue
 		}
 		due = true
-		w.published = !r.idle()
+		w.published = !r.Idle()
 		a.buf = appendRates(a.buf, w.hash, r)
-		if h.At-w.shown >= showEvery || r.idle() {
+		if h.At-w.shown >= showEvery || r.Idle() {
 			w.shown = h.At
-			each(w.hash, r)
+			each(w.hash, w.name, r)
 		}
 	}
 	if !due {

@@ -11,7 +11,7 @@ import (
 const ratesTTL = 2e9
 
 // PageKey is the key in shared data of a page of the snapshot.
-func PageKey(number int) string { return "sentinel/1/rates/" + strconv.Itoa(number) }
+func PageKey(number int) string { return "sentinel/2/rates/" + strconv.Itoa(number) }
 
 // Board is the snapshot in shared data, where all workers see it. It is not safe for concurrent use.
 type Board struct {

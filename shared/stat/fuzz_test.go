@@ -67,6 +67,7 @@ func hostile() []byte {
 	rest = binary.LittleEndian.AppendUint64(rest, 9)
 	rest = binary.AppendUvarint(rest, 1)
 	rest = binary.LittleEndian.AppendUint64(rest, HashOf("r"))
+	rest = append(rest, 0) // no name
 	rest = binary.AppendUvarint(rest, math.MaxUint64)
 	rest = appendBucket(rest, &Bucket{Number: BucketOf(start), MinRT: NoRT})
 	return appendBucket(rest, &Bucket{Number: math.MaxInt64, Counts: Counts{Pass: math.MaxUint64, RT: math.MaxUint64}})

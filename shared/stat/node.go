@@ -21,7 +21,7 @@ func BucketOf(now int64) int64 { return now / (BucketMs * 1e6) }
 
 // Counts are the events of one resource in one worker over some time.
 type Counts struct {
-	Pass, Block, Complete, Error uint64
+	Pass, Block, Complete uint64
 	// RT is the sum of the response times of completed entries, in milliseconds.
 	RT uint64
 }
@@ -32,8 +32,6 @@ type Bucket struct {
 	Counts
 	// MinRT is the shortest response time in milliseconds, or NoRT.
 	MinRT uint32
-	// MaxInFlight is the largest number of entries in flight at once.
-	MaxInFlight uint32
 }
 
 // events grows with everything that is counted.
@@ -50,16 +48,20 @@ type Node struct {
 	// InFlight are the entries that have passed and not ended.
 	InFlight uint32
 	// Total is everything since the node was made; Shadow are entries that passed only because their filter does not
-	// enforce.
-	Total  Counts
-	Shadow uint64
+	// enforce, Failed those of the completed ones that failed.
+	Total          Counts
+	Shadow, Failed uint64
 
 	current, previous Bucket
 	// end is that of the current bucket, in nanoseconds.
-	end   int64
-	dirty bool
-	nodes *Nodes
+	end int64
+	// dirty is whether there is something to report, named whether the aggregator has been told the name.
+	dirty, named bool
+	nodes        *Nodes
 }
+
+// Hidden begins the names of what is counted though it is no resource: nobody is shown it, and no resource can have one.
+const Hidden = "\x00"
 
 // HashOf is 64-bit FNV-1a of a resource's name.
 func HashOf(name string) uint64 {
@@ -81,7 +83,7 @@ func (n *Node) at(now int64) *Bucket {
 	}
 	if number := BucketOf(now); number > n.current.Number {
 		n.previous = n.current
-		n.current = Bucket{Number: number, MinRT: NoRT, MaxInFlight: n.InFlight}
+		n.current = Bucket{Number: number, MinRT: NoRT}
 		n.end = (number + 1) * BucketMs * 1e6
 	}
 	return &n.current
@@ -89,11 +91,9 @@ func (n *Node) at(now int64) *Bucket {
 
 // Pass counts an entry that was admitted at the time now, in nanoseconds. It is in flight until Complete.
 func (n *Node) Pass(now int64) {
-	b := n.at(now)
-	b.Pass++
+	n.at(now).Pass++
 	n.Total.Pass++
 	n.InFlight++
-	b.MaxInFlight = max(b.MaxInFlight, n.InFlight)
 }
 
 // Block counts an entry that was refused.
@@ -114,8 +114,7 @@ func (n *Node) Complete(now int64, end outcome.End) {
 		b.MinRT = min(b.MinRT, rt)
 	}
 	if end.Outcome == outcome.Badly {
-		b.Error++
-		n.Total.Error++
+		n.Failed++
 	}
 	if n.InFlight > 0 {
 		n.InFlight--
@@ -171,7 +170,12 @@ func (ns *Nodes) ReportRecent(now int64) {
 }
 
 // ReportAll marks every node that was ever used, for an aggregator that has not heard of it.
-func (ns *Nodes) ReportAll() { ns.mark(func(n *Node) bool { return n.current.Number > 0 }) }
+func (ns *Nodes) ReportAll() {
+	for n := range ns.refs {
+		n.named = false
+	}
+	ns.mark(func(n *Node) bool { return n.current.Number > 0 })
+}
 
 func (ns *Nodes) mark(due func(*Node) bool) {
 	for n := range ns.refs {

@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"math"
 	"math/rand/v2"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -35,14 +37,13 @@ type traced struct {
 	mailbox  [][]byte
 }
 
-// event is one count. It keeps how many entries its worker had in flight before and after it.
+// event is one count.
 type event struct {
-	name          string
-	bucket        int64
-	kind          byte // p, b, c
-	rt            uint32
-	failed        bool
-	before, after int
+	name   string
+	bucket int64
+	kind   byte // p, b, c
+	rt     uint32
+	failed bool
 }
 
 func newTrace(seed uint64) *trace {
@@ -65,7 +66,7 @@ func newTrace(seed uint64) *trace {
 func (tr *trace) step() {
 	w, name := tr.workers[tr.rng.IntN(len(tr.workers))], tr.names[tr.rng.IntN(len(tr.names))]
 	n := w.nodes.byName[name]
-	e := event{name: name, bucket: BucketOf(tr.now), before: w.inFlight[name]}
+	e := event{name: name, bucket: BucketOf(tr.now)}
 	switch k := tr.rng.IntN(5); {
 	case k < 2:
 		e.kind = 'p'
@@ -85,7 +86,6 @@ func (tr *trace) step() {
 	default:
 		return
 	}
-	e.after = w.inFlight[name]
 	tr.events = append(tr.events, e)
 	tr.now += tr.rng.Int64N(40) * millisecond
 	if tr.rng.IntN(100) == 0 {
@@ -114,7 +114,6 @@ func (tr *trace) recount(name string) Rates {
 		if e.name != name || e.bucket <= BucketOf(tr.now)-RateBuckets {
 			continue
 		}
-		r.MaxInFlight = max(r.MaxInFlight, uint32(max(e.before, e.after)))
 		switch e.kind {
 		case 'p':
 			r.Pass++
@@ -126,9 +125,6 @@ func (tr *trace) recount(name string) Rates {
 			r.MaxComplete = max(r.MaxComplete, completed[e.bucket])
 			r.RT += uint64(e.rt)
 			r.MinRT = min(r.MinRT, max(e.rt, 1))
-			if e.failed {
-				r.Error++
-			}
 		}
 	}
 	return r
@@ -138,7 +134,7 @@ func (tr *trace) recount(name string) Rates {
 func snapshot(t *testing.T, a *Aggregator, now int64) map[uint64]Rates {
 	t.Helper()
 	all := map[uint64]Rates{}
-	a.Publish(PageHeader{Term: 1, At: now}, func(uint64, Rates) {}, func(_ int, content []byte) bool {
+	a.Publish(PageHeader{Term: 1, At: now}, func(uint64, string, Rates) {}, func(_ int, content []byte) bool {
 		if _, err := DecodePage(content, func(hash uint64, r Rates) { all[hash] = r }); err != nil {
 			t.Error(err)
 		}
@@ -149,6 +145,18 @@ func snapshot(t *testing.T, a *Aggregator, now int64) map[uint64]Rates {
 
 func (tr *trace) compare(t *testing.T, a *Aggregator) {
 	t.Helper()
+	var failed, counted uint64
+	for _, e := range tr.events {
+		if e.failed {
+			failed++
+		}
+	}
+	for _, w := range tr.workers {
+		w.nodes.All(func(n *Node) { counted += n.Failed })
+	}
+	if counted != failed {
+		t.Errorf("%d failed, counted %d", failed, counted)
+	}
 	got := snapshot(t, a, tr.now)
 	for _, name := range tr.names {
 		want := tr.recount(name)
@@ -230,7 +238,7 @@ func checkNotOver(t *testing.T, tr *trace, a *Aggregator) {
 	for hash, r := range snapshot(t, a, tr.now) {
 		for _, name := range tr.names {
 			if want := tr.recount(name); HashOf(name) == hash && (r.Pass > want.Pass || r.Block > want.Block ||
-				r.Complete > want.Complete || r.RT > want.RT || r.Error > want.Error) {
+				r.Complete > want.Complete || r.RT > want.RT) {
 				t.Errorf("%s: snapshot %+v is over the recount %+v", name, r, want)
 			}
 		}
@@ -317,13 +325,9 @@ func TestSilentWorkerIsForgottenAndComesBack(t *testing.T) {
 		}
 	}
 	receive(start, 7)
-	if dead := a.Expire(start + second); len(dead) != 0 {
-		t.Errorf("%v dead after a second", dead)
-	}
+	a.Expire(start + second)
 	inFlight(start+second, 3)
-	if dead := a.Expire(start + 2*second); len(dead) != 1 || dead[0] != 5 {
-		t.Errorf("%v dead after two seconds", dead)
-	}
+	a.Expire(start + 2*second)
 	inFlight(start+2*second, 0)
 	receive(start+3*second, 7) // only slow
 	inFlight(start+3*second, 3)
@@ -415,17 +419,63 @@ func TestAdoptedPageIsClearedWhenNobodyReportsIt(t *testing.T) {
 		t.Fatal(err)
 	}
 	var page []byte
-	old.Publish(PageHeader{Term: 1, At: start}, func(uint64, Rates) {}, func(_ int, content []byte) bool {
+	old.Publish(PageHeader{Term: 1, At: start}, func(uint64, string, Rates) {}, func(_ int, content []byte) bool {
 		page = bytes.Clone(content)
 		return true
 	})
 	next := NewAggregator()
 	next.Adopt(page, start+second)
 	told := false
-	next.Publish(PageHeader{Term: 2, At: start + second}, func(hash uint64, r Rates) {
+	next.Publish(PageHeader{Term: 2, At: start + second}, func(hash uint64, _ string, r Rates) {
 		told = hash == n.Hash && r.InFlight == 0 && r.Pass == 0
 	}, func(int, []byte) bool { return true })
 	if !told {
 		t.Error("the new aggregator says nothing of what the old one had published")
+	}
+}
+
+// An aggregator is told the name of each resource with the first report, since it may know none itself, and a new one again;
+// what is no resource has none. A name that is longer than any is none of ours.
+func TestAggregatorIsToldNames(t *testing.T) {
+	ns := NewNodes()
+	for _, name := range []string{"a", "b", Hidden + "inbound", strings.Repeat("x", maxName+1)} {
+		ns.Acquire(name).Pass(start)
+	}
+	names := func(a *Aggregator) (told []string) {
+		m, _ := ns.Report(nil, Origin{Slot: 1, Epoch: 1})
+		if err := a.Receive(m, start); err != nil {
+			t.Error(err)
+		}
+		for range Pages {
+			a.Publish(PageHeader{Term: 1, At: start}, func(_ uint64, name string, _ Rates) {
+				if name != "" && !slices.Contains(told, name) {
+					told = append(told, name)
+				}
+			}, func(int, []byte) bool { return true })
+		}
+		slices.Sort(told)
+		return told
+	}
+	if got := names(NewAggregator()); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("told %q", got)
+	}
+	ns.ReportRecent(start)
+	if m, _ := ns.Report(nil, Origin{}); bytes.Contains(m, []byte("a")) && len(m) > 150 {
+		t.Errorf("told again in %d bytes", len(m))
+	}
+	ns.ReportAll()
+	if got := names(NewAggregator()); !slices.Equal(got, []string{"a", "b"}) {
+		t.Errorf("a new aggregator is told %q", got)
+	}
+}
+
+// An aggregator that has received nothing has nothing to say, and takes nothing back that others have published.
+func TestAggregatorThatHasReceivedNothing(t *testing.T) {
+	a := NewAggregator()
+	a.Publish(PageHeader{Term: 1, At: start}, func(hash uint64, _ string, r Rates) { t.Errorf("%d: %+v", hash, r) },
+		func(page int, _ []byte) bool { t.Errorf("page %d", page); return true })
+	a.Expire(start)
+	if len(a.windows)+len(a.workers) > 0 {
+		t.Errorf("%d windows and %d workers of nobody", len(a.windows), len(a.workers))
 	}
 }

@@ -3,6 +3,7 @@ package stat
 import (
 	"encoding/binary"
 	"errors"
+	"strings"
 
 	"sentinel-envoy/shared/checksum"
 )
@@ -16,7 +17,7 @@ const (
 )
 
 // reportVersion is the layout of a report; a message of another version is not read.
-const reportVersion = 1
+const reportVersion = 2
 
 // ErrMalformed means that a message or page is not one of ours, or of another version.
 var ErrMalformed = errors.New("stat: malformed")
@@ -31,7 +32,9 @@ type Origin struct {
 // are any. Counts are cumulative in their bucket, so that a lost or repeated message does no harm.
 //
 // Layout, integers as unsigned varints where no size is given: checksum (4 bytes), version (1), slot, epoch (8), number
-// of nodes; a node is its hash (8), in flight, and its current and previous bucket.
+// of nodes; a node is its hash (8), the length of its name and the name, in flight, and its current and previous bucket.
+// The name is there in the first report to an aggregator: whoever aggregates may have another configuration, in which
+// nobody knows the resource.
 func (ns *Nodes) Report(dst []byte, from Origin) (message []byte, any bool) {
 	n := min(len(ns.dirty), max(nodesPerReport, len(ns.dirty)/turnTicks), maxPerReport)
 	if n == 0 {
@@ -45,6 +48,7 @@ func (ns *Nodes) Report(dst []byte, from Origin) (message []byte, any bool) {
 	for _, node := range ns.dirty[:n] {
 		node.dirty = false
 		dst = binary.LittleEndian.AppendUint64(dst, node.Hash)
+		dst = appendName(dst, node)
 		dst = binary.AppendUvarint(dst, uint64(node.InFlight))
 		dst = appendBucket(dst, &node.current)
 		dst = appendBucket(dst, &node.previous)
@@ -56,8 +60,18 @@ func (ns *Nodes) Report(dst []byte, from Origin) (message []byte, any bool) {
 	return dst, true
 }
 
+// appendName appends the name of a node that the aggregator may not know. Names that no resource can have are our own, and
+// nobody shows them.
+func appendName(dst []byte, n *Node) []byte {
+	if n.named || strings.HasPrefix(n.Name, Hidden) {
+		return append(dst, 0)
+	}
+	n.named = true
+	return append(binary.AppendUvarint(dst, uint64(len(n.Name))), n.Name...)
+}
+
 func appendBucket(dst []byte, b *Bucket) []byte {
-	for _, v := range [...]uint64{uint64(b.Number), b.Pass, b.Block, b.Complete, b.Error, b.RT, uint64(b.MinRT), uint64(b.MaxInFlight)} {
+	for _, v := range [...]uint64{uint64(b.Number), b.Pass, b.Block, b.Complete, b.RT, uint64(b.MinRT)} {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	return dst
@@ -89,11 +103,22 @@ func (r *reader) uint64() uint64 {
 	return v
 }
 
+// bytes are the next n.
+func (r *reader) bytes(n uint64) []byte {
+	if n > uint64(len(r.rest)) {
+		r.bad, r.rest = true, nil
+		return nil
+	}
+	b := r.rest[:n]
+	r.rest = r.rest[n:]
+	return b
+}
+
 func (r *reader) bucket() Bucket {
 	return Bucket{
 		Number: int64(r.uvarint()),
-		Counts: Counts{Pass: r.uvarint(), Block: r.uvarint(), Complete: r.uvarint(), Error: r.uvarint(), RT: r.uvarint()},
-		MinRT:  uint32(r.uvarint()), MaxInFlight: uint32(r.uvarint()),
+		Counts: Counts{Pass: r.uvarint(), Block: r.uvarint(), Complete: r.uvarint(), RT: r.uvarint()},
+		MinRT:  uint32(r.uvarint()),
 	}
 }
 

@@ -9,15 +9,15 @@ import (
 // Rates are what happened to one resource in all workers, over the last second.
 type Rates struct {
 	// Complete are the ends that tell a response time.
-	Pass, Block, Complete, Error uint64
+	Pass, Block, Complete uint64
 	// RT is the sum of the response times of what completed, in milliseconds; MinRT the shortest (1 at least, Sentinel's
 	// default maximum where nothing completed).
 	RT    uint64
 	MinRT uint32
 	// MaxComplete is the most that completed in one bucket.
 	MaxComplete uint64
-	// InFlight are the entries in flight now. MaxInFlight is the most that any one worker had at once.
-	InFlight, MaxInFlight uint32
+	// InFlight are the entries in flight now.
+	InFlight uint32
 }
 
 // AvgRT is the mean response time in milliseconds, 0 where nothing completed.
@@ -28,8 +28,8 @@ func (r Rates) AvgRT() float64 {
 	return float64(r.RT) / float64(r.Complete)
 }
 
-// idle is whether there is nothing to say of a resource.
-func (r Rates) idle() bool {
+// Idle is whether there is nothing to say of a resource.
+func (r Rates) Idle() bool {
 	return r.Pass+r.Block+r.Complete+uint64(r.InFlight) == 0
 }
 
@@ -40,7 +40,7 @@ const Pages = 64
 func PageOf(hash uint64) int { return int(hash % Pages) }
 
 // pageVersion is the layout of a page.
-const pageVersion = 2
+const pageVersion = 3
 
 // PageHeader says who published a page, and when.
 type PageHeader struct {
@@ -60,7 +60,7 @@ func appendPageHeader(dst []byte, h PageHeader) []byte {
 
 func appendRates(dst []byte, hash uint64, r Rates) []byte {
 	dst = binary.LittleEndian.AppendUint64(dst, hash)
-	for _, v := range [...]uint64{r.Pass, r.Block, r.Complete, r.Error, r.RT, uint64(r.MinRT), uint64(r.InFlight), uint64(r.MaxInFlight), r.MaxComplete} {
+	for _, v := range [...]uint64{r.Pass, r.Block, r.Complete, r.RT, uint64(r.MinRT), uint64(r.InFlight), r.MaxComplete} {
 		dst = binary.AppendUvarint(dst, v)
 	}
 	return dst
@@ -97,9 +97,8 @@ func DecodePage(page []byte, f func(hash uint64, r Rates)) (PageHeader, error) {
 	for len(in.rest) > 0 && !in.bad {
 		hash := in.uint64()
 		r := Rates{
-			Pass: in.uvarint(), Block: in.uvarint(), Complete: in.uvarint(), Error: in.uvarint(), RT: in.uvarint(),
-			MinRT: uint32(in.uvarint()), InFlight: uint32(in.uvarint()), MaxInFlight: uint32(in.uvarint()),
-			MaxComplete: in.uvarint(),
+			Pass: in.uvarint(), Block: in.uvarint(), Complete: in.uvarint(), RT: in.uvarint(),
+			MinRT: uint32(in.uvarint()), InFlight: uint32(in.uvarint()), MaxComplete: in.uvarint(),
 		}
 		if !in.bad {
 			f(hash, r)

@@ -15,6 +15,7 @@ const windowBuckets = 4
 // window is the process-wide statistic of one resource: sentinel-golang's leap array, fed with what the workers report.
 type window struct {
 	hash     uint64
+	name     string // empty while nobody has told it
 	array    *sbase.BucketLeapArray
 	second   *sbase.SlidingWindowMetric
 	newest   int64
@@ -56,7 +57,6 @@ func (w *window) add(b, before *Bucket) {
 	w.count(base.MetricEventPass, b.Pass, before.Pass)
 	w.count(base.MetricEventBlock, b.Block, before.Block)
 	w.count(base.MetricEventComplete, b.Complete, before.Complete)
-	w.count(base.MetricEventError, b.Error, before.Error)
 	if b.RT < before.RT {
 		return
 	}
@@ -70,7 +70,6 @@ func (w *window) add(b, before *Bucket) {
 	if rest > 0 {
 		w.array.AddCount(base.MetricEventRt, int64(rest))
 	}
-	w.array.UpdateConcurrency(int32(min(b.MaxInFlight, 1<<30)))
 }
 
 func (w *window) count(event base.MetricEvent, now, before uint64) {
@@ -92,11 +91,9 @@ func (w *window) read(now int64) Rates {
 		Pass:        sum(w.second, base.MetricEventPass),
 		Block:       sum(w.second, base.MetricEventBlock),
 		Complete:    sum(w.second, base.MetricEventComplete),
-		Error:       sum(w.second, base.MetricEventError),
 		RT:          sum(w.second, base.MetricEventRt),
 		MinRT:       uint32(min(w.second.MinRT(), NoRT)),
 		InFlight:    uint32(max(w.inFlight, 0)),
-		MaxInFlight: uint32(max(w.second.MaxConcurrency(), 0)),
 		MaxComplete: uint64(max(w.second.GetMaxOfSingleBucket(base.MetricEventComplete), 0)),
 	}
 }

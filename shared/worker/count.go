@@ -12,29 +12,31 @@ import (
 // counts itself as returned: over all workers, those lost and not returned have died.
 func (w *Worker) Lost() (lost, returned uint64) { return w.lost, w.returned }
 
-// Count returns how many workers live at the time now, in nanoseconds, and ends the leases that have run out. It reads one
-// record for each slot that was ever taken. It fails with the host's error.
-func (w *Worker) Count(now int64) (live int, err error) {
+// Count returns how many workers of each VM live at the time now, in nanoseconds, and ends the leases that have run out, whose
+// slots it returns too. It reads one record for each slot that was ever taken. It fails with the host's error.
+func (w *Worker) Count(now int64) (live map[uint64]int, ended []uint16, err error) {
+	live = map[uint64]int{}
 	for slot := range uint16(Slots) {
 		key, corrupt := slotKey+strconv.Itoa(int(slot)), w.corrupt
 		l, cas, err := w.get(key)
 		if err != nil {
-			return live, err
+			return live, ended, err
 		}
 		switch {
 		case cas == host.CreateOnly: // slots are taken in their order: nobody has ever had this one, or one after it
-			return live, nil
+			return live, ended, nil
 		case !w.isFree(l, now):
-			live++
+			live[l.Term]++
 		case !l.vacant() || w.corrupt > corrupt: // what is no lease is counted once, and then replaced
 			if err := w.vacate(key, slot, cas); err != nil && !errors.Is(err, host.ErrCASMismatch) {
-				return live, err
+				return live, ended, err
 			} else if err == nil && !l.vacant() {
 				w.lost++
+				ended = append(ended, slot)
 			}
 		}
 	}
-	return live, nil
+	return live, ended, nil
 }
 
 // Leave gives this worker's slot up, if it has one: it ends in order. The next Beat claims one again.

@@ -2,6 +2,7 @@ package worker_test
 
 import (
 	"math/rand/v2"
+	"slices"
 	"testing"
 
 	"sentinel-envoy/internal/seeds"
@@ -38,7 +39,7 @@ func TestCount(t *testing.T) {
 					t.Fatal(err)
 				}
 				if rng.IntN(3) == 0 {
-					if _, err := m.Count(now); err != nil {
+					if _, _, err := m.Count(now); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -55,7 +56,7 @@ func TestCount(t *testing.T) {
 				}
 			}
 		}
-		live, err := alive[0].Count(now)
+		live, _, err := alive[0].Count(now)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -67,8 +68,38 @@ func TestCount(t *testing.T) {
 			}
 			lost += gone
 		}
-		if live != len(alive) || lost != died {
-			t.Fatalf("seed %d: %d live of %d, %d lost of %d that died", seed, live, len(alive), lost, died)
+		if live[0] != len(alive) || lost != died {
+			t.Fatalf("seed %d: %v live of %d, %d lost of %d that died", seed, live, len(alive), lost, died)
 		}
 	})
+}
+
+// Workers of VMs with different configurations are told apart, and the slots of the dead are named once.
+func TestCountTellsVMsApart(t *testing.T) {
+	p := memhost.NewProcess(1000e9)
+	var all []*worker.Worker
+	for i := range 7 {
+		w := worker.New(p.Worker(nil))
+		w.Of(uint64(i % 2))
+		if err := w.Beat(p.Now()); err != nil {
+			t.Fatal(err)
+		}
+		all = append(all, w)
+	}
+	for end := p.Now() + 2*worker.TTL; p.Now() < end; p.Advance(100 * millisecond) {
+		for i, w := range all {
+			if i == 1 || i == 3 {
+				continue
+			}
+			if err := w.Beat(p.Now()); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for n, want := range [][]uint16{{1, 3}, nil} {
+		live, ended, err := all[0].Count(p.Now())
+		if err != nil || live[0] != 4 || live[1] != 1 || !slices.Equal(ended, want) {
+			t.Errorf("count %d: %v live, %v ended, %v", n, live, ended, err)
+		}
+	}
 }

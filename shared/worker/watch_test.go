@@ -53,7 +53,7 @@ func TestAProcessThatStandsStillLosesNobody(t *testing.T) {
 					if _, err := all[i].Role(p.Now()); err != nil {
 						t.Fatal(err)
 					}
-					if _, err := all[i].Count(p.Now()); err != nil {
+					if _, _, err := all[i].Count(p.Now()); err != nil {
 						t.Fatal(err)
 					}
 				}
@@ -79,8 +79,8 @@ func TestAProcessThatStandsStillLosesNobody(t *testing.T) {
 			gone, back := w.Lost()
 			lost, returned = lost+gone, returned+back
 		}
-		live, err := all[0].Count(p.Now())
-		if err != nil || live != len(all) || returned != 0 {
+		live, _, err := all[0].Count(p.Now())
+		if err != nil || live[0] != len(all) || returned != 0 {
 			t.Errorf("%d of %d live, %d were taken for dead, %v", live, len(all), returned, err)
 		}
 		if lost > died {

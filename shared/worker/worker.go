@@ -46,7 +46,7 @@ type Identity struct {
 // Lease is what shared data has of a slot or the role.
 type Lease struct {
 	Identity
-	// Term counts the changes of the aggregator; it is 0 in a slot.
+	// Term counts the changes of the aggregator; in a slot it is what Of has said.
 	Term uint64
 	// Beat is the time of the last heartbeat in nanoseconds.
 	Beat int64
@@ -105,6 +105,8 @@ type Worker struct {
 	data  host.SharedData
 	lease Lease
 	held  bool
+	// of tells apart the VMs of one configuration from others'.
+	of uint64
 	// askAt is when a worker that has found no slot may ask again.
 	askAt int64
 	// term is the latest known: where the role's record was lost, terms go on from here.
@@ -119,6 +121,10 @@ func (w *Worker) Corrupt() uint64 { return w.corrupt }
 
 // New returns a worker that has no slot yet.
 func New(data host.SharedData) *Worker { return &Worker{data: data} }
+
+// Of says which VM's worker this is, as a hash: there are as many workers of each VM as Envoy has threads. It must be called
+// before the worker claims a slot.
+func (w *Worker) Of(vm uint64) { w.of = vm % (maxTerm + 1) }
 
 // Identity is who this worker is, and whether it holds a slot.
 func (w *Worker) Identity() (Identity, bool) { return w.lease.Identity, w.held }
@@ -197,7 +203,7 @@ func (w *Worker) claim(slot uint16, now int64) (bool, error) {
 	if err != nil || !w.isFree(l, now) {
 		return false, err
 	}
-	ok, err := w.put(key, Lease{Identity: Identity{slot, uint64(now)}, Beat: now}, cas)
+	ok, err := w.put(key, Lease{Identity: Identity{slot, uint64(now)}, Term: w.of, Beat: now}, cas)
 	if ok && !l.vacant() {
 		w.lost++
 	}

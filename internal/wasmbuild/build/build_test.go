@@ -129,18 +129,18 @@ func TestCheck(t *testing.T) {
 }
 
 func TestTrim(t *testing.T) {
-	exports := []string{"_initialize", allocate, "proxy_abi_version_0_2_0", "proxy_on_tick", "proxy_on_request_body", "other"}
+	exports := []string{"_initialize", allocate, "proxy_abi_version_0_2_0", "proxy_on_tick", "proxy_on_response_body", "other"}
 	whole := binary(nil, exports)
 	for _, c := range []struct {
 		name string
 		o    Options
 		want []string
 	}{
-		{"default", Options{}, []string{"proxy_on_request_body"}},
-		{"own list", Options{Callbacks: []string{"proxy_on_request_body"}}, []string{"proxy_on_tick"}},
-		{"none", Options{Callbacks: []string{}}, []string{"proxy_on_tick", "proxy_on_request_body"}},
+		{"default", Options{}, []string{"proxy_on_response_body"}},
+		{"own list", Options{Callbacks: []string{"proxy_on_response_body"}}, []string{"proxy_on_tick"}},
+		{"none", Options{Callbacks: []string{}}, []string{"proxy_on_tick", "proxy_on_response_body"}},
 		{"all", Options{KeepAll: true}, nil},
-		{"names", Options{Names: true}, []string{"proxy_on_request_body"}},
+		{"names", Options{Names: true}, []string{"proxy_on_response_body"}},
 	} {
 		b, dropped, err := trim(whole, c.o)
 		if err != nil || !slices.Equal(dropped, c.want) {

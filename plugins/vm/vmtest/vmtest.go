@@ -65,14 +65,30 @@ func (e *Envoy) Plugin(rootID, configuration string) *Plugin {
 	return p
 }
 
+// NamedPlugin is Plugin with a name of its own.
+func (e *Envoy) NamedPlugin(name, rootID, configuration string) *Plugin {
+	e.t.Helper()
+	p := e.newPlugin()
+	p.Name = name
+	if !e.StartPlugin(p.ID, rootID, configuration) {
+		e.t.Fatalf("the plugin does not start: %q", e.Critical)
+	}
+	return p
+}
+
 // TryPlugin starts a plugin, and reports whether it has started.
 func (e *Envoy) TryPlugin(rootID, configuration string) (p *Plugin, started bool) {
+	p = e.newPlugin()
+	return p, e.StartPlugin(p.ID, rootID, configuration)
+}
+
+func (e *Envoy) newPlugin() *Plugin {
 	e.contexts++
-	p = &Plugin{ID: e.contexts, envoy: e}
+	p := &Plugin{ID: e.contexts, envoy: e}
 	e.dispatcher.OnContextCreate(p.ID, 0)
 	p.RecordedPlugin = e.Plugins[p.ID]
 	e.plugins = append(e.plugins, p)
-	return p, e.StartPlugin(p.ID, rootID, configuration)
+	return p
 }
 
 // Done removes the plugin.

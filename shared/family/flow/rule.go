@@ -39,7 +39,7 @@ func (r *flowRule) limit(now int64) (float64, error) {
 	if r.memory == nil {
 		return r.Threshold, nil
 	}
-	figures, fresh, err := r.Env.Machine.Figures(now)
+	figures, fresh, err := r.Machine.Figures(now)
 	if err != nil {
 		return 0, err
 	}

@@ -683,6 +683,25 @@ func TestConcurrencyOfLostPage(t *testing.T) {
 // onePage are the bits of a hash that do not say in which page a value is.
 const onePage = 1<<32 - 1
 
+// An entry that ends while the host fails is over all the same: its place is back with the next tick of its worker.
+func TestConcurrencyOfAnEndThatCouldNotBeWritten(t *testing.T) {
+	p := memhost.NewProcess(start)
+	w := p.Worker(nil)
+	a, b := newCrowd(w, 1), newCrowd(p.Worker(nil), 2)
+	if !a.enter(t, 99, 1, p.Now()) {
+		t.Fatal("refused")
+	}
+	failure := errors.New("the host fails")
+	w.Fail(failure)
+	if err := a.Exit(99, 99, p.Now()); !errors.Is(err, failure) {
+		t.Errorf("the end of an entry: %v", err)
+	}
+	w.Fail(nil)
+	if a.tick(t, p.Now()); !b.enter(t, 99, 1, p.Now()) {
+		t.Error("its place is not back")
+	}
+}
+
 // No worker takes another's room, and no value that of another: what is far from its threshold is never refused.
 func TestConcurrencyHasRoomForAllWorkers(t *testing.T) {
 	for _, c := range []struct{ workers, values int }{{16, 16}, {64, 128}, {256, 16}} {

@@ -33,8 +33,8 @@ type Verdict struct {
 
 // Concurrency is the entries in flight under one rule as one worker sees them.
 //
-// Entering within the lease, and leaving far from the threshold, change nothing but this worker's memory, for as long as it
-// has other entries in flight. A lease grows and shrinks by compare-and-set, so that all leases that count are within the
+// Leaving far from the threshold, for as long as this worker has other entries in flight, and entering in such a place again,
+// change nothing but its memory. A lease grows and shrinks by compare-and-set, so that all leases that count are within the
 // threshold together, in whatever order the workers run. A worker that was silent for worker.TTL has lost its lease; it then leases what it really has in flight, be it
 // too much, and nobody enters until the sum is below the threshold.
 type Concurrency struct {
@@ -211,15 +211,12 @@ func (o *operation) decide(others, holders int64) {
 	c := o.count
 	mine := int64(c.inFlight)
 	o.seen = others + mine
-	o.ok = o.enters > 0 && o.seen+1 <= o.threshold
-	spare := o.spare
-	if o.ok {
+	if o.ok = o.enters > 0 && o.seen+1 <= o.threshold; o.ok {
 		mine++
-		spare = max(1, mine/2)
 	}
 	free := max(0, o.threshold-others-mine)
 	o.room = free / (shareSpare * (holders + 1))
 	half := (mayHold(mine, o.room, o.threshold) + 1) / 2 // the other half is for entries that end
-	spare = min(spare, half, free, math.MaxUint32-mine)
+	spare := min(o.spare, half, free, math.MaxUint32-mine)
 	o.leased = uint32(mine + spare)
 }

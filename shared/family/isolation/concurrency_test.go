@@ -463,10 +463,10 @@ func TestAProcessThatStandsStillKeepsTheThreshold(t *testing.T) {
 // With nothing in flight one worker gets all of the threshold at once, however many others have just been busy; and with
 // others busy, all that they leave, but for the sixteenth that they may hold until their next tick.
 func TestWhatIsFreeCanBeHadByWhoeverAsks(t *testing.T) {
-	seeds.Try(t, 300, func(t *testing.T, seed uint64) {
+	seeds.Try(t, 150, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 0x8))
 		p := memhost.NewProcess(start)
-		threshold := int64(1 + rng.IntN([]int{10, 100, 1000, 30_000}[rng.IntN(4)]))
+		threshold := int64(1 + rng.IntN([]int{10, 100, 1000, 3000}[rng.IntN(4)]))
 		var all []*peer
 		for i := range []int{1, 4, 16, 64, 256}[rng.IntN(5)] {
 			all = append(all, newPeer(p.Worker(nil), i))
@@ -509,6 +509,27 @@ func TestWhatIsFreeCanBeHadByWhoeverAsks(t *testing.T) {
 			}
 		}
 		burst(threshold, threshold)
+	})
+}
+
+// Workers that entries come to, and do not leave, fill the threshold exactly, in whatever order they come.
+func TestWhoOnlyEntersKeepsNothingFromOthers(t *testing.T) {
+	seeds.Try(t, 100, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 0x9))
+		p := memhost.NewProcess(start)
+		threshold := 1 + rng.IntN([]int{10, 100, 1000, 3000}[rng.IntN(4)])
+		var all []*peer
+		for i := range []int{1, 4, 16, 64, 256}[rng.IntN(5)] {
+			all = append(all, newPeer(p.Worker(nil), i))
+		}
+		for i := range threshold {
+			if !all[rng.IntN(len(all))].enter(t, int64(threshold), p.Now()) {
+				t.Fatalf("%d workers: %d of %d entered", len(all), i, threshold)
+			}
+		}
+		if all[rng.IntN(len(all))].enter(t, int64(threshold), p.Now()) {
+			t.Errorf("more than %d entered", threshold)
+		}
 	})
 }
 

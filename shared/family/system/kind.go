@@ -15,7 +15,7 @@ import (
 
 const (
 	// inboundName is the statistic of all entries of the process. No resource can have the name.
-	inboundName = "\x00inbound"
+	inboundName = stat.Hidden + "inbound"
 	// inboundLabel is Sentinel's name of it, for metrics.
 	inboundLabel = "__total_inbound_traffic__"
 	qpsWindowMs  = 1000

@@ -39,7 +39,7 @@ func (r *figureRule) look(now int64) (seen float64, over bool, err error) {
 		}
 		return seen, seen >= r.of.TriggerCount, nil
 	}
-	figures, fresh, err := r.Env.Machine.Figures(now)
+	figures, fresh, err := r.Machine.Figures(now)
 	if err != nil {
 		return 0, false, err
 	}

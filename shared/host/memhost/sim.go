@@ -3,6 +3,8 @@ package memhost
 import (
 	"iter"
 	"math/rand/v2"
+
+	"sentinel-envoy/shared/host"
 )
 
 // Sim runs the workers of a process as coroutines, one step at a time, in an order drawn from a seed: whatever runs is
@@ -28,9 +30,6 @@ type Task struct {
 	over   bool
 }
 
-// death unwinds a worker that was killed.
-type death struct{}
-
 // Go adds a worker that runs f. f must do nothing but compute, call its host, and Sleep.
 func (s *Sim) Go(f func(t *Task)) *Task {
 	t := &Task{sim: s}
@@ -38,14 +37,14 @@ func (s *Sim) Go(f func(t *Task)) *Task {
 		defer func() {
 			t.over = true
 			if r := recover(); r != nil {
-				if _, ok := r.(death); !ok {
+				if _, ok := r.(host.Death); !ok {
 					panic(r)
 				}
 			}
 		}()
 		t.Worker = s.Process.Worker(func() {
 			if !yield(struct{}{}) {
-				panic(death{})
+				panic(host.Death{})
 			}
 		})
 		f(t)

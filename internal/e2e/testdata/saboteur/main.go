@@ -98,7 +98,7 @@ func (p *plugin) noise() []byte {
 }
 
 func (p *plugin) enqueue() {
-	queue, err := proxywasm.ResolveSharedQueue("sentinel", "sentinel/1/reports")
+	queue, err := proxywasm.ResolveSharedQueue("sentinel", "sentinel/2/reports")
 	if err != nil {
 		return
 	}
@@ -123,7 +123,7 @@ func find() []string {
 	for slot := 0; add("sentinel/2/worker/" + strconv.Itoa(slot)); slot++ {
 	}
 	for page := range 64 {
-		add("sentinel/1/rates/" + strconv.Itoa(page))
+		add("sentinel/2/rates/" + strconv.Itoa(page))
 	}
 	for page := range names {
 		add("sentinel/1/metrics/" + strconv.Itoa(page))
