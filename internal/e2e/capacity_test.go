@@ -45,7 +45,8 @@ var named = `"resources": [` + eachOf(300, `{"name": "r%d", "match": {"path": {"
 
 // perUser is the rest of a hotspot rule that admits so many of each user in all.
 func perUser(threshold int) string {
-	return fmt.Sprintf(`"metricType": "QPS", "threshold": %d, "durationInSec": 3600, "paramSource": "Header", "paramKey": "x-user"`, threshold)
+	return fmt.Sprintf(`"metricType": "QPS", "threshold": %d, "durationInSec": 3600,
+		"paramSource": "Header", "paramKey": "x-user"`, threshold)
 }
 
 // reconfigure makes the listener go by another configuration, in all VMs.
@@ -99,7 +100,8 @@ func seePairs(t *testing.T, e *envoytest.Envoy, resources int) {
 	var passed, refused atomic.Int64
 	inParallel(1500, func(client *http.Client, i int) {
 		pair := i % 500
-		r, err := envoytest.Do(t.Context(), client, "GET", fmt.Sprintf("%s/r%d", e.URL("http"), pair%resources), "x-user", fmt.Sprint("user ", pair))
+		url, user := fmt.Sprintf("%s/r%d", e.URL("http"), pair%resources), fmt.Sprint("user ", pair)
+		r, err := envoytest.Do(t.Context(), client, "GET", url, "x-user", user)
 		switch {
 		case err != nil:
 			t.Error(err)
@@ -190,7 +192,8 @@ func TestMetricsBeyondTheBoundOfNames(t *testing.T) {
 	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{configured(t, `{"flowRules": [`+
 		eachOf(resources, `{"id": "f%d", "resource": "/r%d", "threshold": 1000000}`)+`]}`)}})
 	inParallel(resources, func(client *http.Client, i int) {
-		if r, err := envoytest.Do(t.Context(), client, "GET", fmt.Sprintf("%s/r%d", e.URL("http"), i)); err != nil || r.Status != http.StatusOK {
+		url := fmt.Sprintf("%s/r%d", e.URL("http"), i)
+		if r, err := envoytest.Do(t.Context(), client, "GET", url); err != nil || r.Status != http.StatusOK {
 			t.Errorf("%+v, %v", r, err)
 		}
 	})
