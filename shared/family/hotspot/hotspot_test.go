@@ -316,7 +316,7 @@ func TestAFloodOfOneRuleSparesTheOthers(t *testing.T) {
 	for value := range values {
 		take(few, quiet, value)
 	}
-	for value := range 4 * hotspot.Capacity {
+	for value := range 2 * hotspot.Capacity {
 		take(many, loud, value)
 		take(many, loud, value) // hotter than those of the other
 	}
