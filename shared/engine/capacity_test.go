@@ -114,8 +114,8 @@ func TestHotspotRulesHoldHoweverOftenTheyChange(t *testing.T) {
 	}
 }
 
-// 300 rules whose ids change every 8 s, with a stream in each filter that lasts as long as Envoy lets it drain: the places of
-// ids that are gone come back, and everybody has one.
+// 300 rules whose ids change every 8 s, with a stream in each filter that lasts as long as Envoy lets it drain: the
+// places of ids that are gone come back, and everybody has one.
 func TestPlacesOfIDsThatAreGoneComeBack(t *testing.T) {
 	const rules, every, drain = 300, 8 * second, 600 * second
 	document := func(generation int) *config.Config {
