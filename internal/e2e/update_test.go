@@ -85,11 +85,13 @@ func TestTwoVMConfigurations(t *testing.T) {
 			"lowMemUsageThreshold": 100000, "highMemUsageThreshold": 1,
 			"memLowWaterMarkBytes": 2000000000, "memHighWaterMarkBytes": 6000000000}]}`, held, source, forever))}
 	plain := envoytest.HTTP{Name: "plain", Upstream: web.Addr(), Wasm: filter("", `{"resource_name": "web"}`)}
-	const all = 2 * (workers + 1)
 	e := start(t, envoytest.Config{Dynamic: true, Listeners: []envoytest.Listener{plain}, Upstreams: []string{source}, LogLevel: "warning"})
 	waitMetric(t, e, workers+1, "sentinel_workers") // the first aggregate
 	e.Update(plain, guarded)
-	waitMetric(t, e, all, "sentinel_workers")
+	envoytest.Eventually(t, soon, "there are VMs of both", func() bool {
+		return len(samples(e, "sentinel_rules_hash")) == 2*(workers+1)
+	})
+	waitMetric(t, e, workers+1, "sentinel_workers") // of each
 
 	status := func() int { return e.Get("guarded", "/").Status }
 	envoytest.Eventually(t, soon, "a refusal at a load of 100 over 4", func() bool { return status() == 429 })
@@ -213,3 +215,33 @@ func TestFilterDiscovery(t *testing.T) {
 }
 
 const wasmType = "type.googleapis.com/envoy.extensions.filters.http.wasm.v3.Wasm"
+
+// TestVMsLiveThroughManyUpdates updates so often that Envoy's table of timers grows several times: the one timer that a VM
+// keeps goes from plugin to plugin, and never stops.
+func TestVMsLiveThroughManyUpdates(t *testing.T) {
+	const updates, vms = 40, 2
+	web := envoytest.StartHTTPService(t)
+	listener := func(n int) envoytest.Listener {
+		return envoytest.HTTP{Upstream: web.Addr(), Wasm: httpFilter(t, fmt.Sprintf(`{"resource_name": "web", "block": {"body": "%d"}, `,
+			n)+flowRules(flowRule("kept", "web", updates))+`}`)}
+	}
+	e := start(t, envoytest.Config{Dynamic: true, Concurrency: vms - 1, LogLevel: "warning", Listeners: []envoytest.Listener{listener(0)},
+		Components: map[string]string{"wasm": "debug"}})
+	for n := range updates {
+		e.Update(listener(n + 1))
+		if status := plugintest.NewLane(t, e, "http").Get(t, "/"); status != 200 {
+			t.Fatalf("update %d: status %d", n, status)
+		}
+	}
+	waitParked(t, e, vms*updates)
+	if status := plugintest.NewLane(t, e, "http").Get(t, "/"); status != 429 {
+		t.Errorf("one more than the threshold: status %d", status)
+	}
+	ticks := e.Sum("sentinel_ticks")
+	envoytest.Eventually(t, soon, "all VMs tick", func() bool { return e.Sum("sentinel_ticks") > ticks+500 })
+	waitMetric(t, e, vms, "sentinel_workers")
+	waitMetric(t, e, 0, "sentinel_workers_lost")
+	waitMetric(t, e, updates, "sentinel_passed", "resource", "web")
+	waitMetric(t, e, 0, "sentinel_faults")
+	plugintest.NoVMDied(t, e)
+}

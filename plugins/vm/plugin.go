@@ -57,15 +57,17 @@ func (p *Plugin) OnStart(size int) (started bool) {
 		logErrors("configuration of root_id "+rootID, err)
 		return false
 	}
-	p.dispatcher.join(p)
+	period := uint32(engine.TickMs)
 	if p.dispatcher.timer != nil {
-		return true
+		period = 0 // said all the same: Envoy must not have to make room for this timer within another's tick
 	}
-	if err := envoyhost.SetTickPeriod(engine.TickMs); err != nil {
+	if err := envoyhost.SetTickPeriod(period); err != nil {
 		logErrors("tick", err)
 		return false
 	}
-	p.dispatcher.timer = p
+	if p.dispatcher.join(p); period > 0 {
+		p.dispatcher.timer = p
+	}
 	return true
 }
 

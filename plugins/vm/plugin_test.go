@@ -245,7 +245,7 @@ func TestSeveralPlugins(t *testing.T) {
 	}
 	first.Done()
 	e.Run(200 * time.Millisecond)
-	if got := fmt.Sprint(first.TickPeriods, second.TickPeriods); got != "[20 0] [20]" {
+	if got := fmt.Sprint(first.TickPeriods, second.TickPeriods); got != "[20 0] [0 20]" {
 		t.Errorf("tick periods %s", got)
 	}
 	if made[0].ticks != 10 || made[1].ticks != 20 {

@@ -72,8 +72,8 @@ var hotspotDeviations = []struct {
 	},
 	{
 		name: "more values than are tracked",
-		reason: "sentinel-golang forgets the value that was asked for longest ago, whatever it has left. We forget the one " +
-			"that regains least by it: values that come once do not free those that are hot.",
+		reason: "sentinel-golang forgets the value that was asked for longest ago, whatever it has left. We have room for more " +
+			"than paramsMaxCapacity says, and where that ends forget the one that regains least by it.",
 		trace: func(d *hotDuel) {
 			r := d.reject("h", 5, 1, 0)
 			r.ParamsMaxCapacity = 16

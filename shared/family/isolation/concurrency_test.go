@@ -463,10 +463,10 @@ func TestAProcessThatStandsStillKeepsTheThreshold(t *testing.T) {
 // With nothing in flight one worker gets all of the threshold at once, however many others have just been busy; and with
 // others busy, all that they leave, but for the sixteenth that they may hold until their next tick.
 func TestWhatIsFreeCanBeHadByWhoeverAsks(t *testing.T) {
-	seeds.Try(t, 300, func(t *testing.T, seed uint64) {
+	seeds.Try(t, 150, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 0x8))
 		p := memhost.NewProcess(start)
-		threshold := int64(1 + rng.IntN([]int{10, 100, 1000, 30_000}[rng.IntN(4)]))
+		threshold := int64(1 + rng.IntN([]int{10, 100, 1000, 3000}[rng.IntN(4)]))
 		var all []*peer
 		for i := range []int{1, 4, 16, 64, 256}[rng.IntN(5)] {
 			all = append(all, newPeer(p.Worker(nil), i))
