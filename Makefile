@@ -19,7 +19,7 @@ TINY = dist/sentinel-tiny.wasm
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm release run demo test check bench latency curves profile pgo scaling compat soak fuzz tinygo testtiny clean FORCE
+.PHONY: help wasm release run demo test check bench latency curves profile pgo scaling pictures compat soak fuzz tinygo testtiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -44,8 +44,8 @@ dist/version: FORCE
 
 FORCE:
 
-release: ## write dist/release/ from a clean tree: Wasm, checksums, the changelog's section; VERSION, TINYGO, TINYGO_TARGET
-	$(GO) run ./internal/release -version "$(VERSION)" -tinygo "$(TINYGO)" -tinygo-target "$(TINYGO_TARGET)"
+release: ## write dist/release/ from a clean tree: both Wasm files, checksums, the changelog's section; VERSION, TINYGO, TINYGO_TARGET
+	$(GO) run ./internal/release -version "$(VERSION)" -tiny -tinygo "$(TINYGO)" -tinygo-target "$(TINYGO_TARGET)"
 
 # exec, so that a signal to make reaches the command itself and not a shell or `go run` around it.
 run: $(WASM) ## run Envoy with the filters and a service; CONFIG, CONCURRENCY, HTTP_PORT, TCP_PORT, ADMIN_PORT, UPSTREAM_PORT
@@ -81,13 +81,15 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	$(GO) -C internal/tinygo/compiler mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters
-	$(GO) run ./internal/bench
+	$(GO) run ./internal/bench -figures docs/figures/bench.json
+	$(GO) run ./internal/pictures
 
 latency: $(WASM) ## p50 and p99 at half load against other limiters, with Redis where redis-server is installed
 	$(GO) run ./internal/bench latency
 
 curves: $(WASM) ## how cost grows with rules, resources, values and workers
-	$(GO) run ./internal/bench curves
+	$(GO) run ./internal/bench curves -figures docs/figures/curves.json
+	$(GO) run ./internal/pictures
 
 profile: ## CPU per callback, by perf; RULES=all for every family
 	$(GO) run ./internal/profile -rules $(or $(RULES),flow)
@@ -96,7 +98,13 @@ pgo: ## measure plugins/default.pgo anew, by which the compiler inlines
 	$(GO) test ./shared/engine -run '^$$' -bench Entry -benchtime 3s -cpuprofile plugins/default.pgo -o dist/engine.test
 
 scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8
-	$(GO) run ./internal/scaling
+	$(GO) run ./internal/scaling -figures docs/figures/scaling.json
+	$(GO) run ./internal/bench admitted -figures docs/figures/admitted.json
+	$(GO) run ./internal/pictures
+
+pictures: $(WASM) ## draw docs/img anew: natively, from docs/figures, and the demo's page where there is a Chromium
+	$(GO) run ./internal/pictures
+	$(GO) run ./internal/pictures demo
 
 compat: $(WASM) ## the whole end-to-end suite on each Envoy release; writes COMPATIBILITY.md
 	$(GO) run ./internal/compat
