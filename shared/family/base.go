@@ -26,11 +26,16 @@ type Refusal struct {
 	RetryAfterMs int64
 }
 
-// Figure is what the rule saw and its threshold, as "50/50".
-func (r *Refusal) Figure() string { return Number(r.Seen) + "/" + Number(r.Threshold) }
+// AppendFigure appends what the rule saw and its threshold to dst, as "50/50".
+func (r *Refusal) AppendFigure(dst []byte) []byte {
+	return AppendNumber(append(AppendNumber(dst, r.Seen), '/'), r.Threshold)
+}
 
-// Number is a figure as people write it.
-func Number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+// Number is a figure as people write it, AppendNumber the same appended to dst.
+func Number(v float64) string { return string(AppendNumber(nil, v)) }
+
+// AppendNumber is described with Number.
+func AppendNumber(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'f', -1, 64) }
 
 // Base is what every checker has: whose rule it is, and what it has refused.
 type Base struct {
