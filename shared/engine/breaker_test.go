@@ -341,8 +341,8 @@ func TestBreakerSaysWhatItDoes(t *testing.T) {
 		Share: b.Share, Measure: b.Measure, RetryAfterMs: b.RetryAfterMs}); got != want {
 		t.Errorf("%+v\nwant %+v", got, want)
 	}
-	if text := "75 % of requests failed in 1000 ms, threshold 50 %"; b.Text() != text || b.Figure() != "75%/50%" {
-		t.Errorf("it says %q and %q, want %q", b.Text(), b.Figure(), text)
+	if text := "75 % of requests failed in 1000 ms, threshold 50 %"; string(b.AppendText(nil)) != text || string(b.AppendFigure(nil)) != "75%/50%" {
+		t.Errorf("it says %q and %q, want %q", b.AppendText(nil), b.AppendFigure(nil), text)
 	}
 	w.run(second)
 	if w.workers[1].http.Enter("r", w.Now(), &e) != nil || state() != uint64(breaker.HalfOpen) {

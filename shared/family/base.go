@@ -29,27 +29,35 @@ type Refusal struct {
 	RetryAfterMs int64
 }
 
-// Figure is what the rule saw and its threshold, as "50/50", or of shares "75%/50%".
-func (r *Refusal) Figure() string {
+// AppendFigure appends what the rule saw and its threshold to dst, as "50/50", or of shares "75%/50%".
+func (r *Refusal) AppendFigure(dst []byte) []byte {
 	if r.Share {
-		return percent(r.Seen) + "%/" + percent(r.Threshold) + "%"
+		dst = append(appendPercent(dst, r.Seen), "%/"...)
+		return append(appendPercent(dst, r.Threshold), '%')
 	}
-	return Number(r.Seen) + "/" + Number(r.Threshold)
+	return AppendNumber(append(AppendNumber(dst, r.Seen), '/'), r.Threshold)
 }
 
-// Text is the figure with what it counts, as "50 of 50 in 1000 ms".
-func (r *Refusal) Text() string {
+// AppendText appends the figure with what it counts to dst, as "50 of 50 in 1000 ms".
+func (r *Refusal) AppendText(dst []byte) []byte {
 	if r.Share {
-		return percent(r.Seen) + " % " + r.Measure + ", threshold " + percent(r.Threshold) + " %"
+		dst = append(append(appendPercent(dst, r.Seen), " % "...), r.Measure...)
+		return append(appendPercent(append(dst, ", threshold "...), r.Threshold), " %"...)
 	}
-	return Number(r.Seen) + " of " + Number(r.Threshold) + " " + r.Measure
+	dst = AppendNumber(append(AppendNumber(dst, r.Seen), " of "...), r.Threshold)
+	return append(append(dst, ' '), r.Measure...)
 }
 
-// percent is a share in per cent, to a tenth.
-func percent(share float64) string { return Number(math.Round(share*1000) / 10) }
+// appendPercent appends a share in per cent, to a tenth.
+func appendPercent(dst []byte, share float64) []byte {
+	return AppendNumber(dst, math.Round(share*1000)/10)
+}
 
-// Number is a figure as people write it.
-func Number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+// Number is a figure as people write it, AppendNumber the same appended to dst.
+func Number(v float64) string { return string(AppendNumber(nil, v)) }
+
+// AppendNumber is described with Number.
+func AppendNumber(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'f', -1, 64) }
 
 // Base is what every checker has: whose rule it is, and what it has refused.
 type Base struct {
