@@ -19,6 +19,6 @@ func NameBlock(b *engine.Block) { name(b, BlockedBy, BlockedFigure) }
 func NameShadowBlock(b *engine.Block) { name(b, ShadowBlockedBy, ShadowBlockedFigure) }
 
 func name(b *engine.Block, by, figure string) {
-	_ = setProperty(by, string(b.Reason)+":"+b.Rule)
+	_ = setProperty(by, b.By())
 	_ = setProperty(figure, b.Figure())
 }
