@@ -22,7 +22,7 @@ func NameShadowBlock(b *engine.Block) { name(b, ShadowBlockedBy, ShadowBlockedFi
 var named []byte
 
 func name(b *engine.Block, by, figure string) {
-	named = append(append(append(named[:0], b.Reason...), ':'), b.Rule...)
+	named = b.AppendBy(named[:0])
 	_ = setProperty(by, named)
 	named = b.AppendFigure(named[:0])
 	_ = setProperty(figure, named)

@@ -31,9 +31,6 @@ func (c *connection) OnNewConnection() envoyhost.Action {
 	c.Plugin.Stream.Begin()
 	name := c.handler.resolver.Resolve()
 	c.Plugin.Unnamed.N = c.handler.resolver.Unnamed
-	if name == "" {
-		return envoyhost.Continue
-	}
 	return c.Enter(name)
 }
 

@@ -54,7 +54,7 @@ func (p *Plugin) OnStart(size int) (started bool) {
 		return false
 	}
 	if err := p.start(rootID, size); err != nil {
-		logErrors("configuration of root_id "+rootID, err)
+		logErrors("configuration of root_id "+engine.Title(rootID, envoyhost.PluginName()), err)
 		return false
 	}
 	period := uint32(engine.TickMs)
@@ -86,6 +86,7 @@ func (p *Plugin) start(rootID string, size int) error {
 	}
 	p.lane, p.kind, p.text = lane{rootID, envoyhost.PluginName()}, kind, p.dispatcher.texts.keep(data)
 	p.Filter = p.dispatcher.engine.NewFilter(rootID, own, p.dispatcher.shared)
+	p.Called(p.lane.name)
 	p.handler, err = kind.New(p)
 	return err
 }

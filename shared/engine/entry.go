@@ -60,7 +60,11 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 	}
 	e.filter, e.resource = f, res
 	e.come()
-	return e.proceed(now)
+	b := e.proceed(now)
+	if f.vm.env.Debug {
+		f.traceEntry(e, b, now)
+	}
+	return b
 }
 
 // Waiting is the time in nanoseconds until which an entry must wait, and whether it has to.
@@ -144,6 +148,9 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		ticket, refusal, err := r.Enter(now)
 		if err != nil {
 			return nil, err
+		}
+		if f.vm.env.Debug {
+			r.Of().Audit.Count(refusal == nil)
 		}
 		if ticket.Again {
 			e.next, e.nth = e.next-1, nth+1

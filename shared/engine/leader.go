@@ -199,12 +199,11 @@ func (l *leader) warn(filters []*Filter) {
 		return // nobody aggregates yet
 	}
 	for _, f := range filters {
-		for _, w := range f.warnings {
-			if l.role.Mine {
-				l.env.Host.Log(host.Warn, w)
-			}
+		if l.role.Mine {
+			f.vm.warn("configuration of root_id "+f.title(), f.warnings)
+			f.vm.warn("vm_config.configuration", f.ofVM)
 		}
-		f.warnings = nil
+		f.warnings, f.ofVM = nil, nil
 	}
 }
 

@@ -33,6 +33,7 @@ type VM struct {
 	leader    *leader
 	keeper    keeper
 	health    health
+	tracer    tracer
 
 	lastTick int64
 	flushed  int64

@@ -29,6 +29,11 @@ type Refusal struct {
 	RetryAfterMs int64
 }
 
+// AppendBy appends the rule's kind and id to dst, as "flow:some-rule".
+func (r *Refusal) AppendBy(dst []byte) []byte {
+	return append(append(append(dst, r.Reason...), ':'), r.Rule...)
+}
+
 // AppendFigure appends what the rule saw and its threshold to dst, as "50/50", or of shares "75%/50%".
 func (r *Refusal) AppendFigure(dst []byte) []byte {
 	if r.Share {
@@ -74,8 +79,32 @@ type Base struct {
 	Queue *Queue
 	// Interest is what the rule looks at of how an entry ends.
 	Interest Interest
+	// Audit counts what the rule decides while debug messages are written.
+	Audit Audit
 	// Blocked are the entries that were refused, Shadow those that would have been if the filter enforced.
 	Blocked, Shadow metrics.Counter
+}
+
+// Audit is how often a rule has let an entry in or refused it. What a later rule refused is not taken back.
+type Audit struct{ admitted, refused uint64 }
+
+// Count adds a decision.
+func (a *Audit) Count(admitted bool) {
+	if admitted {
+		a.admitted++
+	} else {
+		a.refused++
+	}
+}
+
+// FlushAudit returns a line about what was decided since the last time, "" if nothing was.
+func (b *Base) FlushAudit() string {
+	a := b.Audit
+	if b.Audit = (Audit{}); a == b.Audit {
+		return ""
+	}
+	return "decided kind=" + b.Family.Name + " rule=" + b.ID + " resource=" + strconv.Quote(b.Resource) +
+		" admitted=" + strconv.FormatUint(a.admitted, 10) + " refused=" + strconv.FormatUint(a.refused, 10)
 }
 
 // NewBase returns the base of a rule that a filter has bound to a resource. label is the resource that metrics name.
