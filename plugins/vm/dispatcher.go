@@ -47,7 +47,6 @@ func Register(kinds map[string]HandlerKind) *Dispatcher {
 		plugins: map[uint32]*Plugin{}, newest: map[lane]*Plugin{}, texts: newTexts(),
 	}
 	envoyhost.Register(current)
-	collectEarly()
 	return current
 }
 

@@ -340,9 +340,7 @@ func (f *Filter) Unavailable(err error) *Block {
 func (f *Filter) AppendExplanation(dst []byte, b *Block, now int64) []byte {
 	dst = append(append(dst, "blocked by "...), b.Reason...)
 	dst = append(append(dst, " rule "...), b.Rule...)
-	dst = family.AppendNumber(append(dst, ": "...), b.Seen)
-	dst = family.AppendNumber(append(dst, " of "...), b.Threshold)
-	dst = append(append(dst, ' '), b.Measure...)
+	dst = b.AppendText(append(dst, ": "...))
 	if r, ok := f.vm.env.Board.Rates(stat.HashOf(b.Resource), now); ok {
 		dst = strconv.AppendUint(append(dst, "; last second "...), r.Pass, 10)
 		dst = strconv.AppendUint(append(dst, " passed, "...), r.Block, 10)
