@@ -25,7 +25,8 @@ var unavailable = []byte("flow control is unavailable\n")
 // Refuse implements vm.Stream: the request is answered here.
 func (s *stream) Refuse(b *engine.Block, now int64) envoyhost.Action {
 	envoyhost.NameBlock(b)
-	if err := s.handler.answers.to(b, now).send(); err != nil {
+	kind, _ := envoyhost.RequestHeader(contentType)
+	if err := s.handler.answers.to(b, kind, now).send(); err != nil {
 		s.Plugin.Fault("answering", err)
 	}
 	return envoyhost.Pause
@@ -65,10 +66,9 @@ func newAnswers(p *vm.Plugin) answers {
 	return a
 }
 
-// to is the reply to a request that was refused, to a call of gRPC in the form that it understands. Envoy would do the same,
-// but not for gRPC-Web, which its filter for that has made look like gRPC.
-func (a *answers) to(b *engine.Block, now int64) answer {
-	kind, _ := envoyhost.RequestHeader(contentType)
+// to is the reply to a request that was refused, by its content type: to a call of gRPC in the form that it understands.
+// Envoy would do the same, but not for gRPC-Web, which its filter for that has made look like gRPC.
+func (a *answers) to(b *engine.Block, kind string, now int64) answer {
 	isCall := strings.HasPrefix(kind, "application/grpc")
 	if b.Reason == engine.Unavailable {
 		return a.unavailable(isCall, kind)
