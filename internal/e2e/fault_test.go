@@ -108,6 +108,11 @@ func seePanics(t testing.TB) {
 		within(t, "the worker has a new VM that decides", func() bool { return of[0].Thread(t, e) == thread })
 		t.Logf("a new VM decides after %v", time.Since(died).Round(10*time.Millisecond))
 	}
+	after := audit(t, e, "web-qps").newest()
+	envoytest.Eventually(t, soon, "the limit is reached again", func() bool {
+		d := audit(t, e, "web-qps")
+		return d.newest() > after+2 && d.most(after+1) >= faultThreshold*9/10
+	})
 	t.Logf("%+v", background.Stop(t))
 	audit(t, e, "web-qps").within(t, faultThreshold)
 	e.WaitLog(soon, "panic: injected")
