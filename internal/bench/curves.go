@@ -10,6 +10,8 @@ import (
 	"os"
 	"slices"
 	"strings"
+
+	"sentinel-envoy/internal/figures"
 )
 
 // curveOptions are the flags of `bench curves`.
@@ -21,6 +23,7 @@ type curveOptions struct {
 	maxRules    int
 	maxValues   int
 	maxNative   int
+	figures     string // file, or empty
 }
 
 // curve is how a few measures grow with one number.
@@ -49,6 +52,7 @@ func curvesMain(ctx context.Context, args []string) error {
 	flags.IntVar(&o.maxRules, "max-rules", 10_000, "most rules and resources")
 	flags.IntVar(&o.maxValues, "max-values", 1_000_000, "most distinct values on Envoy")
 	flags.IntVar(&o.maxNative, "max-native", 10_000_000, "most distinct values in memory")
+	flags.StringVar(&o.figures, "figures", "", "`file` that takes the figures for make pictures, and keeps those of other curves; empty: none")
 	flags.Parse(args)
 	if flags.NArg() > 0 || o.rounds < 1 || o.connections < 1 || *only != "" && !slices.Contains(curveNames(), *only) {
 		flags.Usage()
@@ -114,8 +118,34 @@ func drawCurves(ctx context.Context, o curveOptions, only string, w io.Writer) e
 				return err
 			}
 		}
+		if err := keep(o.figures, k.name, curves); err != nil {
+			return err
+		}
 	}
 	return nil
+}
+
+// keep puts the curves of one kind into a file, in place of those of that kind.
+func keep(file, kind string, curves []curve) error {
+	var all []figures.Curve
+	if _, err := figures.Load(file, &all); err != nil {
+		return err
+	}
+	all = slices.DeleteFunc(all, func(c figures.Curve) bool { return c.Kind == kind })
+	for _, c := range curves {
+		kept := figures.Curve{Kind: kind, Title: c.title, X: c.x, Columns: c.columns}
+		for _, p := range c.points {
+			point := figures.CurvePoint{X: p.x, Values: make([]*float64, len(p.values))}
+			for i, v := range p.values {
+				if !math.IsNaN(v) {
+					point.Values[i] = &v
+				}
+			}
+			kept.Points = append(kept.Points, point)
+		}
+		all = append(all, kept)
+	}
+	return figures.Save(file, all)
 }
 
 // add appends a point.

@@ -8,7 +8,8 @@
 // time from start to ready and memory per further worker, each from Envoys of their own.
 //
 // `bench latency` prints what they add to a request's latency, next to Envoy's rate limit service; `bench curves` how the
-// cost grows with rules, resources, values and workers.
+// cost grows with rules, resources, values and workers; `bench admitted` what filters with one threshold admit at several
+// numbers of workers.
 //
 // It needs Linux and `make wasm`
 // before it; without dist/sentinel.wasm the rows of Sentinel itself are left out.
@@ -28,6 +29,7 @@ import (
 	"syscall"
 
 	"sentinel-envoy/internal/envoybin"
+	"sentinel-envoy/internal/figures"
 )
 
 // options are the command's flags.
@@ -41,6 +43,7 @@ type options struct {
 	starts      int
 	only        *regexp.Regexp
 	json        bool
+	figures     string // file, or empty
 	extra       extraFilters
 }
 
@@ -91,8 +94,9 @@ func main() {
 
 // commands are what the first argument may ask for, in place of the cost of a request, a start and a worker.
 var commands = map[string]func(ctx context.Context, args []string) error{
-	"latency": latencyMain,
-	"curves":  curvesMain,
+	"latency":  latencyMain,
+	"curves":   curvesMain,
+	"admitted": admittedMain,
 }
 
 // costMain is the command without a name.
@@ -111,6 +115,7 @@ func costMain(ctx context.Context, args []string) error {
 		return err
 	})
 	flags.BoolVar(&o.json, "json", false, "print JSON instead of Markdown")
+	flags.StringVar(&o.figures, "figures", "", "`file` that takes the figures for make pictures; empty: none")
 	flags.Var(&o.extra, "wasm", "measure one more HTTP filter, as `name=file.wasm`; may be given again")
 	flags.Parse(args)
 	if flags.NArg() > 0 || o.rounds < 3 || o.requests < 1 || o.connections < 1 || o.workers < 1 || o.starts < 0 {
@@ -146,6 +151,9 @@ func run(ctx context.Context, o options) error {
 		}
 	}
 	r.Targets = judge(r.CPU, r.Starts)
+	if err := figures.Save(o.figures, r); err != nil {
+		return err
+	}
 	if o.json {
 		return r.writeJSON(os.Stdout)
 	}

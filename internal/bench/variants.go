@@ -101,7 +101,7 @@ func cpuVariants(modules []module) []variant {
 		{name: unfiltered, listener: answering(unfiltered)},
 		{name: native, listener: answering(native)},
 	}
-	variants[1].listener.Filters = []map[string]any{nativeFilter()}
+	variants[1].listener.Filters = []map[string]any{nativeFilter(unreached)}
 	for i, m := range modules {
 		v := variant{name: m.name, listener: guarded(m, configuration(m.name, unreached))}
 		// Each module and each set of rules has VMs of its own, as it would have in an Envoy of its own.
@@ -232,15 +232,15 @@ func encode(value any) string {
 // path is the i-th request path.
 func path(i int) string { return fmt.Sprintf("/r/%d", i) }
 
-// nativeFilter is Envoy's own limiter with a bucket that no run empties.
-func nativeFilter() map[string]any {
+// nativeFilter is Envoy's own limiter, with a bucket of so many requests that is full again each second.
+func nativeFilter(limit int) map[string]any {
 	always := map[string]any{"default_value": map[string]any{"numerator": 100, "denominator": "HUNDRED"}}
 	return map[string]any{
 		"name": "envoy.filters.http.local_ratelimit",
 		"typed_config": map[string]any{
 			"@type":           "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
 			"stat_prefix":     "bench",
-			"token_bucket":    map[string]any{"max_tokens": unreached, "tokens_per_fill": unreached, "fill_interval": "1s"},
+			"token_bucket":    map[string]any{"max_tokens": limit, "tokens_per_fill": limit, "fill_interval": "1s"},
 			"filter_enabled":  always,
 			"filter_enforced": always,
 		},

@@ -107,9 +107,12 @@ func (p *Page) open(address string, o Options) error {
 		p.call("Emulation.setDeviceMetricsOverride",
 			object{"width": o.Width, "height": o.Height, "deviceScaleFactor": 1, "mobile": false}, nil),
 		p.call("Emulation.setEmulatedMedia", object{"features": []object{{"name": "prefers-color-scheme", "value": scheme}}}, nil),
-		p.call("Page.navigate", object{"url": address}, nil),
+		p.Go(address),
 	)
 }
+
+// Go goes to another address. That nobody answers there is no error: the page then says so.
+func (p *Page) Go(address string) error { return p.call("Page.navigate", object{"url": address}, nil) }
 
 // Close ends the browser and removes what it left.
 func (p *Page) Close() error {

@@ -19,6 +19,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"sentinel-envoy/internal/figures"
 )
 
 const (
@@ -38,6 +40,7 @@ type options struct {
 	duration    time.Duration
 	version     string
 	wasm        string
+	figures     string // file, or empty
 }
 
 const highName = "max"
@@ -54,6 +57,9 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
 	results, err := run(ctx, o, os.Stderr)
+	if err == nil {
+		err = figures.Save(o.figures, rows(results))
+	}
 	err = errors.Join(err, writeMarkdown(os.Stdout, results), failures(results))
 	if err != nil {
 		stop()
@@ -112,6 +118,7 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 	seconds := fs.Float64("seconds", longSeconds, "length of a cell in `seconds`")
 	fs.StringVar(&o.version, "envoy-version", "", "Envoy `release`; empty for the default; $ENVOY_PATH wins")
 	fs.StringVar(&o.wasm, "wasm", "dist/sentinel.wasm", "the Sentinel `binary`")
+	fs.StringVar(&o.figures, "figures", "", "`file` that takes the figures for `make pictures`; empty: none")
 	if err := fs.Parse(args); err != nil {
 		return o, err
 	}

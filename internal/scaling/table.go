@@ -5,6 +5,8 @@ import (
 	"io"
 	"strconv"
 	"strings"
+
+	"sentinel-envoy/internal/figures"
 )
 
 // what says what is guarded and how the load lies on it.
@@ -49,6 +51,21 @@ func (r *result) admitted() string {
 		return "–"
 	}
 	return fmt.Sprintf("%d / %d / %d", r.windows[0], r.windows[len(r.windows)/2], r.windows[len(r.windows)-1])
+}
+
+// rows are the results as they are kept.
+func rows(results []result) []figures.Scaling {
+	kept := make([]figures.Scaling, len(results))
+	for i, r := range results {
+		kept[i] = figures.Scaling{
+			Workers: r.concurrency, Listeners: r.guard.name, Spread: r.spread, Threshold: r.threshold, Offered: r.offered,
+			Over: r.over, Verdict: string(r.verdict),
+		}
+		if n := len(r.windows); n > 0 {
+			kept[i].Min, kept[i].Median, kept[i].Max = r.windows[0], r.windows[n/2], r.windows[n-1]
+		}
+	}
+	return kept
 }
 
 var columns = []string{

@@ -261,14 +261,11 @@ func headerPairs(kind headers) (pairs []byte, st status) {
 
 // encodePairs encodes names and values, in turn, as the host does.
 func encodePairs(all []string) []byte {
-	b := binary.LittleEndian.AppendUint32(nil, uint32(len(all)/2))
-	for _, text := range all {
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(text)))
+	var m HeaderMap
+	for i := 0; i < len(all); i += 2 {
+		m.Add(all[i], all[i+1])
 	}
-	for _, text := range all {
-		b = append(append(b, text...), 0)
-	}
-	return b
+	return m.encode()
 }
 
 func property(path []byte) (value []byte, st status) {
@@ -292,13 +289,18 @@ func property(path []byte) (value []byte, st status) {
 	return value, st
 }
 
-func setProperty(name, value string) error {
-	return inStream("setProperty", func(s *RecordedStream) { s.State[name] = value })
+func setProperty(name string, value []byte) error {
+	return inStream("setProperty", func(s *RecordedStream) { s.State[name] = string(value) })
 }
 
-func sendResponse(status uint32, headers [][2]string, body []byte, grpcStatus int32) error {
+func sendResponse(status uint32, headers, body []byte, grpcStatus int32) error {
 	return inStream("sendResponse", func(s *RecordedStream) {
-		s.Answers = append(s.Answers, Answer{status, headers, string(body), grpcStatus})
+		answer := Answer{Status: status, Body: string(body), GRPCStatus: grpcStatus}
+		p := openPairs(headers)
+		for name, value, there := p.next(); there; name, value, there = p.next() {
+			answer.Headers = append(answer.Headers, [2]string{string(name), string(value)})
+		}
+		s.Answers = append(s.Answers, answer)
 	})
 }
 

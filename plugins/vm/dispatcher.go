@@ -48,7 +48,6 @@ func Register(kinds map[string]HandlerKind) *Dispatcher {
 		plugins: map[uint32]*Plugin{}, newest: map[lane]*Plugin{}, texts: newTexts(), pace: pace{period: engine.TickMs},
 	}
 	envoyhost.Register(current)
-	collectEarly()
 	return current
 }
 

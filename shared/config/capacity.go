@@ -34,8 +34,8 @@ func (r *rules) checkCapacity(cfg *Config, top *place) {
 	}
 	records, values := demand(cfg.Rules, names)
 	if records > MaxRecords {
-		r.add(top, "records, one for each rule and each resource that it is for: must be ≤ ", strconv.Itoa(MaxRecords), ", got ",
-			strconv.Itoa(records))
+		r.add(top, "records, one for each rule and each resource that it is for: must be ≤ ",
+			strconv.Itoa(MaxRecords), ", got ", strconv.Itoa(records))
 	}
 	if values > MaxValues {
 		r.add(top, "paramsMaxCapacity of all hotspot rules, once for each resource that one is for: must be ≤ ",
@@ -81,7 +81,8 @@ func (r *rules) resourceNames(cfg *Config) map[string]bool {
 	return names
 }
 
-// RecordsOf is how many records a rule takes for each resource that it is for. Hotspot rules share pages that are always there.
+// RecordsOf is how many records a rule takes for each resource that it is for. Hotspot rules share pages that are always
+// there.
 func RecordsOf(r rule.Rule) int {
 	switch r := r.(type) {
 	case *rule.System, *rule.Hotspot:

@@ -16,9 +16,9 @@ import (
 	"sentinel-envoy/shared/rule"
 )
 
-// breakerCity is a random simulation of whole VMs around one circuit breaker, interleaved at every host call. Its service
+// breakerSimulation is a random simulation of whole VMs around one circuit breaker, interleaved at every host call. Its service
 // is sick at first and well at last.
-type breakerCity struct {
+type breakerSimulation struct {
 	t       *testing.T
 	rule    rule.CircuitBreaker
 	params  breaker.Params
@@ -47,9 +47,9 @@ type cityProbe struct {
 	good   bool
 }
 
-func newBreakerCity(t *testing.T, seed uint64) *breakerCity {
+func newBreakerSimulation(t *testing.T, seed uint64) *breakerSimulation {
 	rng := rand.New(rand.NewPCG(seed, 0xb4ea))
-	c := &breakerCity{
+	c := &breakerSimulation{
 		t: t, workers: 1 + rng.IntN([]int{4, 16, 64}[rng.IntN(3)]), gap: millisecond * (5 + rng.Int64N(20)),
 		hangs: []int{0, 4, 20}[rng.IntN(3)], sim: memhost.NewSim(seed, start), seen: map[string]int{}, admitted: map[int]int{},
 		running: map[*cityProbe]bool{},
@@ -66,11 +66,11 @@ func newBreakerCity(t *testing.T, seed uint64) *breakerCity {
 	return c
 }
 
-func (c *breakerCity) String() string {
+func (c *breakerSimulation) String() string {
 	return fmt.Sprintf("%d workers, a request every %d µs, one of %d hangs, %+v", c.workers, c.gap/1000, c.hangs, c.rule)
 }
 
-func (c *breakerCity) run() {
+func (c *breakerSimulation) run() {
 	defer c.sim.Close()
 	for i := range c.workers {
 		c.sim.Go(func(task *memhost.Task) {
@@ -94,7 +94,7 @@ func (c *breakerCity) run() {
 }
 
 // observe follows the record, step by step.
-func (c *breakerCity) observe() {
+func (c *breakerSimulation) observe() {
 	var s breaker.State
 	c.sim.Corrupt(func(key string, value []byte) ([]byte, bool) {
 		const header = 28 // of a record
@@ -123,7 +123,7 @@ func (c *breakerCity) observe() {
 }
 
 // lose takes the probes of a worker that has died, or was silent for long, out of those that are under way.
-func (c *breakerCity) lose(worker int) {
+func (c *breakerSimulation) lose(worker int) {
 	for p := range c.running {
 		if p.worker == worker {
 			delete(c.running, p)
@@ -132,7 +132,7 @@ func (c *breakerCity) lose(worker int) {
 }
 
 // good is how many probes of this generation have ended well.
-func (c *breakerCity) good() (n int) {
+func (c *breakerSimulation) good() (n int) {
 	for _, p := range c.probes {
 		if p.good {
 			n++
@@ -142,7 +142,7 @@ func (c *breakerCity) good() (n int) {
 }
 
 // live is a worker's life.
-func (c *breakerCity) live(task *memhost.Task, index int) {
+func (c *breakerSimulation) live(task *memhost.Task, index int) {
 	rng := rand.New(rand.NewPCG(uint64(index), uint64(c.gap)))
 	vm := engine.New(task, "test")
 	filter := vm.NewFilter("sentinel_http", &config.Config{Rules: []rule.Rule{&c.rule}}, nil)
@@ -195,7 +195,7 @@ type cityEntry struct {
 }
 
 // enter asks for an entry, and checks that a probe is one of those that there may be.
-func (c *breakerCity) enter(f *engine.Filter, worker int, now int64, rng *rand.Rand) *cityEntry {
+func (c *breakerSimulation) enter(f *engine.Filter, worker int, now int64, rng *rand.Rand) *cityEntry {
 	e := &cityEntry{}
 	opened := c.opened
 	if f.Enter("r", now, &e.Entry) != nil {
@@ -220,7 +220,7 @@ func (c *breakerCity) enter(f *engine.Filter, worker int, now int64, rng *rand.R
 	return e
 }
 
-func (c *breakerCity) exit(e *cityEntry, now int64) {
+func (c *breakerSimulation) exit(e *cityEntry, now int64) {
 	if e.probe != nil {
 		e.probe.good = !e.failed
 		delete(c.running, e.probe)
@@ -231,7 +231,7 @@ func (c *breakerCity) exit(e *cityEntry, now int64) {
 func TestBreakerIsOneForAllWorkers(t *testing.T) {
 	seen := map[string]int{}
 	seeds.Try(t, 30, func(t *testing.T, seed uint64) {
-		c := newBreakerCity(t, seed)
+		c := newBreakerSimulation(t, seed)
 		c.run()
 		for what, n := range c.seen {
 			seen[what] += n
@@ -296,7 +296,7 @@ func TestBreakerDecidesWithoutTheHost(t *testing.T) {
 }
 
 func TestClosedBreakerAllocatesNothing(t *testing.T) {
-	w := newWorld(1, breakerConfig(rule.CircuitBreaker{Strategy: rule.SlowRequestRatio, Threshold: 0.5, MaxAllowedRtMs: 1}))
+	w := newProcess(1, breakerConfig(rule.CircuitBreaker{Strategy: rule.SlowRequestRatio, Threshold: 0.5, MaxAllowedRtMs: 1}))
 	f := w.workers[0].http
 	var e engine.Entry
 	if n := testing.AllocsPerRun(1000, func() {
@@ -316,7 +316,7 @@ func breakerConfig(r rule.CircuitBreaker) *config.Config {
 }
 
 func TestBreakerSaysWhatItDoes(t *testing.T) {
-	w := newWorld(3, breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorRatio, Threshold: 0.5, MinRequestAmount: 4}))
+	w := newProcess(3, breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorRatio, Threshold: 0.5, MinRequestAmount: 4}))
 	const gauge = "sentinel_breaker_state;resource=r;rule=b"
 	state := func() uint64 {
 		v, _ := w.Metric(gauge)
@@ -336,10 +336,13 @@ func TestBreakerSaysWhatItDoes(t *testing.T) {
 		t.Fatal("an open breaker admitted")
 	}
 	want := engine.Block{Reason: rule.BreakerFamily.Name, Resource: "r", Rule: "b", Seen: 0.75, Threshold: 0.5,
-		Measure: "of requests failed in 1000 ms", RetryAfterMs: 980}
+		Share: true, Measure: "of requests failed in 1000 ms", RetryAfterMs: 980}
 	if got := (engine.Block{Reason: b.Reason, Resource: b.Resource, Rule: b.Rule, Seen: b.Seen, Threshold: b.Threshold,
-		Measure: b.Measure, RetryAfterMs: b.RetryAfterMs}); got != want {
+		Share: b.Share, Measure: b.Measure, RetryAfterMs: b.RetryAfterMs}); got != want {
 		t.Errorf("%+v\nwant %+v", got, want)
+	}
+	if text := "75 % of requests failed in 1000 ms, threshold 50 %"; string(b.AppendText(nil)) != text || string(b.AppendFigure(nil)) != "75%/50%" {
+		t.Errorf("it says %q and %q, want %q", b.AppendText(nil), b.AppendFigure(nil), text)
 	}
 	w.run(second)
 	if w.workers[1].http.Enter("r", w.Now(), &e) != nil || state() != uint64(breaker.HalfOpen) {
@@ -383,7 +386,7 @@ func TestBreakerTakesARefusedProbeBack(t *testing.T) {
 	second := *rule.Of[rule.CircuitBreaker](c.Rules)[0]
 	second.ID, second.RetryTimeoutMs = "later", 5000
 	c.Rules = append(c.Rules, &second)
-	w := newWorld(2, c)
+	w := newProcess(2, c)
 	end(t, w.workers[0].http, w.Now(), false) // opens both
 	w.run(2000 * millisecond)
 	var e engine.Entry
@@ -395,10 +398,10 @@ func TestBreakerTakesARefusedProbeBack(t *testing.T) {
 	}
 }
 
-// opened is a world of n workers whose breaker of "r" has just opened.
-func opened(t *testing.T, n int, r rule.CircuitBreaker) *world {
+// opened is a process of n workers whose breaker of "r" has just opened.
+func opened(t *testing.T, n int, r rule.CircuitBreaker) *process {
 	t.Helper()
-	w := newWorld(n, breakerConfig(r))
+	w := newProcess(n, breakerConfig(r))
 	f := w.workers[0].http
 	var e engine.Entry
 	f.Enter("r", w.Now(), &e)
@@ -422,7 +425,7 @@ func probe(t *testing.T, f *engine.Filter, now int64) *engine.Entry {
 }
 
 // refusesFor lets d nanoseconds pass, in which a filter must admit nobody.
-func refusesFor(t *testing.T, w *world, f *engine.Filter, d int64) {
+func refusesFor(t *testing.T, w *process, f *engine.Filter, d int64) {
 	t.Helper()
 	for end := w.Now() + d; w.Now() < end; w.run(tick) {
 		var e engine.Entry
@@ -520,7 +523,7 @@ func TestBreakerOfEndsThatSayNothing(t *testing.T) {
 
 // A client that waited longer than a service may take has seen a slow one.
 func TestBreakerOfClientsThatLeave(t *testing.T) {
-	w := newWorld(1, breakerConfig(rule.CircuitBreaker{
+	w := newProcess(1, breakerConfig(rule.CircuitBreaker{
 		Strategy: rule.SlowRequestRatio, Threshold: 1, MinRequestAmount: 3, MaxAllowedRtMs: 200,
 	}))
 	f := w.workers[0].http
@@ -544,7 +547,7 @@ func TestBreakerOfClientsThatLeave(t *testing.T) {
 
 // One id in two filters is one breaker, which each judges by its own rule.
 func TestBreakerOfTwoFilters(t *testing.T) {
-	w := newWorld(1, nil)
+	w := newProcess(1, nil)
 	vm := w.workers[0].VM
 	filter := func(name string, threshold float64, retryMs uint32) *engine.Filter {
 		c := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: threshold, MinRequestAmount: 1})
@@ -579,7 +582,7 @@ func TestBreakerOfAnExpression(t *testing.T) {
 	for _, name := range []string{"r", "s", "rs"} {
 		c.Resources = append(c.Resources, config.Resource{Name: name})
 	}
-	w := newWorld(2, c)
+	w := newProcess(2, c)
 	end(t, w.workers[0].http, w.Now(), false)
 	w.run(2 * tick)
 	for name, admits := range map[string]bool{"r": false, "s": true, "rs": true} {
@@ -595,7 +598,7 @@ func TestBreakerInShadowMode(t *testing.T) {
 	enforced := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1})
 	shadow := *enforced
 	shadow.Mode = config.Shadow
-	w := newWorld(1, nil)
+	w := newProcess(1, nil)
 	vm := w.workers[0]
 	f, g := vm.NewFilter("sentinel_http", &shadow, nil), vm.NewFilter("sentinel_tcp", enforced, nil)
 	end(t, f, w.Now(), false)
@@ -617,7 +620,7 @@ func TestBreakerInShadowMode(t *testing.T) {
 // What is kept for a rule goes with the rule.
 func TestBreakerIsForgotten(t *testing.T) {
 	c := breakerConfig(rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1})
-	w := newWorld(1, c)
+	w := newProcess(1, c)
 	wk := w.workers[0]
 	end(t, wk.http, w.Now(), false)
 	w.run(tick)

@@ -31,7 +31,7 @@ func numbered(n int, format string) string {
 }
 
 // ask asks n times for a resource as a user, each time on another worker, and returns how often it was let in.
-func (w *world) ask(resource, user string, n int) (admitted int) {
+func (w *process) ask(resource, user string, n int) (admitted int) {
 	for i := range n {
 		wk := w.workers[i%len(w.workers)]
 		wk.as(user)
@@ -46,7 +46,7 @@ func (w *world) ask(resource, user string, n int) (admitted int) {
 }
 
 // unlimited is how many of 500 pairs of a resource and a user are let in more often than thrice within a window.
-func (w *world) unlimited(resources int) (pairs int) {
+func (w *process) unlimited(resources int) (pairs int) {
 	for i := range 500 {
 		if w.ask(fmt.Sprint("/", i%resources), fmt.Sprint("user ", i), 5) != 3 {
 			pairs++
@@ -69,7 +69,7 @@ func TestHotspotRulesHoldForAllResources(t *testing.T) {
 		"3000 rules": {3000, `{"hotspotRules": [` + numbered(3000, `{"resource": "/%d", "threshold": 3, `+ofUser+`}`) + `]}`},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(2, fits(t, c.document))
+			w := newProcess(2, fits(t, c.document))
 			if n := w.unlimited(c.resources); n > 0 {
 				t.Errorf("%d of 500 pairs are not limited", n)
 			}
@@ -85,7 +85,7 @@ func TestHotspotRulesHoldHoweverOftenTheyChange(t *testing.T) {
 	document := func(threshold int) *config.Config {
 		return fits(t, `{"hotspotRules": [`+numbered(10, fmt.Sprintf(`{"resource": "/%%d", "threshold": %d, %s}`, threshold, ofUser))+`]}`)
 	}
-	w := newWorld(2, document(3))
+	w := newProcess(2, document(3))
 	var keys int
 	for minute := range 17 {
 		for _, wk := range w.workers {
@@ -114,15 +114,15 @@ func TestHotspotRulesHoldHoweverOftenTheyChange(t *testing.T) {
 	}
 }
 
-// 300 rules whose ids change every 8 s, with a stream in each filter that lasts as long as Envoy lets it drain: the places of
-// ids that are gone come back, and everybody has one.
+// 300 rules whose ids change every 8 s, with a stream in each filter that lasts as long as Envoy lets it drain: the
+// places of ids that are gone come back, and everybody has one.
 func TestPlacesOfIDsThatAreGoneComeBack(t *testing.T) {
 	const rules, every, drain = 300, 8 * second, 600 * second
 	document := func(generation int) *config.Config {
 		return fits(t, `{"flowRules": [`+
 			numbered(rules, fmt.Sprintf(`{"id": "rule %%d of %d", "resource": "/%%d", "threshold": 3}`, generation))+`]}`)
 	}
-	w := newWorld(1, nil)
+	w := newProcess(1, nil)
 	wk := w.workers[0]
 	type draining struct {
 		entry *engine.Entry
@@ -195,7 +195,7 @@ func TestRulesWithoutIDsKeepTheirState(t *testing.T) {
 				"statIntervalMs": 60000, "retryTimeoutMs": 30000}]}`, threshold, threshold, threshold))
 	}
 	const first, second = 5, 7
-	w := newWorld(2, document(first))
+	w := newProcess(2, document(first))
 	a, b := w.workers[0], w.workers[1]
 	admitted := admit(a.http, 100, w.Now())
 	held := 0
@@ -250,7 +250,7 @@ func TestCapacityIsWhatConfigurationsAreHeldAgainst(t *testing.T) {
 	for _, r := range c.Rules {
 		want += config.RecordsOf(r)
 	}
-	w := newWorld(1, nil)
+	w := newProcess(1, nil)
 	w.workers[0].NewFilter("sentinel_http", c, nil)
 	if got := w.workers[0].Records(); got > want {
 		t.Errorf("the rules have %d records, and %d were counted", got, want)

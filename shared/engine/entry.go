@@ -335,13 +335,16 @@ func (f *Filter) Unavailable(err error) *Block {
 	return &Block{Reason: Unavailable, RetryAfterMs: -1}
 }
 
-// Explain says in one line why a request was refused: the rule, what it saw and its threshold, and what all workers saw
-// over the last second, where that is known.
-func (f *Filter) Explain(b *Block, now int64) string {
-	text := "blocked by " + b.Reason + " rule " + b.Rule + ": " + family.Number(b.Seen) + " of " + family.Number(b.Threshold) +
-		" " + b.Measure
+// AppendExplanation says in one line why a request was refused: the rule, what it saw and its threshold, and what all workers
+// saw over the last second, where that is known. The line is appended to dst.
+func (f *Filter) AppendExplanation(dst []byte, b *Block, now int64) []byte {
+	dst = append(append(dst, "blocked by "...), b.Reason...)
+	dst = append(append(dst, " rule "...), b.Rule...)
+	dst = b.AppendText(append(dst, ": "...))
 	if r, ok := f.vm.env.Board.Rates(stat.HashOf(b.Resource), now); ok {
-		text += "; last second " + strconv.FormatUint(r.Pass, 10) + " passed, " + strconv.FormatUint(r.Block, 10) + " blocked"
+		dst = strconv.AppendUint(append(dst, "; last second "...), r.Pass, 10)
+		dst = strconv.AppendUint(append(dst, " passed, "...), r.Block, 10)
+		dst = append(dst, " blocked"...)
 	}
-	return text + "\n"
+	return append(dst, '\n')
 }

@@ -45,7 +45,7 @@ func (oneHost) Lines(dst []string, _ string) []string { return dst }
 // visits returns a function that lets one entry into a worker's resource and out of it again, 100 µs after the last, with
 // the ticks that are due.
 func visits(tb testing.TB, c config.Config) func() {
-	w := newWorld(1, &c)
+	w := newProcess(1, &c)
 	f, now := w.workers[0].http, start
 	f.Stream.Of(oneHost{})
 	var e engine.Entry

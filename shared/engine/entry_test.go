@@ -27,7 +27,7 @@ func TestFailureCounts(t *testing.T) {
 		}, true},
 	} {
 		t.Run(c.name, func(t *testing.T) {
-			f := newWorld(1, &c.cfg).workers[0].http
+			f := newProcess(1, &c.cfg).workers[0].http
 			var e engine.Entry
 			if e.FailureCounts() {
 				t.Error("counts before anything was entered")
@@ -56,7 +56,7 @@ func TestNewNamesAreSpreadOverTicks(t *testing.T) {
 		r.Resource = fmt.Sprint("/r/", i)
 		c.Rules = append(c.Rules, &r)
 	}
-	w := newWorld(1, c)
+	w := newProcess(1, c)
 	w.run(tick)
 	known := w.MetricNames()
 	var e engine.Entry

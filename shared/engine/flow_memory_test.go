@@ -10,23 +10,23 @@ import (
 	"sentinel-envoy/shared/rule"
 )
 
-// memoryWorld has rules on the resource "r" in a process whose source is asked once a second.
-func memoryWorld(workers int, rules ...rule.Flow) *world {
+// newMemoryProcess has rules on the resource "r" in a process whose source is asked once a second.
+func newMemoryProcess(workers int, rules ...rule.Flow) *process {
 	c := cfg(rules...)
 	c.SystemSource = &config.SystemSource{Cluster: "node", IntervalMs: 1000}
-	w := newWorld(workers, c)
+	w := newProcess(workers, c)
 	w.run(tick)
 	return w
 }
 
 // use lets the source answer, and all workers see it.
-func (w *world) use(bytes int64) {
+func (w *process) use(bytes int64) {
 	w.workers[0].http.Answered(inUse(bytes), nil, w.Now())
 	w.run(tick)
 }
 
 // admitAll is what all filters of all workers let in when each asks 50 times at once, and why the last was refused.
-func admitAll(w *world) (admitted int, last *engine.Block) {
+func admitAll(w *process) (admitted int, last *engine.Block) {
 	for _, wk := range w.workers {
 		for _, f := range []*engine.Filter{wk.http, wk.tcp} {
 			for range 50 {
@@ -42,7 +42,7 @@ func admitAll(w *world) (admitted int, last *engine.Block) {
 }
 
 func TestLimitFollowsMemory(t *testing.T) {
-	w := memoryWorld(3, byMemory(limit("m", 0, 1000), 100, 20))
+	w := newMemoryProcess(3, byMemory(limit("m", 0, 1000), 100, 20))
 	check := func(when string, want int) {
 		t.Helper()
 		w.run(500*millisecond - w.Now()%(500*millisecond)) // to the beginning of a bucket
@@ -72,7 +72,7 @@ func TestLimitFollowsMemory(t *testing.T) {
 // Permits that a worker has reserved under a larger threshold are not spent under a smaller one, also those that are so
 // few of the larger that they are not given back in the next tick.
 func TestMemoryRunsOutWithinAWindow(t *testing.T) {
-	w := memoryWorld(3, byMemory(limit("m", 0, 10_000), 10_000_000, 1))
+	w := newMemoryProcess(3, byMemory(limit("m", 0, 10_000), 10_000_000, 1))
 	w.use(1000)
 	for _, wk := range w.workers {
 		if admit(wk.http, 1, w.Now()) != 1 {
@@ -91,7 +91,7 @@ func TestMemoryRunsOutWithinAWindow(t *testing.T) {
 
 func TestPaceFollowsMemory(t *testing.T) {
 	r := byMemory(throttled("m", 0, 10_000), 100, 20)
-	w := memoryWorld(2, r)
+	w := newMemoryProcess(2, r)
 	for _, c := range []struct{ bytes, gap int64 }{{2000, 50}, {1000, 10}, {1750, 25}} {
 		w.use(c.bytes)
 		_, _, blocked := enter(t, w.workers[0].http, "r", w.Now())

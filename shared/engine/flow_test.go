@@ -31,7 +31,7 @@ func enter(t *testing.T, f *engine.Filter, resource string, now int64) (e *engin
 
 // What waits has one order over all workers and both filters, is counted when it enters, and uses its turn when it leaves.
 func TestThrottlingQueuesOverAllWorkers(t *testing.T) {
-	w := newWorld(3, cfg(throttled("r", 10, 450)))
+	w := newProcess(3, cfg(throttled("r", 10, 450)))
 	w.run(tick)
 	now := w.Now()
 	var waiting []*engine.Entry
@@ -79,7 +79,7 @@ func TestThrottlingQueuesOverAllWorkers(t *testing.T) {
 
 // A worker lets only so many wait; others wait on in other workers, and who need not wait enters.
 func TestThrottlingBoundsWhatWaitsInAWorker(t *testing.T) {
-	w := newWorld(2, cfg(throttled("r", 1000, 3600_000)))
+	w := newProcess(2, cfg(throttled("r", 1000, 3600_000)))
 	w.run(tick)
 	now := w.Now()
 	var waiting []*engine.Entry
@@ -123,7 +123,7 @@ func TestThrottlingLeavesPlacesToOtherRules(t *testing.T) {
 	value.Resource, value.ControlBehavior, value.MaxQueueingTimeMs = "value", rule.Throttling, 3600_000
 	c := cfg(on("bulk"), on("login"), on("mail"))
 	c.Rules = append(c.Rules, list([]rule.Hotspot{value})...)
-	w := newWorld(1, c)
+	w := newProcess(1, c)
 	wk := w.workers[0]
 	waits := func(resource string, n int) (waiting int) {
 		wk.as("alice")
@@ -152,7 +152,7 @@ func TestThrottlingLeavesPlacesToOtherRules(t *testing.T) {
 
 // A rule that refuses after the wait gets the others their counts back, but not the turn.
 func TestThrottlingThenRefusal(t *testing.T) {
-	w := newWorld(1, cfg(limit("first", 5, 60_000), throttled("r", 10, 1000), limit("last", 1, 60_000)))
+	w := newProcess(1, cfg(limit("first", 5, 60_000), throttled("r", 10, 1000), limit("last", 1, 60_000)))
 	f := w.workers[0].http
 	now := w.Now()
 	if _, until, b := enter(t, f, "r", now); until != 0 || b != nil {
@@ -174,7 +174,7 @@ func TestThrottlingThenRefusal(t *testing.T) {
 // A filter that is replaced lets those go on who wait, by its own rules, and is then gone.
 func TestThrottlingWhileAFilterDrains(t *testing.T) {
 	for _, leaves := range []bool{false, true} {
-		w := newWorld(1, cfg(throttled("r", 10, 1000), limit("last", 1, 60_000)))
+		w := newProcess(1, cfg(throttled("r", 10, 1000), limit("last", 1, 60_000)))
 		wk := w.workers[0]
 		now := w.Now()
 		_, _, _ = enter(t, wk.tcp, "r", now) // takes the only permit of the last rule
@@ -201,7 +201,7 @@ func TestThrottlingWhileAFilterDrains(t *testing.T) {
 func TestShadowThrottlingDoesNotWait(t *testing.T) {
 	c := cfg(throttled("r", 10, 100))
 	c.Mode = config.Shadow
-	w := newWorld(1, c)
+	w := newProcess(1, c)
 	for n := range 5 {
 		e, until, b := enter(t, w.workers[0].http, "r", w.Now())
 		if until != 0 || b != nil {
@@ -220,7 +220,7 @@ func TestAssociatedResourceOverAllWorkers(t *testing.T) {
 	r := limit("r", 10, 2000)
 	r.RelationStrategy, r.RefResource = rule.AssociatedResource, "orders"
 	c := cfg(r)
-	w := newWorld(0, nil)
+	w := newProcess(0, nil)
 	for range 3 { // the TCP filters have no rule, but the resource
 		wk := w.join(nil)
 		wk.http = wk.NewFilter("sentinel_http", c, nil)
@@ -272,7 +272,7 @@ func TestExpressionLimitsEachResource(t *testing.T) {
 	c := cfg(r)
 	c.ResourceName = "shop"
 	c.Resources = []config.Resource{{Name: "/api/a"}, {Name: "/api/b"}, {Name: "shopping"}, {Name: "v1/api/"}}
-	w := newWorld(2, c)
+	w := newProcess(2, c)
 	for name, want := range map[string]int{"/api/a": 3, "/api/b": 3, "shop": 3, "shopping": 10, "v1/api/": 10} {
 		admitted := 0
 		for n := range 10 {

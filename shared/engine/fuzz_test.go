@@ -51,9 +51,9 @@ func (c caller) Lines(dst []string, _ string) []string { return append(dst, stri
 // Property implements request.Host.
 func (c caller) Property([]string) (string, bool) { return string(c), true }
 
-// siege is a world under traffic in all families, with what its rules let in.
+// siege is a process under traffic in all families, with what its rules let in.
 type siege struct {
-	*world
+	*process
 	t       *testing.T
 	cfg     *config.Config
 	open    map[string][]engine.Entry
@@ -68,7 +68,7 @@ func newSiege(t *testing.T) *siege {
 	if err != nil {
 		t.Fatal(err)
 	}
-	s := &siege{world: newWorld(0, nil), t: t, cfg: c, open: map[string][]engine.Entry{}, rejects: newTally(1000)}
+	s := &siege{process: newProcess(0, nil), t: t, cfg: c, open: map[string][]engine.Entry{}, rejects: newTally(1000)}
 	s.enlist()
 	s.enlist()
 	return s
@@ -254,7 +254,7 @@ func FuzzSharedData(f *testing.F) {
 			name = keys[i]
 			broken, counts, leads = s.write(name, how, noise)
 		} else {
-			enqueue(t, s.world, forge(nil, how, noise))
+			enqueue(t, s.process, forge(nil, how, noise))
 		}
 		t.Logf("how %d, noise %x in %s", how%6, noise, name)
 		s.enlist() // who knows nothing from before
@@ -337,7 +337,7 @@ func (s *siege) expect(resource string, n, least, most int) {
 	}
 }
 
-func enqueue(t *testing.T, w *world, message []byte) {
+func enqueue(t *testing.T, w *process, message []byte) {
 	t.Helper()
 	stranger := w.Worker(nil)
 	queue, err := stranger.Resolve(engine.QueueName)

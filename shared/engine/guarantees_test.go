@@ -19,7 +19,7 @@ import (
 
 func TestGuarantee1NeverOverWithWholeVMs(t *testing.T) {
 	seeds.Try(t, 200, func(t *testing.T, seed uint64) {
-		c := newCity(seed)
+		c := newSimulation(seed)
 		c.deaths, c.stalls = c.rng.IntN(2) == 0, c.rng.IntN(2) == 0
 		c.run()
 		if worst, at := c.tally.worst(); worst > int64(c.first) {
@@ -30,7 +30,7 @@ func TestGuarantee1NeverOverWithWholeVMs(t *testing.T) {
 
 func TestGuarantee1AtMostTheLargerWhileAThresholdChanges(t *testing.T) {
 	seeds.Try(t, 200, func(t *testing.T, seed uint64) {
-		c := newCity(seed)
+		c := newSimulation(seed)
 		c.deaths, c.stalls = c.rng.IntN(2) == 0, c.rng.IntN(2) == 0
 		c.second = []float64{0, 1, 7, 50, 200}[c.rng.IntN(5)]
 		c.run()
@@ -41,7 +41,7 @@ func TestGuarantee1AtMostTheLargerWhileAThresholdChanges(t *testing.T) {
 }
 
 func TestGuarantee2UnspentPermitsAreBackAfterATick(t *testing.T) {
-	w := newWorld(2, cfg(limit("r", 1000, 1000)))
+	w := newProcess(2, cfg(limit("r", 1000, 1000)))
 	busy, other := w.workers[0], w.workers[1]
 	admitted := 0
 	for range 300 { // fast enough for reservations; then its traffic stops
@@ -56,7 +56,7 @@ func TestGuarantee2UnspentPermitsAreBackAfterATick(t *testing.T) {
 }
 
 func TestGuarantee3OneBudgetForTCPAndHTTPInOneVM(t *testing.T) {
-	w := newWorld(1, cfg(limit("r", 30, 1000)))
+	w := newProcess(1, cfg(limit("r", 30, 1000)))
 	a := w.workers[0]
 	if got := admit(a.http, 20, w.Now()) + admit(a.tcp, 20, w.Now()); got != 30 {
 		t.Errorf("admitted %d of 30", got)
@@ -66,7 +66,7 @@ func TestGuarantee3OneBudgetForTCPAndHTTPInOneVM(t *testing.T) {
 func TestGuarantee3OneBudgetForTCPAndHTTPInAllVMs(t *testing.T) {
 	seeds.Try(t, 50, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		w := newWorld(1+rng.IntN(6), cfg(limit("r", 30, 1000)))
+		w := newProcess(1+rng.IntN(6), cfg(limit("r", 30, 1000)))
 		admitted := 0
 		// All of it in one bucket; ticks return what was reserved and not spent.
 		for range 20 {
@@ -90,7 +90,7 @@ func TestGuarantee3OneBudgetForTCPAndHTTPInAllVMs(t *testing.T) {
 func TestGuarantee3ShadowSpendsItsOwn(t *testing.T) {
 	shadow := cfg(limit("r", 10, 1000))
 	shadow.Mode = config.Shadow
-	w := newWorld(1, cfg(limit("r", 10, 1000)))
+	w := newProcess(1, cfg(limit("r", 10, 1000)))
 	a, b := w.workers[0], w.join(shadow)
 	if got := admit(b.http, 50, w.Now()) + admit(b.tcp, 50, w.Now()); got != 100 {
 		t.Errorf("shadow admitted %d of 100", got)
@@ -110,7 +110,7 @@ func TestGuarantee3ShadowSpendsItsOwn(t *testing.T) {
 
 func TestGuarantee4UnchangedRuleKeepsItsWindow(t *testing.T) {
 	for _, drainFirst := range []bool{false, true} {
-		w := newWorld(2, cfg(limit("r", 10, 1000)))
+		w := newProcess(2, cfg(limit("r", 10, 1000)))
 		a := w.workers[0]
 		if got := admit(a.http, 10, w.Now()); got != 10 {
 			t.Fatalf("admitted %d of 10", got)
@@ -138,7 +138,7 @@ func TestGuarantee4UnchangedRuleKeepsItsWindow(t *testing.T) {
 
 func TestGuarantee4ChangedThresholdHoldsFromTheFirstDecision(t *testing.T) {
 	for _, warm := range []int{0, 3, 7, 10} {
-		w := newWorld(1, cfg(limit("r", 10, 1000)))
+		w := newProcess(1, cfg(limit("r", 10, 1000)))
 		a := w.workers[0]
 		first := admit(a.http, warm, w.Now())
 		a.update(cfg(limit("r", 5, 1000)))
@@ -154,7 +154,7 @@ func TestGuarantee4ChangedThresholdHoldsFromTheFirstDecision(t *testing.T) {
 
 // A worker that spends from a large reservation under the old threshold does not spend it under a lower one.
 func TestGuarantee4LowerThresholdDoesNotSpendAnOldReservation(t *testing.T) {
-	w := newWorld(1, cfg(limit("r", 1000, 1000)))
+	w := newProcess(1, cfg(limit("r", 1000, 1000)))
 	a := w.workers[0]
 	spent := 0
 	for range 300 { // fast enough for reservations
@@ -168,7 +168,7 @@ func TestGuarantee4LowerThresholdDoesNotSpendAnOldReservation(t *testing.T) {
 }
 
 func TestGuarantee4DrainingFiltersDecideByTheirOwnRules(t *testing.T) {
-	w := newWorld(1, cfg(limit("r", 10, 1000)))
+	w := newProcess(1, cfg(limit("r", 10, 1000)))
 	a := w.workers[0]
 	old := a.http
 	var stream engine.Entry // keeps the old filter
@@ -193,7 +193,7 @@ func TestGuarantee4DrainingFiltersDecideByTheirOwnRules(t *testing.T) {
 }
 
 // inFlight is what the snapshot says of the resource "r" now, as any worker reads it.
-func inFlight(w *world) int {
+func inFlight(w *process) int {
 	reader := engine.New(w.Worker(nil), "reader")
 	r, _ := reader.Rates("r", w.Now())
 	return int(r.InFlight)
@@ -212,7 +212,7 @@ func hold(t *testing.T, wk *worker, n int, now int64) []engine.Entry {
 
 func TestGuarantee5InFlightOfAKilledWorkerIsBack(t *testing.T) {
 	for _, aggregatorDies := range []bool{false, true} {
-		w := newWorld(4, cfg(limit("r", 1000, 1000)))
+		w := newProcess(4, cfg(limit("r", 1000, 1000)))
 		w.run(second)
 		victim := w.workers[0]
 		for _, wk := range w.workers {
@@ -238,7 +238,7 @@ func TestGuarantee5InFlightOfAKilledWorkerIsBack(t *testing.T) {
 
 func TestGuarantee5SlowWorkerRegistersAgain(t *testing.T) {
 	for _, slotTaken := range []bool{false, true} {
-		w := newWorld(3, cfg(limit("r", 1000, 1000)))
+		w := newProcess(3, cfg(limit("r", 1000, 1000)))
 		w.run(second)
 		slow := w.workers[1]
 		entries := hold(t, slow, 5, w.Now())
@@ -268,7 +268,7 @@ func TestGuarantee5SlowWorkerRegistersAgain(t *testing.T) {
 }
 
 func TestGuarantee5PermitsOfADeadWorkerLeaveWithTheirBucket(t *testing.T) {
-	w := newWorld(2, cfg(limit("r", 1000, 1000)))
+	w := newProcess(2, cfg(limit("r", 1000, 1000)))
 	dead, alive := w.workers[0], w.workers[1]
 	spent := 0
 	for range 200 {
@@ -289,7 +289,7 @@ func TestGuarantee5PermitsOfADeadWorkerLeaveWithTheirBucket(t *testing.T) {
 func TestGuarantee6BoundedWhateverClientsSendAndHoweverOftenRulesChange(t *testing.T) {
 	const workers, updates, rules = 2, 200, 60
 	rng := rand.New(rand.NewPCG(1, 2))
-	w := newWorld(workers, cfg(limit("first", 5, 1000)))
+	w := newProcess(workers, cfg(limit("first", 5, 1000)))
 	named := func(update int) *config.Config {
 		var all []rule.Flow
 		for i := range rules {
@@ -344,7 +344,7 @@ func TestGuarantee6BoundedWhateverClientsSendAndHoweverOftenRulesChange(t *testi
 
 // The figures of a resource that is configured no more do not stay where they were.
 func TestGaugesOfARemovedResourceFallToZero(t *testing.T) {
-	w := newWorld(3, cfg(limit("r", 1000, 1000)))
+	w := newProcess(3, cfg(limit("r", 1000, 1000)))
 	for range 100 {
 		for _, wk := range w.workers {
 			admit(wk.http, 2, w.Now())
@@ -373,7 +373,7 @@ func TestEveryRuleOfALargeConfigurationHasItsMetric(t *testing.T) {
 	for i := range rules {
 		all = append(all, rule.Flow{Target: rule.Target{ID: fmt.Sprintf("rule-%d", i), Resource: fmt.Sprintf("/path/%d", i)}, StatIntervalInMs: 1000})
 	}
-	w := newWorld(1, cfg(all...))
+	w := newProcess(1, cfg(all...))
 	for i := range rules {
 		var e engine.Entry
 		if w.workers[0].http.Enter(fmt.Sprintf("/path/%d", i), w.Now(), &e) == nil {
@@ -395,7 +395,7 @@ func TestGuarantee7HostFaultsFollowTheFailureMode(t *testing.T) {
 	for _, mode := range []config.FailureMode{config.FailOpen, config.FailClosed} {
 		c := cfg(limit("r", 10, 1000))
 		c.FailureMode = mode
-		w := newWorld(2, c)
+		w := newProcess(2, c)
 		w.run(second)
 		a := w.workers[0]
 		a.host.Fail(errFault)
@@ -426,7 +426,7 @@ func TestGuarantee7HostFaultsFollowTheFailureMode(t *testing.T) {
 func TestGuarantee7CorruptedSharedDataIsCountedAndTheLimitHoldsAgain(t *testing.T) {
 	seeds.Try(t, 30, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 1))
-		w := newWorld(3, cfg(limit("r", 10, 1000)))
+		w := newProcess(3, cfg(limit("r", 10, 1000)))
 		for range 200 {
 			for _, wk := range w.workers {
 				admit(wk.http, 3, w.Now())
@@ -468,7 +468,7 @@ func TestGuarantee7CorruptedSharedDataIsCountedAndTheLimitHoldsAgain(t *testing.
 // Terms begin anew when the record of the role is lost and nobody who has seen it lives: what was published in higher ones
 // does not stay for ever.
 func TestGuarantee7LostRoleDoesNotFreezeTheSnapshot(t *testing.T) {
-	w := newWorld(4, cfg(limit("r", 1000, 1000)))
+	w := newProcess(4, cfg(limit("r", 1000, 1000)))
 	for _, wk := range w.workers { // a term each
 		hold(t, wk, 1, w.Now())
 		w.run(second)
@@ -484,7 +484,7 @@ func TestGuarantee7LostRoleDoesNotFreezeTheSnapshot(t *testing.T) {
 }
 
 func TestGuarantee7RubbishInTheQueueIsCountedAndPassedOver(t *testing.T) {
-	w := newWorld(3, cfg(limit("r", 10, 1000)))
+	w := newProcess(3, cfg(limit("r", 10, 1000)))
 	w.run(second)
 	rng := rand.New(rand.NewPCG(1, 1))
 	stranger := w.Worker(nil)
@@ -509,7 +509,7 @@ func TestGuarantee7RubbishInTheQueueIsCountedAndPassedOver(t *testing.T) {
 
 func TestGuarantee7AnyFaultAnywhereNeverPanics(t *testing.T) {
 	seeds.Try(t, 30, func(t *testing.T, seed uint64) {
-		c := newCity(seed)
+		c := newSimulation(seed)
 		c.deaths, c.stalls, c.fault, c.rubbish = true, true, errFault, true
 		c.run() // a panic of a worker would end the test
 	})
@@ -517,7 +517,7 @@ func TestGuarantee7AnyFaultAnywhereNeverPanics(t *testing.T) {
 
 func TestGuarantee7HostFaultsDoNotBreakTheLimitWhileFailingClosed(t *testing.T) {
 	seeds.Try(t, 30, func(t *testing.T, seed uint64) {
-		c := newCity(seed)
+		c := newSimulation(seed)
 		c.stalls, c.fault = true, errFault
 		c.run()
 		if worst, at := c.tally.worst(); worst > int64(c.first) {
@@ -527,7 +527,7 @@ func TestGuarantee7HostFaultsDoNotBreakTheLimitWhileFailingClosed(t *testing.T) 
 }
 
 func TestTakeOverWithinTwoSecondsOfTheAggregatorsDeath(t *testing.T) {
-	w := newWorld(5, cfg(limit("r", 1000, 1000)))
+	w := newProcess(5, cfg(limit("r", 1000, 1000)))
 	w.run(second)
 	for range 4 {
 		var term uint64
@@ -570,7 +570,7 @@ func TestTakeOverWithinTwoSecondsOfTheAggregatorsDeath(t *testing.T) {
 func TestStalledAggregatorNeverReplacesALaterPage(t *testing.T) {
 	changes := 0
 	seeds.Try(t, 100, func(t *testing.T, seed uint64) {
-		c := newCity(seed)
+		c := newSimulation(seed)
 		c.stalls, c.first, c.second = true, 50, 50
 		c.workers = max(c.workers, 2)
 		var last stat.PageHeader

@@ -34,7 +34,7 @@ func TestHotspotIsOneBudgetPerValue(t *testing.T) {
 	r := perUser("h", 5)
 	r.BurstCount = 2
 	r.SpecificItems = []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "gold", Threshold: 20}, {ValStr: "7", Threshold: 0}}
-	w := newWorld(3, hot(r))
+	w := newProcess(3, hot(r))
 	for user, want := range map[string]int{"alice": 7, "bob": 7, "gold": 22, "7": 0} {
 		got := 0
 		for range 10 {
@@ -61,7 +61,7 @@ func TestHotspotIsOneBudgetPerValue(t *testing.T) {
 }
 
 func TestHotspotParameterIsReadOnce(t *testing.T) {
-	w := newWorld(1, hot(perUser("a", 5), perUser("b", 1000)))
+	w := newProcess(1, hot(perUser("a", 5), perUser("b", 1000)))
 	wk := w.workers[0]
 	c := wk.as("alice")
 	for i := range 10 {
@@ -79,7 +79,7 @@ func TestHotspotParameterIsReadOnce(t *testing.T) {
 
 func TestHotspotSaysWhy(t *testing.T) {
 	c := hot(perUser("per-user", 2))
-	w := newWorld(1, c)
+	w := newProcess(1, c)
 	wk := w.workers[0]
 	wk.as("alice")
 	admit(wk.http, 2, w.Now())
@@ -88,8 +88,8 @@ func TestHotspotSaysWhy(t *testing.T) {
 	if b == nil || b.Reason != rule.HotspotFamily.Name || b.Rule != "per-user" || b.Threshold != 2 || b.RetryAfterMs != 1001 {
 		t.Fatalf("%+v", b)
 	}
-	want := "blocked by hotspot rule per-user: 3 of 2 in 1000 ms for one header x-user"
-	if text := wk.http.Explain(b, w.Now()); !strings.HasPrefix(text, want) {
+	want := "blocked by hotspot rule per-user: 2 of 2 in 1000 ms for one header x-user"
+	if text := string(wk.http.AppendExplanation(nil, b, w.Now())); !strings.HasPrefix(text, want) {
 		t.Errorf("%q, want %q", text, want)
 	}
 	w.run(second)
@@ -104,7 +104,7 @@ func TestHotspotGivesBack(t *testing.T) {
 		all, one := perUser("all", 5), perUser("one", 2)
 		all.MetricType = metric
 		one.SpecificItems = []rule.SpecificItem{{ValStr: "a", Threshold: 2}}
-		w := newWorld(1, hot(all, one))
+		w := newProcess(1, hot(all, one))
 		wk := w.workers[0]
 		wk.as("alice")
 		for range 20 {
@@ -128,7 +128,7 @@ func TestHotspotGivesBack(t *testing.T) {
 
 func TestHotspotShadowSpendsItsOwn(t *testing.T) {
 	c := hot(perUser("h", 3))
-	w := newWorld(1, c)
+	w := newProcess(1, c)
 	shadow := *c
 	shadow.Mode = config.Shadow
 	other := w.join(&shadow)
@@ -145,7 +145,7 @@ func TestHotspotShadowSpendsItsOwn(t *testing.T) {
 func TestHotspotThrottlingWaits(t *testing.T) {
 	r := perUser("h", 10)
 	r.ControlBehavior, r.MaxQueueingTimeMs = rule.Throttling, 250
-	w := newWorld(2, hot(r))
+	w := newProcess(2, hot(r))
 	var turns []int64
 	for i := range 6 {
 		wk := w.workers[i%2]
@@ -177,7 +177,7 @@ func TestHotspotThrottlingWaits(t *testing.T) {
 func TestHotspotConcurrencyPerValue(t *testing.T) {
 	r := perUser("h", 3)
 	r.MetricType, r.DurationInSec = rule.HotspotConcurrency, 0
-	w := newWorld(3, hot(r))
+	w := newProcess(3, hot(r))
 	enter := func(wk *worker, user string) (open []*engine.Entry) {
 		wk.as(user)
 		return crowdIn(wk.http, w.Now())
@@ -206,7 +206,7 @@ func TestHotspotConcurrencyPerValue(t *testing.T) {
 
 // Rules that come and go leave nothing behind, in the worker or in shared data.
 func TestHotspotRulesComeAndGo(t *testing.T) {
-	w := newWorld(1, hot(perUser("h", 3)))
+	w := newProcess(1, hot(perUser("h", 3)))
 	wk := w.workers[0]
 	var keys int
 	for i := range 200 {
@@ -231,7 +231,7 @@ func TestHotspotExpressionKeepsResourcesApart(t *testing.T) {
 	r.Target = matching(r.ID, "a|b")
 	c := hot(r)
 	c.Resources = []config.Resource{{Name: "a"}, {Name: "b"}}
-	w := newWorld(1, c)
+	w := newProcess(1, c)
 	wk := w.workers[0]
 	wk.as("alice")
 	for _, name := range []string{"a", "b"} {
@@ -252,7 +252,7 @@ func TestHotspotChargesEachValue(t *testing.T) {
 	for _, metric := range []rule.HotspotMetric{rule.HotspotQPS, rule.HotspotConcurrency} {
 		r := perUser("h", 2)
 		r.MetricType = metric
-		w := newWorld(1, hot(r))
+		w := newProcess(1, hot(r))
 		wk := w.workers[0]
 		give := func(users ...string) *requesttest.Client {
 			c := &requesttest.Client{Headers: map[string]string{"x-user": users[0]}, More: map[string][]string{"x-user": users[1:]}}
@@ -300,7 +300,7 @@ func TestHotspotNetworks(t *testing.T) {
 	r.SpecificItems = []rule.SpecificItem{
 		{ValStr: "10.0.0.0/8", Threshold: 3}, {ValStr: "10.1.0.0/16", Threshold: 5}, {ValStr: "10.1.2.3", Threshold: 7},
 	}
-	w := newWorld(1, hot(r))
+	w := newProcess(1, hot(r))
 	wk := w.workers[0]
 	for address, want := range map[string]int{"10.9.9.9": 3, "10.9.9.8": 3, "10.1.9.9": 5, "10.1.2.3": 7, "11.0.0.1": 1} {
 		wk.http.Stream.Of(&requesttest.Client{Properties: map[string]string{"source.address": address + ":4711"}})

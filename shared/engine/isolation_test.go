@@ -43,7 +43,7 @@ func leave(entries []*engine.Entry, now int64) {
 }
 
 func TestIsolationIsOneCountForAllWorkersAndFilters(t *testing.T) {
-	w := newWorld(3, isolate(atMost("i", 10)))
+	w := newProcess(3, isolate(atMost("i", 10)))
 	var open []*engine.Entry
 	for range 4 { // before the first tick, too
 		for _, wk := range w.workers {
@@ -71,7 +71,7 @@ func TestIsolationIsOneCountForAllWorkersAndFilters(t *testing.T) {
 }
 
 func TestIsolationDeadWorkersShareIsBack(t *testing.T) {
-	w := newWorld(2, isolate(atMost("i", 7)))
+	w := newProcess(2, isolate(atMost("i", 7)))
 	w.run(tick)
 	if got := crowdIn(w.workers[0].http, w.Now()); len(got) != 7 {
 		t.Fatalf("%d of 7 entered", len(got))
@@ -94,7 +94,7 @@ func TestIsolationDeadWorkersShareIsBack(t *testing.T) {
 // A process that was stopped keeps the bound, whether a request, a tick or a new VM comes first.
 func TestIsolationOfAProcessThatWasStopped(t *testing.T) {
 	for _, first := range []string{"request", "tick", "new VM"} {
-		w := newWorld(3, isolate(atMost("i", 40)))
+		w := newProcess(3, isolate(atMost("i", 40)))
 		w.run(5 * second)
 		var open []*engine.Entry
 		for i, wk := range w.workers {
@@ -133,7 +133,7 @@ func TestIsolationOfAProcessThatWasStopped(t *testing.T) {
 }
 
 func TestIsolationRefusalGivesBackAndSaysWhy(t *testing.T) {
-	w := newWorld(1, isolate(atMost("wide", 10), atMost("narrow", 2)))
+	w := newProcess(1, isolate(atMost("wide", 10), atMost("narrow", 2)))
 	a := w.workers[0]
 	open := crowdIn(a.http, w.Now())
 	var e engine.Entry
@@ -154,7 +154,7 @@ func TestIsolationRefusalGivesBackAndSaysWhy(t *testing.T) {
 func TestIsolationShadowHasItsOwnCount(t *testing.T) {
 	shadow := isolate(atMost("i", 2))
 	shadow.Mode = config.Shadow
-	w := newWorld(1, isolate(atMost("i", 2)))
+	w := newProcess(1, isolate(atMost("i", 2)))
 	b := w.join(shadow)
 	for range 5 {
 		var e engine.Entry
@@ -173,7 +173,7 @@ func TestIsolationShadowHasItsOwnCount(t *testing.T) {
 
 // Streams of a filter that drains are counted as long as they live, and nothing is kept after them.
 func TestIsolationCountsDrainingStreams(t *testing.T) {
-	w := newWorld(2, isolate(atMost("i", 3)))
+	w := newProcess(2, isolate(atMost("i", 3)))
 	a := w.workers[0]
 	open := crowdIn(a.http, w.Now())
 	a.update(isolate(atMost("i", 3)))
@@ -195,7 +195,7 @@ func TestIsolationCountsDrainingStreams(t *testing.T) {
 func TestIsolationByRegexCountsEachResource(t *testing.T) {
 	c := isolate(rule.Isolation{Target: matching("i", "r|s.*"), Threshold: 3})
 	c.Resources = []config.Resource{{Name: "r"}, {Name: "st"}, {Name: "tr"}}
-	w := newWorld(1, c)
+	w := newProcess(1, c)
 	f := w.workers[0].http
 	var a, b, other engine.Entry
 	if f.Enter("r", w.Now(), &a) != nil || f.Enter("st", w.Now(), &b) != nil || f.Enter("tr", w.Now(), &other) != nil {

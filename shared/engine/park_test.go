@@ -50,7 +50,7 @@ func TestParkedFilterWakesWithItsLimitsExact(t *testing.T) {
 		"system": {`"systemRules": [{"id": "a", "metricType": "Concurrency", "triggerCount": 10}]`, "r", 6, 4},
 	} {
 		t.Run(name, func(t *testing.T) {
-			w := newWorld(0, nil)
+			w := newProcess(0, nil)
 			wk := w.join(nil)
 			first := wk.NewFilter("sentinel_http", parsed(t, c.rules), nil)
 			another := wk.NewFilter("sentinel_http", parsed(t, ""), nil)
@@ -86,7 +86,7 @@ func TestParkedFilterWakesWithItsLimitsExact(t *testing.T) {
 func TestParkedFilterKeepsItsOpenBreaker(t *testing.T) {
 	const text = `"circuitBreakerRules": [{"id": "b", "resource": "r", "strategy": "ErrorCount", "threshold": 3,
 		"minRequestAmount": 1, "statIntervalMs": 60000, "retryTimeoutMs": 60000}]`
-	w := newWorld(0, nil)
+	w := newProcess(0, nil)
 	wk := w.join(nil)
 	f := wk.NewFilter("sentinel_http", parsed(t, text), nil)
 	w.run(tick)
@@ -111,7 +111,7 @@ func TestParkedFilterKeepsItsOpenBreaker(t *testing.T) {
 func TestParkingLosesNoCount(t *testing.T) {
 	const text = `"flowRules": [{"id": "a", "resource": "r", "threshold": 5, "statIntervalInMs": 3600000}],
 		"isolationRules": [{"id": "i", "resource": "r", "threshold": 100}]`
-	w := newWorld(0, nil)
+	w := newProcess(0, nil)
 	wk := w.join(nil)
 	f := wk.NewFilter("sentinel_http", parsed(t, text), nil)
 	w.run(second)
@@ -172,7 +172,7 @@ func TestUpdateCostsWhatItChanges(t *testing.T) {
 		c.Rules = append(c.Rules, &h)
 		return c
 	}
-	w := newWorld(0, nil)
+	w := newProcess(0, nil)
 	wk := w.join(nil)
 	filters := []*engine.Filter{wk.NewFilter("sentinel_http", generation(0), nil)}
 	for n := 1; n <= 10; n++ {
@@ -204,7 +204,7 @@ func TestWorkersWithDifferentConfigurations(t *testing.T) {
 	plain := parsed(t, "")
 	for _, first := range []string{"plain", "guarded"} {
 		t.Run(first+" aggregates", func(t *testing.T) {
-			w := newWorld(0, nil)
+			w := newProcess(0, nil)
 			configs := []*config.Config{plain, guarded}
 			if first == "guarded" {
 				configs = []*config.Config{guarded, plain}
@@ -275,7 +275,7 @@ func TestWorkersWithDifferentConfigurations(t *testing.T) {
 
 // Two sources in one VM are two: each filter goes by its own.
 func TestEachFilterHasItsOwnSource(t *testing.T) {
-	w := newWorld(0, nil)
+	w := newProcess(0, nil)
 	wk := w.join(nil)
 	a := wk.NewFilter("sentinel_http", guard(&config.SystemSource{Cluster: "a", IntervalMs: 1000}, system(rule.SystemLoad, 4)), nil)
 	b := wk.NewFilter("sentinel_tcp", guard(&config.SystemSource{Cluster: "b", IntervalMs: 1000}, system(rule.SystemLoad, 4)), nil)
@@ -299,7 +299,7 @@ func TestEachFilterHasItsOwnSource(t *testing.T) {
 
 // A worker that has nothing to report lives: its gauge stays, until its slot is given up or found to be lost.
 func TestRulesHashOfAnIdleWorkerStays(t *testing.T) {
-	w := newWorld(3, parsed(t, ""))
+	w := newProcess(3, parsed(t, ""))
 	w.run(second)
 	admit(w.workers[2].http, 1, w.Now())
 	gauge := func(i int) uint64 {
@@ -323,7 +323,7 @@ func TestRulesHashOfAnIdleWorkerStays(t *testing.T) {
 
 // Several filters share a VM: their ticks at once are one, and reports are not sent twice.
 func TestTwoTicksAtOnceAreOne(t *testing.T) {
-	w := newWorld(1, parsed(t, ""))
+	w := newProcess(1, parsed(t, ""))
 	w.run(second)
 	before, _ := w.Metric("sentinel_ticks")
 	for range 100 {
@@ -358,7 +358,7 @@ func TestPanicBetweenTwoRules(t *testing.T) {
 			"statIntervalMs": 60000, "retryTimeoutMs": 60000}]`
 	for _, mode := range []string{"open", "closed"} {
 		t.Run(mode, func(t *testing.T) {
-			w := newWorld(0, nil)
+			w := newProcess(0, nil)
 			wk := w.join(nil)
 			f := wk.NewFilter("sentinel_http", parsed(t, fmt.Sprintf(text, mode)), nil)
 			w.run(tick)
@@ -426,7 +426,7 @@ func TestPanicInAStepOfATick(t *testing.T) {
 	for _, prefix := range []string{"sentinel/2/worker/", "sentinel/2/aggregator", "sentinel/3/rec/", "sentinel/3/dir/",
 		"sentinel/2/rates/", "queue"} {
 		t.Run(prefix, func(t *testing.T) {
-			w := newWorld(0, nil)
+			w := newProcess(0, nil)
 			h := &faultyHost{Worker: w.Worker(nil)}
 			vm := engine.New(h, "test")
 			every, err := config.Parse([]byte(everyFamily), config.KindHTTP)

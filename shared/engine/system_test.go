@@ -22,7 +22,7 @@ func system(metric rule.SystemMetric, trigger float64) rule.System {
 
 func TestSystemConcurrencyAndQPSAreExactOverAll(t *testing.T) {
 	for _, metric := range []rule.SystemMetric{rule.SystemConcurrency, rule.SystemInboundQPS} {
-		w := newWorld(3, guard(nil, system(metric, 10)))
+		w := newProcess(3, guard(nil, system(metric, 10)))
 		entered := 0
 		for range 8 {
 			for _, wk := range w.workers {
@@ -43,7 +43,7 @@ func TestSystemConcurrencyAndQPSAreExactOverAll(t *testing.T) {
 }
 
 func TestSystemAvgRTIsThatOfAllWorkers(t *testing.T) {
-	w := newWorld(2, guard(nil, system(rule.SystemAvgRT, 100)))
+	w := newProcess(2, guard(nil, system(rule.SystemAvgRT, 100)))
 	w.run(tick)
 	var slow engine.Entry
 	if w.workers[0].http.Enter("other", w.Now(), &slow) != nil {
@@ -64,7 +64,7 @@ func TestSystemAvgRTIsThatOfAllWorkers(t *testing.T) {
 }
 
 // asker is the filter whose turn it is to ask the source.
-func asker(w *world) (f *engine.Filter, asked int) {
+func asker(w *process) (f *engine.Filter, asked int) {
 	for _, wk := range w.workers {
 		for _, c := range []*engine.Filter{wk.http, wk.tcp} {
 			if source, due := c.AskSource(w.Now()); due {
@@ -80,7 +80,7 @@ func asker(w *world) (f *engine.Filter, asked int) {
 
 func TestSystemSource(t *testing.T) {
 	source := &config.SystemSource{Cluster: "node", IntervalMs: 1000}
-	w := newWorld(3, guard(source, system(rule.SystemLoad, 4)))
+	w := newProcess(3, guard(source, system(rule.SystemLoad, 4)))
 	passes := func() bool {
 		w.run(tick)
 		var e engine.Entry
@@ -134,7 +134,7 @@ func TestSystemSource(t *testing.T) {
 	}
 }
 
-func (w *world) faults() (n uint64) {
+func (w *process) faults() (n uint64) {
 	for _, wk := range w.workers {
 		n += wk.Faults()
 	}
@@ -144,7 +144,7 @@ func (w *world) faults() (n uint64) {
 // A source that never answers is asked again after each interval, by one worker, whoever lives and is in force.
 func TestSystemSourceIsAskedAgain(t *testing.T) {
 	source := func() *config.SystemSource { return &config.SystemSource{Cluster: "node", IntervalMs: 1000} }
-	w := newWorld(2, guard(source(), system(rule.SystemLoad, 4)))
+	w := newProcess(2, guard(source(), system(rule.SystemLoad, 4)))
 	asks := func(during int64) (n int) {
 		for end := w.Now() + during; w.Now() < end; {
 			w.run(tick)

@@ -5,7 +5,7 @@ import "testing"
 // The metrics tell how many VMs live and how many died, whoever died, and do not mistake one whose filters are gone for dead.
 func TestWorkersAreCounted(t *testing.T) {
 	const workers = 6
-	w := newWorld(workers, cfg(limit("id", 10, 1000)))
+	w := newProcess(workers, cfg(limit("id", 10, 1000)))
 	see := func(live, lost uint64) {
 		t.Helper()
 		w.run(4 * second)

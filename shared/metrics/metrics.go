@@ -22,7 +22,11 @@ const (
 	MaxIDs = 2 * MaxNames
 )
 
-const otherLabels = ";resource=(other)"
+const (
+	otherLabels = ";resource=(other)"
+	// ofWorker begins labels of which there are few whatever the configuration is: they need no place among the names.
+	ofWorker = "worker="
+)
 
 var (
 	// errLater means that a metric cannot be defined in this tick.
@@ -131,7 +135,7 @@ func (m *Metrics) id(kind host.MetricKind, name string, now int64) (uint32, erro
 		return id, nil
 	}
 	defined := name
-	if base, _, labelled := strings.Cut(name, ";"); labelled {
+	if base, labels, _ := strings.Cut(name, ";"); labels != "" && !strings.HasPrefix(labels, ofWorker) {
 		if m.room <= 0 {
 			m.behind = true
 			return 0, errLater

@@ -45,7 +45,11 @@ func TestBeyondTheBoundOfNames(t *testing.T) {
 	if v, there := p.Metric("sentinel_in_flight;resource=(other)"); there {
 		t.Errorf("a gauge of everything else stands at %d", v)
 	}
-	if got := p.MetricNames(); got > metrics.MaxNames+1 {
+	m.Gauge("sentinel_rules_hash;worker=3", 7, 0)
+	if v, _ := p.Metric("sentinel_rules_hash;worker=3"); v != 7 {
+		t.Error("what a worker tells of itself has no name")
+	}
+	if got := p.MetricNames(); got > metrics.MaxNames+2 {
 		t.Errorf("%d metrics", got)
 	}
 }

@@ -35,13 +35,14 @@ func NewNames(data host.SharedData, prefix string, pages int) *Directory {
 // Corrupt is how many pages were found that nobody of us can have written; they are replaced.
 func (d *Directory) Corrupt() uint64 { return d.corrupt }
 
-// Slot returns the number of id's slot, which it takes if id has none. unsure is whether a record that is not in the slot may
-// be one that was lost. It fails with ErrFull, ErrContended, or the host's error.
+// Slot returns the number of id's slot, which it takes if id has none. unsure is whether a record that is not in the slot
+// may be one that was lost. It fails with ErrFull, ErrContended, or the host's error.
 func (d *Directory) Slot(id ID) (slot int, unsure bool, err error) {
 	number := id.page(d.pages)
 	for range maxTries {
 		p, cas, err := d.load(number)
-		// The clock is read after the page: to an older reading a slot that others have just used would be of a time to come.
+		// The clock is read after the page: to an older reading a slot that others have just used would be of a time to
+		// come.
 		seconds := d.seconds()
 		at, changed := 0, false
 		if err == nil {

@@ -12,8 +12,8 @@ const (
 	// touchSeconds is how old the mark of a slot in use grows before it is made again.
 	touchSeconds = 30
 	// idleSeconds is how long a slot must have gone unused before another id may have it. A worker touches what it uses
-	// every two minutes at the latest, and makes the mark anew where it is older than touchSeconds: a mark of a slot in use is
-	// at most 150 s old, but for what a worker is held up.
+	// every two minutes at the latest, and makes the mark anew where it is older than touchSeconds: a mark of a slot in
+	// use is at most 150 s old, but for what a worker is held up.
 	idleSeconds = 240
 )
 
@@ -61,7 +61,8 @@ func (p *page) find(id ID) int {
 	return -1
 }
 
-// vacant is a place that nobody uses: a new one while there are any, else the one unused for longest; −1 where there is none.
+// vacant is a place that nobody uses: a new one while there are any, else the one unused for longest; −1 where there is
+// none.
 func (p *page) vacant(seconds uint32) int {
 	if n := len(p.entries); n < slotsPerPage {
 		p.entries = append(p.entries, entry{})

@@ -17,9 +17,9 @@ type slots struct {
 
 func (s *slots) key(slot int) string { return s.keys + strconv.Itoa(slot) }
 
-// vacate takes a slot that has gone unused from the id that has it, before another gets it: from then on nobody writes to the
-// record as that id's. It reports false where the record was in use all the same. What is not that id's stays as it is: who
-// has read an old page must not make somebody else's record nobody's, or one that was lost seem to be none.
+// vacate takes a slot that has gone unused from the id that has it, before another gets it: from then on nobody writes to
+// the record as that id's. It reports false where the record was in use all the same. What is not that id's stays as it
+// is: who has read an old page must not make somebody else's record nobody's, or one that was lost seem to be none.
 func (s *slots) vacate(slot int, id ID) (vacated bool, err error) {
 	r, cas, err := load(s.host, s.key(slot))
 	if err != nil || r.owner != id {
@@ -42,10 +42,10 @@ func (s *slots) disown(key string, cas uint32) (done bool, err error) {
 	return err == nil, err
 }
 
-// census makes a page anew from its records, of which the first has that slot. Where two are of one id the newer counts, and
-// the other is nobody's before anybody reads the page: whoever uses it asks the directory. A record may have been lost, too, now
-// or when the page was lost before. It fails with the host's error, or
-// with its ErrCASMismatch where it is to be done again.
+// census makes a page anew from its records, of which the first has that slot. Where two are of one id the newer counts,
+// and the other is nobody's before anybody reads the page: whoever uses it asks the directory. A record may have been
+// lost, too, now or when the page was lost before. It fails with the host's error, or with its ErrCASMismatch where it is
+// to be done again.
 func (s *slots) census(first int) (p page, err error) {
 	seconds := uint32(s.host.Now() / 1e9)
 	var written [slotsPerPage]int64

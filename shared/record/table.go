@@ -8,9 +8,9 @@ import (
 	"sentinel-envoy/shared/host"
 )
 
-// maxTries bounds how often a lost compare-and-set is tried again. Each loss is another worker's progress. Where 256 workers that
-// never rest are interleaved at random, one try in 36 wins: to give up takes bad luck of 10⁻¹², and with 512 of 10⁻⁷. In a
-// process no more than its cores try at once.
+// maxTries bounds how often a lost compare-and-set is tried again. Each loss is another worker's progress. Where 256
+// workers that never rest are interleaved at random, one try in 36 wins: to give up takes bad luck of 10⁻¹², and with 512
+// of 10⁻⁷. In a process no more than its cores try at once.
 const maxTries = 1000
 
 // Counts are what a table has seen, since it was made.

@@ -11,9 +11,9 @@ import (
 // MaxID is how long an id may be, in bytes.
 const MaxID = 128
 
-// IDOf is the id of a rule that was given none: what names its budget, so that a changed threshold keeps window, breaker and
-// leases. It is family, parts and resource, as "flow-1000ms-/login"; the nth of several rules with one name, from 2 on, has its
-// number behind the family. An id that would be too long ends in a hash of what was cut off.
+// IDOf is the id of a rule that was given none: what names its budget, so that a changed threshold keeps window, breaker
+// and leases. It is family, parts and resource, as "flow-1000ms-/login"; the nth of several rules with one name, from 2
+// on, has its number behind the family. An id that would be too long ends in a hash of what was cut off.
 func IDOf(r Rule, nth int) string {
 	family := r.Family().Name
 	if nth > 1 {

@@ -20,9 +20,9 @@ const (
 	renewEvery = 300e6
 )
 
-// Concurrency is the entries in flight of each value under each rule, as one worker sees them. Each worker says in shared data
-// how many it has of a value, in a part of a page that is its own: no worker takes another's room. What one that died has
-// said counts for worker.TTL. It is not safe for concurrent use.
+// Concurrency is the entries in flight of each value under each rule, as one worker sees them. Each worker says in shared
+// data how many it has of a value, in a part of a page that is its own: no worker takes another's room. What one that
+// died has said counts for worker.TTL. It is not safe for concurrent use.
 type Concurrency struct {
 	table *record.Table
 	watch *worker.Watch
@@ -73,8 +73,8 @@ func (c *Concurrency) page(hash uint64) *countPage {
 	return c.pages[at]
 }
 
-// Enter asks for one entry of a value, as holder, at the time now in nanoseconds. hash is of the rule and the value. What is let
-// in must leave by Exit. An error is the host's; a page that too many workers fight for refuses.
+// Enter asks for one entry of a value, as holder, at the time now in nanoseconds. hash is of the rule and the value. What
+// is let in must leave by Exit. An error is the host's; a page that too many workers fight for refuses.
 func (c *Concurrency) Enter(holder worker.Identity, hash uint64, threshold, now int64) (Count, error) {
 	p := c.page(hash)
 	key, full := p.key(hash)

@@ -32,8 +32,8 @@ func New(env *family.Env) family.Kind {
 	}
 }
 
-// sharedValues are the values of a rule, and sharedCounts what is counted of those that have entries in flight: those that have
-// a rule with one id in this worker share them.
+// sharedValues are the values of a rule, and sharedCounts what is counted of those that have entries in flight: those
+// that have a rule with one id in this worker share them.
 type (
 	sharedValues struct {
 		*Values
@@ -166,7 +166,8 @@ func (r *hotspotRule) hashItems(seed Seed) {
 // maxAddresses bounds the addresses whose network's threshold is remembered, with the specific items.
 const maxAddresses = 4096
 
-// rememberNetwork gives an address its network's threshold, where it has none of its own: what is known of values is by hash.
+// rememberNetwork gives an address its network's threshold, where it has none of its own: what is known of values is by
+// hash.
 func (r *hotspotRule) rememberNetwork(hash uint64, address string) {
 	if _, ok := r.limits.Specific[hash]; ok {
 		return

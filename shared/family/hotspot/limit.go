@@ -1,9 +1,10 @@
 // Package hotspot limits each value of a parameter by itself, in the whole process and in memory of a fixed size,
 // whatever values clients send.
 //
-// All rules of a process share a fixed number of pages in shared data, a page has room for a fixed number of values. Which page
-// a value of a rule belongs to follows from a hash that clients do not know. Where a page is full, the rule that has most values
-// in it makes room, with the value that has least to regain by being forgotten; what it regains is counted.
+// All rules of a process share a fixed number of pages in shared data, a page has room for a fixed number of values.
+// Which page a value of a rule belongs to follows from a hash that clients do not know. Where a page is full, the rule
+// that has most values in it makes room, with the value that has least to regain by being forgotten; what it regains is
+// counted.
 package hotspot
 
 import (

@@ -32,8 +32,10 @@ func (p page) value(i int) seen {
 	return seen{
 		hash: binary.LittleEndian.Uint64(v), rule: binary.LittleEndian.Uint32(v[8:]),
 		// Nobody of us writes less than coolest, from which it is counted down.
-		bucket: bucket{at: int64(binary.LittleEndian.Uint64(v[12:])), left: max(int64(binary.LittleEndian.Uint64(v[20:])), coolest)},
-		most:   binary.LittleEndian.Uint32(v[28:]), fullMs: binary.LittleEndian.Uint32(v[32:]),
+		bucket: bucket{
+			at: int64(binary.LittleEndian.Uint64(v[12:])), left: max(int64(binary.LittleEndian.Uint64(v[20:])), coolest),
+		},
+		most: binary.LittleEndian.Uint32(v[28:]), fullMs: binary.LittleEndian.Uint32(v[32:]),
 	}
 }
 
@@ -86,13 +88,13 @@ type seen struct {
 	// rule tells the rules of a page apart.
 	rule uint32
 	bucket
-	// most is what the bucket holds at most, 0 of a value that is paced; fullMs is how many milliseconds after its time the value
-	// has nothing to regain. Whose rule it is need not be known to judge it.
+	// most is what the bucket holds at most, 0 of a value that is paced; fullMs is how many milliseconds after its time
+	// the value has nothing to regain. Whose rule it is need not be known to judge it.
 	most, fullMs uint32
 }
 
-// regains is how many permits a value gets that it would not have, if it is forgotten at the time now; about that many, where
-// it is filled in parts.
+// regains is how many permits a value gets that it would not have, if it is forgotten at the time now; about that many,
+// where it is filled in parts.
 func (s *seen) regains(now int64) int64 {
 	full := int64(s.fullMs) * 1e6
 	rest := s.at + full - now

@@ -175,8 +175,8 @@ func (o *taking) take(b *bucket, known bool) {
 	b.left -= o.got
 }
 
-// unseen is what a value has of which a page that was lost then may have known something: nobody knows who had what, so it is
-// taken for one that has nothing left.
+// unseen is what a value has of which a page that was lost then may have known something: nobody knows who had what, so
+// it is taken for one that has nothing left.
 func (o *taking) unseen(lostAt int64) bucket {
 	if o.limit.Paced {
 		lostAt += o.limit.MaxWaitMs * 1e6
@@ -184,8 +184,8 @@ func (o *taking) unseen(lostAt int64) bucket {
 	return bucket{at: lostAt}
 }
 
-// coolest is the place of the value that makes room, and what it regains: of the rule that has most in the page, the one seen
-// longest ago of those that regain least. A rule that is flooded with values so makes room for them itself.
+// coolest is the place of the value that makes room, and what it regains: of the rule that has most in the page, the one
+// seen longest ago of those that regain least. A rule that is flooded with values so makes room for them itself.
 func (o *taking) coolest(p page) (place int, regains int64) {
 	place = -1
 	var least, oldest int64

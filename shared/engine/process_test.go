@@ -49,8 +49,8 @@ func matching(id, expression string) rule.Target {
 	return rule.Target{ID: id, Resource: expression, Regex: true, Pattern: regexp.MustCompile(`\A(?:` + expression + `)\z`)}
 }
 
-// world is a process with some workers, in lock-step: between two ticks of everybody nothing happens but what a test does.
-type world struct {
+// process has some workers, in lock-step: between two ticks of everybody nothing happens but what a test does.
+type process struct {
 	*memhost.Process
 	workers []*worker
 }
@@ -62,16 +62,16 @@ type worker struct {
 	gone      bool
 }
 
-// newWorld starts n workers, each with an HTTP and a TCP filter of the same configuration.
-func newWorld(n int, c *config.Config) *world {
-	w := &world{Process: memhost.NewProcess(start)}
+// newProcess starts n workers, each with an HTTP and a TCP filter of the same configuration.
+func newProcess(n int, c *config.Config) *process {
+	w := &process{Process: memhost.NewProcess(start)}
 	for range n {
 		w.join(c)
 	}
 	return w
 }
 
-func (w *world) join(c *config.Config) *worker {
+func (w *process) join(c *config.Config) *worker {
 	host := w.Worker(nil)
 	vm := engine.New(host, "test")
 	wk := &worker{VM: vm, host: host}
@@ -83,7 +83,7 @@ func (w *world) join(c *config.Config) *worker {
 }
 
 // run lets d nanoseconds pass, in which every worker that is not gone ticks.
-func (w *world) run(d int64) {
+func (w *process) run(d int64) {
 	for end := w.Now() + d; w.Now() < end; {
 		w.Advance(min(tick, end-w.Now()))
 		for _, wk := range w.workers {
@@ -146,8 +146,8 @@ func (ta *tally) sum(last int64) (sum int64) {
 	return sum
 }
 
-// city is a random simulation of whole VMs, interleaved at every host call, with deaths, stalls and updates.
-type city struct {
+// simulation is a random simulation of whole VMs, interleaved at every host call, with deaths, stalls and updates.
+type simulation struct {
 	workers        int
 	first, second  float64 // thresholds before and after an update that reaches each worker at another time
 	intervalMs     uint32
@@ -164,10 +164,10 @@ type city struct {
 	failureMode    config.FailureMode
 }
 
-func newCity(seed uint64) *city {
+func newSimulation(seed uint64) *simulation {
 	rng := rand.New(rand.NewPCG(seed, 0xc17))
 	first := []float64{0, 1, 7, 50, 200}[rng.IntN(5)]
-	c := &city{
+	c := &simulation{
 		rng: rng, workers: 1 + rng.IntN(8), first: first, second: first,
 		intervalMs:  []uint32{1000, 500, 2000, 700}[rng.IntN(4)],
 		rate:        millisecond * (1 + rng.Int64N(10)),
@@ -181,18 +181,18 @@ func newCity(seed uint64) *city {
 	return c
 }
 
-func (c *city) String() string {
+func (c *simulation) String() string {
 	return fmt.Sprintf("%d workers, threshold %g then %g in %d ms, a request every %d µs, deaths %t, stalls %t",
 		c.workers, c.first, c.second, c.intervalMs, c.rate/1000, c.deaths, c.stalls)
 }
 
-func (c *city) config(threshold float64) *config.Config {
+func (c *simulation) config(threshold float64) *config.Config {
 	g := cfg(limit("r", threshold, c.intervalMs))
 	g.FailureMode = c.failureMode
 	return g
 }
 
-func (c *city) run() {
+func (c *simulation) run() {
 	defer c.sim.Close()
 	for i := range c.workers {
 		c.sim.Go(func(task *memhost.Task) { c.live(task, i) })
@@ -206,7 +206,7 @@ func (c *city) run() {
 }
 
 // live is a worker's life: requests to both of its filters, ticks, and one update.
-func (c *city) live(task *memhost.Task, index int) {
+func (c *simulation) live(task *memhost.Task, index int) {
 	rng := rand.New(rand.NewPCG(uint64(index), uint64(c.start)))
 	vm := engine.New(task, "test")
 	wk := &worker{VM: vm}
@@ -230,7 +230,7 @@ func (c *city) live(task *memhost.Task, index int) {
 }
 
 // request enters one of the filters, and ends some entry.
-func (c *city) request(wk *worker, now int64, rng *rand.Rand, open []engine.Entry) []engine.Entry {
+func (c *simulation) request(wk *worker, now int64, rng *rand.Rand, open []engine.Entry) []engine.Entry {
 	f := wk.http
 	if rng.IntN(2) == 0 {
 		f = wk.tcp
@@ -249,7 +249,7 @@ func (c *city) request(wk *worker, now int64, rng *rand.Rand, open []engine.Entr
 	return open
 }
 
-func (c *city) disturb() {
+func (c *simulation) disturb() {
 	live := c.sim.Live()
 	if len(live) == 0 {
 		return
