@@ -12,7 +12,7 @@ import (
 const (
 	// idleLeadIn is how long an Envoy is left alone before it counts as idle: a VM goes on ticking for some seconds after its
 	// last stream.
-	idleLeadIn = 6 * time.Second
+	idleLeadIn = 5 * time.Second
 	// idleWatched is how long it is then watched.
 	idleWatched = 4 * time.Second
 )
@@ -33,11 +33,11 @@ func idleCurves(ctx context.Context, o curveOptions) ([]curve, error) {
 			both(o.modules[sentinel], one),
 			both(o.modules[sentinel], many),
 		} {
-			log.Printf("%d workers, idle", workers)
 			ms, err := idlePoint(ctx, o, workers, listeners)
 			if err != nil {
 				return nil, err
 			}
+			log.Printf("%d workers, idle: %.1f ms of CPU per second", workers, ms)
 			used = append(used, ms)
 		}
 		c.add(workers, used...)
