@@ -90,6 +90,7 @@ var curveKinds = []struct {
 	{"values", valueCurves},
 	{"native-values", nativeValueCurves},
 	{"workers", workerCurves},
+	{"idle", idleCurves},
 	{"simulated-workers", simulatedCurves},
 }
 

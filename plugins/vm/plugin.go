@@ -68,6 +68,7 @@ func (p *Plugin) OnStart(size int) (started bool) {
 	if p.dispatcher.join(p); period > 0 {
 		p.dispatcher.timer = p
 	}
+	p.dispatcher.rouse(p.context)
 	return true
 }
 
@@ -102,6 +103,7 @@ func (p *Plugin) OnTick() {
 	p.try(now, p.dispatcher.tick)
 	p.try(now, p.resumeWaiting)
 	p.try(now, p.dispatcher.parkIdle)
+	p.try(now, p.dispatcher.adjustPace)
 }
 
 // tick does what is due in the VM, whoever keeps its time.

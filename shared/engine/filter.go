@@ -1,8 +1,8 @@
 package engine
 
 import (
-	"cmp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -121,7 +121,7 @@ func withShared(own, shared []rule.Rule) []rule.Rule {
 func (f *Filter) bind(rules []rule.Rule) {
 	f.rules, f.resources = len(rules), map[string]*guarded{}
 	rules = slices.Clone(rules)
-	slices.SortStableFunc(rules, func(a, b rule.Rule) int { return cmp.Compare(a.Family().Order, b.Family().Order) })
+	sort.SliceStable(rules, func(i, j int) bool { return rules[i].Family().Order < rules[j].Family().Order })
 	f.declare(f.cfg.ResourceName)
 	for _, r := range f.cfg.Resources {
 		f.declare(r.Name)

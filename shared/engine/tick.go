@@ -23,7 +23,7 @@ func (vm *VM) Tick(now int64) {
 	if env.Tick > 0 && now-vm.lastTick < TickMs*1e6*3/4 {
 		return
 	}
-	env.Tick++
+	env.Tick += vm.due(now)
 	vm.lastTick = now
 	env.Metrics.BeginTick()
 	env.Board.BeginTick(now)

@@ -82,6 +82,24 @@ func lookInto(t *testing.T, b []byte, abi string) {
 	}
 }
 
+// maxSize is what the Go artefact may weigh, in bytes: Envoy compiles all of it at every start, and holds the result in
+// memory. Whoever raises it says in the commit what for.
+const maxSize = 5_500_000
+
+func TestPluginIsNotLarger(t *testing.T) {
+	if testing.Short() {
+		t.Skip("builds the plugin")
+	}
+	out := filepath.Join(t.TempDir(), "sentinel.wasm")
+	res, err := Build(t.Context(), Options{Dir: "../../..", Package: "./plugins", Out: out})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if res.Size > maxSize {
+		t.Errorf("%d bytes, more than %d", res.Size, maxSize)
+	}
+}
+
 func TestBuildFailsWithoutWriting(t *testing.T) {
 	out := filepath.Join(t.TempDir(), "x.wasm")
 	_, err := Build(t.Context(), Options{Package: "./no/such/package", Out: out, Log: io.Discard})
