@@ -51,7 +51,8 @@ type ruleOf[T any] interface {
 // what check completes and finds in a copy of it. A rule with mistakes keeps its place in the list, so that indices stay the
 // document's.
 func listOf[T any, R ruleOf[T]](
-	r *rules, cfg *Config, of *rule.Family, keys func(draft R) []field, check func(at *place, seen uint64, fields []field, one R),
+	r *rules, cfg *Config, of *rule.Family,
+	keys func(draft R) []field, check func(at *place, seen uint64, fields []field, one R),
 ) field {
 	return field{of.Key, func(at *place, v value) {
 		draft := R(new(T))
