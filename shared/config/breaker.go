@@ -2,10 +2,9 @@ package config
 
 import "sentinel-envoy/shared/rule"
 
-// circuitBreaker reads a circuit breaker rule.
-func (r *rules) circuitBreaker(at *place, v value, c *rule.CircuitBreaker) {
-	before := r.count()
-	fields := r.targetFields(&c.Target,
+// breakerFields are the keys of a circuit breaker rule.
+func (r *rules) breakerFields(c *rule.CircuitBreaker) []field {
+	return r.targetFields(&c.Target,
 		field{"strategy", enum(r.parser, &c.Strategy, rule.SlowRequestRatio, rule.ErrorRatio, rule.ErrorCount)},
 		field{"retryTimeoutMs", integer(r.parser, &c.RetryTimeoutMs, 1, maxUint32)},
 		field{"minRequestAmount", integer(r.parser, &c.MinRequestAmount, 0, maxExact)},
@@ -15,12 +14,15 @@ func (r *rules) circuitBreaker(at *place, v value, c *rule.CircuitBreaker) {
 		field{"threshold", r.number(&c.Threshold)},
 		field{"probeNum", integer(r.parser, &c.ProbeNum, 0, maxExact)},
 	)
-	seen := r.object(at, v, fields)
+}
+
+// circuitBreaker completes a circuit breaker rule, and finds what is wrong with it.
+func (r *rules) circuitBreaker(at *place, seen uint64, fields []field, c *rule.CircuitBreaker) {
 	r.javaDefaults(at, seen, fields, "minRequestAmount", "5", "statIntervalMs", "1000")
 	r.require(at, seen, fields, "resource", "retryTimeoutMs", "statIntervalMs", "threshold")
 	r.checkCircuitBreaker(at, c)
 	r.checkResource(at, &c.Target)
-	r.include(at, r.count() == before, c)
+	r.include(at, c)
 }
 
 func (r *rules) checkCircuitBreaker(at *place, c *rule.CircuitBreaker) {

@@ -6,10 +6,9 @@ import (
 	"sentinel-envoy/shared/rule"
 )
 
-// flow reads a flow rule.
-func (r *rules) flow(at *place, v value, f *rule.Flow) {
-	before := r.count()
-	fields := r.targetFields(&f.Target,
+// flowFields are the keys of a flow rule.
+func (r *rules) flowFields(f *rule.Flow) []field {
+	return r.targetFields(&f.Target,
 		field{"tokenCalculateStrategy", enum(r.parser, &f.TokenCalculateStrategy, rule.Direct, rule.WarmUp, rule.MemoryAdaptive)},
 		field{"controlBehavior", enum(r.parser, &f.ControlBehavior, rule.Reject, rule.Throttling)},
 		field{"threshold", r.number(&f.Threshold)},
@@ -24,7 +23,10 @@ func (r *rules) flow(at *place, v value, f *rule.Flow) {
 		field{"memLowWaterMarkBytes", integer(r.parser, &f.MemLowWaterMarkBytes, 0, maxExact)},
 		field{"memHighWaterMarkBytes", integer(r.parser, &f.MemHighWaterMarkBytes, 0, maxExact)},
 	)
-	seen := r.object(at, v, fields)
+}
+
+// flow completes a flow rule, and finds what is wrong with it.
+func (r *rules) flow(at *place, seen uint64, fields []field, f *rule.Flow) {
 	if f.StatIntervalInMs == 0 {
 		f.StatIntervalInMs = 1000
 	}
@@ -36,7 +38,7 @@ func (r *rules) flow(at *place, v value, f *rule.Flow) {
 	r.checkFlow(at, f, has(seen, fields, "threshold"))
 	r.checkFraction(at, f)
 	r.checkResource(at, &f.Target)
-	r.include(at, r.count() == before, f)
+	r.include(at, f)
 }
 
 func (r *rules) checkFlow(at *place, f *rule.Flow, hasThreshold bool) {

@@ -108,9 +108,8 @@ func (r *rules) checkParam(at *place, h *rule.Hotspot, hasIndex bool) {
 	}
 }
 
-// hotspot reads a hotspot rule.
-func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
-	before := r.count()
+// hotspotFields are the keys of a hotspot rule.
+func (r *rules) hotspotFields(h *rule.Hotspot) []field {
 	fields := r.targetFields(&h.Target,
 		field{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
 		field{"controlBehavior", enum(r.parser, &h.ControlBehavior, rule.Reject, rule.Throttling)},
@@ -121,8 +120,11 @@ func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
 		field{"paramsMaxCapacity", integer(r.parser, &h.ParamsMaxCapacity, 0, MaxValues)},
 		field{"specificItems", func(at *place, v value) { r.items(at, v, h) }},
 	)
-	fields = append(fields, r.paramFields(h)...)
-	seen := r.object(at, v, fields)
+	return append(fields, r.paramFields(h)...)
+}
+
+// hotspot completes a hotspot rule, and finds what is wrong with it.
+func (r *rules) hotspot(at *place, seen uint64, fields []field, h *rule.Hotspot) {
 	r.javaDefaults(at, seen, fields, "metricType", "1 (QPS)", "durationInSec", "1")
 	if seen&elsewhere != 0 && h.ControlBehavior != rule.Reject {
 		r.add(at, "controlBehavior differs from Java Sentinel's: for 1 (warm up) write 0, as it rejects there, for 2 (rate limiter) 1")
@@ -137,7 +139,7 @@ func (r *rules) hotspot(at *place, v value, h *rule.Hotspot) {
 	r.checkParam(at, h, has(seen, fields, "paramIndex"))
 	r.checkItems(at.at("specificItems"), h)
 	r.checkResource(at, &h.Target)
-	r.include(at, r.count() == before, h)
+	r.include(at, h)
 }
 
 // items reads the values that have a threshold of their own.

@@ -395,3 +395,50 @@ func BenchmarkTenThousandRules(b *testing.B) {
 		}
 	}
 }
+
+// What reading a rule leaves for the collector is small: an update reads all of them, in every worker.
+func TestReadingARuleTakesLittle(t *testing.T) {
+	const rules, bound = 1000, 20 // in objects; the setters of a flow rule's keys alone would be as many
+	var text strings.Builder
+	for i := range rules {
+		fmt.Fprintf(&text, `,{"id": "rule-%d", "resource": "/r%d", "threshold": 10}`, i, i)
+	}
+	data := []byte(`{"flowRules": [` + text.String()[1:] + `]}`)
+	objects := testing.AllocsPerRun(3, func() {
+		if _, err := Parse(data, KindHTTP); err != nil {
+			t.Fatal(err)
+		}
+	})
+	if objects/rules > bound {
+		t.Errorf("%.1f objects a rule", objects/rules)
+	}
+}
+
+// Nothing of one rule is in the next, though both are read into the same place.
+func TestRulesAreReadApart(t *testing.T) {
+	c, err := Parse([]byte(`{"resource_name": "r", "hotspotRules": [
+		{"id": "a", "resource": "r", "metricType": "QPS", "threshold": 1, "durationInSec": 2, "burstCount": 3,
+			"paramSource": "Header", "paramKey": "x", "specificItems": [{"valKind": 1, "valStr": "v", "threshold": 4}]},
+		{"id": "b", "resource": "r", "threshold": 5, "paramSource": "Host",
+			"specificItems": [{"valKind": 1, "valStr": "w", "threshold": 6}]},
+		{"resource": "r", "threshold": 7, "paramSource": "Host"}]}`), KindHTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	got := rule.Of[rule.Hotspot](c.Rules)
+	for i, want := range []rule.Hotspot{
+		{MetricType: rule.HotspotQPS, Threshold: 1, DurationInSec: 2, BurstCount: 3, ParamSource: rule.Header, ParamKey: "x",
+			SpecificItems: []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "v", Threshold: 4}}},
+		{Threshold: 5, ParamSource: rule.Host,
+			SpecificItems: []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "w", Threshold: 6}}},
+		{Threshold: 7, ParamSource: rule.Host},
+	} {
+		want.Target = got[i].Target
+		if !reflect.DeepEqual(*got[i], want) {
+			t.Errorf("rule %d is %+v, want %+v", i, *got[i], want)
+		}
+	}
+	if ids := got[0].ID + got[1].ID; ids != "ab" || got[2].ID == "" {
+		t.Errorf("ids %q, %q", ids, got[2].ID)
+	}
+}

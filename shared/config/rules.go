@@ -27,16 +27,17 @@ type rules struct {
 	doubles map[string]int    // how many rules without an id have one name
 	hash    uint64
 	targets []target
+	before  int // how many mistakes there were before the rule that is being read
 }
 
 // fields are the families' lists: a family is read where its key stands here.
 func (r *rules) fields(cfg *Config) []field {
 	return []field{
-		listOf(r, cfg, rule.FlowFamily, r.flow),
-		listOf(r, cfg, rule.BreakerFamily, r.circuitBreaker),
-		listOf(r, cfg, rule.IsolationFamily, r.isolation),
-		listOf(r, cfg, rule.HotspotFamily, r.hotspot),
-		listOf(r, cfg, rule.SystemFamily, r.system),
+		listOf(r, cfg, rule.FlowFamily, r.flowFields, r.flow),
+		listOf(r, cfg, rule.BreakerFamily, r.breakerFields, r.circuitBreaker),
+		listOf(r, cfg, rule.IsolationFamily, r.isolationFields, r.isolation),
+		listOf(r, cfg, rule.HotspotFamily, r.hotspotFields, r.hotspot),
+		listOf(r, cfg, rule.SystemFamily, r.systemFields, r.system),
 	}
 }
 
@@ -46,21 +47,31 @@ type ruleOf[T any] interface {
 	rule.Rule
 }
 
-// listOf reads one family. A rule with mistakes keeps its place in the list, so that indices stay the document's.
-func listOf[T any, R ruleOf[T]](r *rules, cfg *Config, of *rule.Family, read func(at *place, v value, dst R)) field {
+// listOf reads one family: its keys, each rule into the same draft, because their setters cost more than a rule, and then
+// what check completes and finds in a copy of it. A rule with mistakes keeps its place in the list, so that indices stay the
+// document's.
+func listOf[T any, R ruleOf[T]](
+	r *rules, cfg *Config, of *rule.Family,
+	keys func(draft R) []field, check func(at *place, seen uint64, fields []field, one R),
+) field {
 	return field{of.Key, func(at *place, v value) {
+		draft := R(new(T))
+		fields := keys(draft)
 		r.list(at, v, func(at *place, v value) bool {
 			if r.n++; r.n > MaxRules {
 				r.add(at, "more than ", strconv.Itoa(MaxRules), " rules in one configuration")
 				return false
 			}
 			one := R(new(T))
+			cfg.Rules = append(cfg.Rules, one)
 			if v.typ != jsonparser.Object {
 				r.add(at, "must be an object, got ", v.describe())
-			} else {
-				read(at, v, one)
+				return true
 			}
-			cfg.Rules = append(cfg.Rules, one)
+			r.before, *draft = r.count(), *one
+			seen := r.object(at, v, fields)
+			*one = *draft
+			check(at, seen, fields, one)
 			return true
 		})
 	}}
@@ -100,8 +111,8 @@ func (r *rules) checkResource(at *place, of *rule.Target) {
 	r.targets = append(r.targets, t)
 }
 
-// include gives the rule an id when it has none, and counts it in. ok is whether the rule has no mistakes.
-func (r *rules) include(at *place, ok bool, content rule.Rule) {
+// include gives the rule an id when it has none, and counts it in.
+func (r *rules) include(at *place, content rule.Rule) {
 	id := &content.For().ID
 	switch {
 	case *id != "":
@@ -109,7 +120,7 @@ func (r *rules) include(at *place, ok bool, content rule.Rule) {
 			r.add(at.at("id"), quote(*id), " is the id of ", first.String(), " already")
 			return
 		}
-	case !ok: // its content means nothing
+	case r.count() > r.before: // it has mistakes: its content means nothing
 		return
 	case !r.name(at, content):
 		return

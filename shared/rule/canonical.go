@@ -2,15 +2,28 @@ package rule
 
 import (
 	"encoding/binary"
+	"hash"
 	"hash/fnv"
 	"math"
+	"sync"
 )
 
 // Hash is a hash of the rule under its id. The hashes of a rule set are added up, so that their order does not matter.
 func Hash(id string, r Rule) uint64 {
 	h := fnv.New64a()
-	_, _ = h.Write(r.Canonical(appendString(appendString(nil, r.Family().Name), id)))
+	writeCanonical(h, id, r)
 	return h.Sum64()
+}
+
+// buffers are for what a rule is as bytes: an update takes that of every rule.
+var buffers = sync.Pool{New: func() any { return new([]byte) }}
+
+// writeCanonical writes a rule under an id. A hash never fails to write.
+func writeCanonical(to hash.Hash, id string, r Rule) {
+	b := buffers.Get().(*[]byte)
+	*b = r.Canonical(appendString(appendString((*b)[:0], r.Family().Name), id))
+	_, _ = to.Write(*b)
+	buffers.Put(b)
 }
 
 // Key tells rules apart by all that they are: rules of one key decide alike.
@@ -19,7 +32,7 @@ type Key [16]byte
 // KeyOf is the key of a rule that has an id.
 func KeyOf(r Rule) (key Key) {
 	h := fnv.New128a()
-	_, _ = h.Write(r.Canonical(appendString(appendString(nil, r.Family().Name), r.For().ID))) // a hash never fails to write
+	writeCanonical(h, r.For().ID, r)
 	h.Sum(key[:0])
 	return key
 }
