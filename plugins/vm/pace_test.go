@@ -55,7 +55,8 @@ func TestVMRests(t *testing.T) {
 		}
 		e.Run(time.Second)
 	}
-	e.Metrics(map[string]uint64{"sentinel_workers": 1, "sentinel_workers_lost": 0})
+	pass(p)
+	e.Metrics(map[string]uint64{"sentinel_passed;resource=web": 2, "sentinel_workers": 1, "sentinel_workers_lost": 0})
 	e.Faults()
 }
 

@@ -95,6 +95,7 @@ func (vm *VM) exportOf(res *guarded) {
 // exportAll exports what was counted, all at once, for it would be lost with the counters.
 func (vm *VM) exportAll() {
 	vm.env.Metrics.Unbounded()
+	vm.atRest = false
 	vm.flush(vm.lastTick)
 }
 

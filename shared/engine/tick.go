@@ -87,6 +87,24 @@ func (vm *VM) flush(now int64) {
 	env := vm.env
 	vm.flushed = now
 	env.Metrics.BeginExport()
+	if resting := vm.period > TickMs; !resting || !vm.atRest {
+		vm.flushCounts(now)
+		vm.atRest = resting
+	}
+	env.Metrics.Export(&env.QueueFull, now)
+	for _, k := range vm.kinds {
+		k.Export(now)
+	}
+	vm.health.export(env, now)
+	env.Machines.All(func(s *machine.Source) { vm.showSource(s, s.Stale(now), now) })
+	if me, held := env.Worker.Identity(); held {
+		env.Metrics.Gauge(rulesHash(me.Slot), vm.RuleHash()&0xffffffff, now)
+	}
+}
+
+// flushCounts exports what entries were counted in. At rest there are none, and once is enough.
+func (vm *VM) flushCounts(now int64) {
+	env := vm.env
 	env.Nodes.All(func(n *stat.Node) { vm.resources.Export(n, now) })
 	for _, f := range vm.filters {
 		env.Metrics.Export(&f.Unnamed, now)
@@ -98,15 +116,6 @@ func (vm *VM) flush(now int64) {
 			env.Host.Log(host.Debug, line)
 		}
 	})
-	env.Metrics.Export(&env.QueueFull, now)
-	for _, k := range vm.kinds {
-		k.Export(now)
-	}
-	vm.health.export(env, now)
-	env.Machines.All(func(s *machine.Source) { vm.showSource(s, s.Stale(now), now) })
-	if me, held := env.Worker.Identity(); held {
-		env.Metrics.Gauge(rulesHash(me.Slot), vm.RuleHash()&0xffffffff, now)
-	}
 }
 
 // showSource says whether a source of the machine's figures is silent. All workers that have it say the same.

@@ -39,6 +39,8 @@ type VM struct {
 	// period is how often it should tick, in milliseconds.
 	period  uint32
 	flushed int64
+	// atRest is whether its counts were exported since it rests.
+	atRest bool
 	// warned is whether a filter has the warnings of the VM's own configuration.
 	warned bool
 	// identity is who this worker was in the last tick.
