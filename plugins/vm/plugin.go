@@ -2,6 +2,7 @@ package vm
 
 import (
 	"fmt"
+	"runtime"
 
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/config"
@@ -67,6 +68,9 @@ func (p *Plugin) OnStart(size int) (started bool) {
 	}
 	if p.dispatcher.join(p); period > 0 {
 		p.dispatcher.timer = p
+	}
+	if p.number > 1 {
+		runtime.GC() // an update leaves more than the rules of a worker are, and Wasm's memory never shrinks
 	}
 	return true
 }
