@@ -1,4 +1,4 @@
-# Needs Go and Python 3, and no root; everything else is fetched on first use.
+# Needs Go and Python 3, and no root; everything else is fetched on first use. Only TinyGo needs packages of Debian's.
 
 GO ?= go
 # Of the Wasm binary. Without one it is the commit's tag, and without that "dev".
@@ -15,10 +15,11 @@ UPSTREAM_PORT ?= 18080
 PAGE_PORT ?= 8090
 
 WASM = dist/sentinel.wasm
+TINY = dist/sentinel-tiny.wasm
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm release run demo test check bench latency curves profile pgo scaling pictures compat soak fuzz tinygo clean FORCE
+.PHONY: help wasm release run demo test check bench latency curves profile pgo scaling pictures compat soak fuzz tinygo testtiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -30,6 +31,11 @@ wasm: $(WASM) ## build dist/sentinel.wasm and its .sha256; VERSION
 $(WASM): $(WASM_SOURCES) dist/version
 	$(GO) run ./internal/wasmbuild -version "$(VERSION)" -o $@ ./plugins
 
+tinygo: $(TINY) ## build dist/sentinel-tiny.wasm with TinyGo, built on first use (root or Debian packages); TINYGO, TINYGO_TARGET
+
+$(TINY): $(WASM_SOURCES) $(wildcard internal/tinygo/*) dist/version
+	$(GO) run ./internal/wasmbuild -tiny -tinygo "$(TINYGO)" -tinygo-target "$(TINYGO_TARGET)" -version "$(VERSION)" -o $@ ./plugins
+
 # Written where the version has changed, so that the binary is then built anew.
 dist/version: FORCE
 	@mkdir -p dist
@@ -38,8 +44,8 @@ dist/version: FORCE
 
 FORCE:
 
-release: ## write dist/release/ from a clean tree: Wasm, checksums, the changelog's section; VERSION, TINYGO, TINYGO_TARGET
-	$(GO) run ./internal/release -version "$(VERSION)" -tinygo "$(TINYGO)" -tinygo-target "$(TINYGO_TARGET)"
+release: ## write dist/release/ from a clean tree: both Wasm files, checksums, the changelog's section; VERSION, TINYGO, TINYGO_TARGET
+	$(GO) run ./internal/release -version "$(VERSION)" -tiny -tinygo "$(TINYGO)" -tinygo-target "$(TINYGO_TARGET)"
 
 # exec, so that a signal to make reaches the command itself and not a shell or `go run` around it.
 run: $(WASM) ## run Envoy with the filters and a service; CONFIG, CONCURRENCY, HTTP_PORT, TCP_PORT, ADMIN_PORT, UPSTREAM_PORT
@@ -58,6 +64,12 @@ test: $(WASM) ## run all tests, also those on a real Envoy
 	$(GO) run ./cmd/sentinel envoy
 	$(GO) test -count=1 -p 1 -timeout 40m ./...
 
+testtiny: export SENTINEL_ARTEFACT = tiny
+testtiny: $(TINY) ## the end-to-end suite, a short soak and the build's tests with the artefact of TinyGo
+	$(GO) run ./cmd/sentinel envoy
+	$(GO) test -count=1 -p 1 -timeout 40m ./internal/tinygo ./internal/wasmbuild/... ./internal/e2e
+	$(GO) test -count=1 -timeout 40m ./internal/soak -run 'TestEndurance|TestDeaths' -v -soak $(SOAK)
+
 # The tools are a module of their own, so that they are pinned and nothing that is built depends on what they need.
 check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
@@ -66,6 +78,7 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	$(GO) tool -modfile=internal/tools/go.mod staticcheck ./...
 	$(GO) mod tidy -diff
 	$(GO) -C internal/tools mod tidy -diff
+	$(GO) -C internal/tinygo/compiler mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters
 	$(GO) run ./internal/bench -figures docs/figures/bench.json
@@ -101,10 +114,6 @@ soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak
 
 fuzz: ## fuzz every target for FUZZTIME each
 	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),60s)
-
-tinygo: ## build dist/sentinel-tiny.wasm with TinyGo 0.41 or later; TINYGO, TINYGO_TARGET
-	$(GO) run ./internal/wasmbuild -tinygo $(or $(TINYGO),tinygo) -tinygo-target "$(TINYGO_TARGET)" \
-		-version "$(VERSION)" -o dist/sentinel-tiny.wasm ./plugins
 
 clean: ## remove what was built here
 	rm -rf dist

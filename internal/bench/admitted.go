@@ -113,7 +113,7 @@ func admittedPoint(ctx context.Context, binary string, modules []module, workers
 // limiting are listeners of the limiters, each with the same threshold.
 func limiting(modules []module, threshold int) []envoytest.Listener {
 	own := answering(native)
-	own.Filters = []map[string]any{nativeFilter(threshold)}
+	own.Filters = []map[string]any{nativeFilter(threshold, "1s")}
 	listeners := []envoytest.Listener{own}
 	for _, m := range modules {
 		if slices.Contains(limiters, m.name) {

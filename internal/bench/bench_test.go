@@ -127,13 +127,15 @@ func TestJudge(t *testing.T) {
 		{sentinelMany, one(16), one(1.6)},
 		{sentinelAll, one(14), one(1.4)},
 		{sentinelGo, one(40), one(4)},
+		{emptyRefusing, one(20), one(2)},
+		{sentinelRefusing, one(25), one(2.5)},
 	}
 	starts := []startRow{{empty, one(2), one(3)}, {sentinel, one(4), one(3.75)}}
 	var met []string
 	for _, target := range judge(cpu, starts) {
 		met = append(met, fmt.Sprintf("%.2f %v", target.Got, target.Met))
 	}
-	want := "[1.00 true 1.60 false 1.40 true 0.25 true 2.00 false 1.25 true]"
+	want := "[1.00 true 1.60 false 1.40 true 0.25 true 1.25 false 2.00 false 1.25 true]"
 	if fmt.Sprint(met) != want {
 		t.Errorf("got %v, want %s", met, want)
 	}
@@ -172,7 +174,7 @@ func TestReportInBothForms(t *testing.T) {
 }
 
 func TestVariants(t *testing.T) {
-	modules := []module{{empty, "e.wasm"}, {sentinel, "s.wasm"}, {sentinelGo, "g.wasm"}, {"other", "o.wasm"}}
+	modules := []module{{empty, "e.wasm"}, {emptyRefusing, "r.wasm"}, {sentinel, "s.wasm"}, {sentinelGo, "g.wasm"}, {"other", "o.wasm"}}
 	variants := cpuVariants(modules)
 	var names []string
 	vms := map[string]string{}
@@ -195,7 +197,13 @@ func TestVariants(t *testing.T) {
 			t.Errorf("%s: %v", v.name, err)
 		}
 	}
-	want = append(want, sentinelGo, "other")
+	want = append(want, sentinelGo, "other", nativeRefusing, emptyRefusing)
+	for _, v := range sentinelRefusals("s.wasm") {
+		want = append(want, v.name)
+		if _, err := config.Parse([]byte(v.listener.Wasm[0].Config), config.KindHTTP); err != nil {
+			t.Errorf("%s: %v", v.name, err)
+		}
+	}
 	if fmt.Sprint(names) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", names, want)
 	}
@@ -215,7 +223,7 @@ func TestCollectModulesNamesWhatIsMissing(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(modules) != 2 || modules[0].name != empty || modules[1].name != sentinelGo {
+	if len(modules) != 3 || modules[0].name != empty || modules[1].name != emptyRefusing || modules[2].name != sentinelGo {
 		t.Errorf("without a Sentinel binary: %v", modules)
 	}
 	o.extra = extraFilters{{"mine", "absent.wasm"}}

@@ -8,6 +8,7 @@ import (
 	"io"
 	"net"
 	"strconv"
+	"strings"
 	"time"
 )
 
@@ -21,6 +22,8 @@ type client struct {
 	connections []*connection
 	requests    [][]byte // in the order in which they are sent
 	next        int      // index of the next one
+	status      int      // of every answer that is as it should be
+	held        *client  // what stays open for as long as this does, nil for nothing
 }
 
 type connection struct {
@@ -29,18 +32,18 @@ type connection struct {
 	reader *bufio.Reader
 }
 
-// requestsFor are requests for the first n paths.
-func requestsFor(n int) [][]byte {
+// requestsFor are requests for the first n paths, with further headers, each with the end of its line.
+func requestsFor(n int, headers ...string) [][]byte {
 	requests := make([][]byte, n)
 	for i := range requests {
-		requests[i] = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nhost: bench\r\n\r\n", path(i))
+		requests[i] = fmt.Appendf(nil, "GET %s HTTP/1.1\r\nhost: bench\r\n%s\r\n", path(i), strings.Join(headers, ""))
 	}
 	return requests
 }
 
 // dial opens n connections to address, on which to make these requests in turn.
 func dial(address string, n int, requests [][]byte) (*client, error) {
-	c := &client{requests: requests}
+	c := &client{requests: requests, status: 200}
 	for range n {
 		conn, err := net.DialTimeout("tcp", address, requestTimeout)
 		if err != nil {
@@ -53,6 +56,9 @@ func dial(address string, n int, requests [][]byte) (*client, error) {
 }
 
 func (c *client) close() {
+	if c.held != nil {
+		c.held.close()
+	}
 	for _, conn := range c.connections {
 		conn.Close()
 	}
@@ -94,11 +100,11 @@ func (c *client) sendOnce(connections []*connection, statuses map[int]int) error
 	return nil
 }
 
-// sendOK is send, and fails where an answer is not 200.
+// sendOK is send, and fails where an answer has not the client's status, which is 200 unless it was given another.
 func (c *client) sendOK(ctx context.Context, n int) error {
 	statuses, err := c.send(ctx, n)
-	if err == nil && statuses[200] != n {
-		err = fmt.Errorf("not every answer is 200: %v", statuses)
+	if err == nil && statuses[c.status] != n {
+		err = fmt.Errorf("not every answer is %d: %v", c.status, statuses)
 	}
 	return err
 }

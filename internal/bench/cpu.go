@@ -132,13 +132,21 @@ func prepare(ctx context.Context, envoy *envoytest.Process, v variant, connectio
 			return nil, err
 		}
 	}
-	c, err := dial(envoy.Addr(v.name), connections, requestsFor(paths))
+	held, err := v.delayFirst(envoy)
 	if err != nil {
 		return nil, err
 	}
-	if err := c.sendOK(ctx, warmUp); err != nil {
+	c, err := dial(envoy.Addr(v.name), connections, requestsFor(paths, v.header))
+	if err != nil {
+		return nil, err
+	}
+	c.held = held
+	if _, err := c.send(ctx, warmUp); err != nil {
 		c.close()
 		return nil, err
+	}
+	if v.status != 0 {
+		c.status = v.status
 	}
 	return c, nil
 }

@@ -90,6 +90,7 @@ var curveKinds = []struct {
 	{"values", valueCurves},
 	{"native-values", nativeValueCurves},
 	{"workers", workerCurves},
+	{"idle", idleCurves},
 	{"simulated-workers", simulatedCurves},
 }
 
@@ -127,7 +128,7 @@ func drawCurves(ctx context.Context, o curveOptions, only string, w io.Writer) e
 // keep puts the curves of one kind into a file, in place of those of that kind.
 func keep(file, kind string, curves []curve) error {
 	var all []figures.Curve
-	if _, err := figures.Load(file, &all); err != nil && file != "" {
+	if _, err := figures.Load(file, &all); err != nil {
 		return err
 	}
 	all = slices.DeleteFunc(all, func(c figures.Curve) bool { return c.Kind == kind })

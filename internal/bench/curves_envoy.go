@@ -17,7 +17,7 @@ const (
 	measuredFor = 600 * time.Millisecond
 	// burst is how many requests are made between two looks at the time.
 	burst = 256
-	// idleFor is how long Envoy is watched doing nothing, after it was left alone for as long.
+	// idleFor is how long Envoy is watched doing nothing, after it was left alone for as long: too short for its VMs to rest.
 	idleFor = time.Second
 	// chunk is how many requests are made ready at a time.
 	chunk = 50_000
@@ -30,7 +30,7 @@ type station struct {
 	envoy *envoytest.Process
 	names []string
 	ask   []*client
-	// idle is the share of a core that Envoy uses without requests.
+	// idle is the share of a core that Envoy uses without requests, while its VMs do not rest yet.
 	idle float64
 }
 
@@ -163,7 +163,7 @@ func (s *station) megabytes() (float64, error) {
 func ruleCurves(ctx context.Context, o curveOptions) ([]curve, error) {
 	one := curve{
 		title: "Rules, each of its own resource; all requests to one", x: "rules",
-		columns: []string{"µs of CPU per request", "idle: ms of CPU per second", "MB of Envoy, 1 worker"},
+		columns: []string{"µs of CPU per request", "ticks without requests: ms of CPU per second", "MB of Envoy, 1 worker"},
 	}
 	all := curve{
 		title: "Resources, each with a rule; requests to all in turn", x: "resources",
@@ -181,7 +181,7 @@ func ruleCurves(ctx context.Context, o curveOptions) ([]curve, error) {
 	return []curve{one, all}, nil
 }
 
-// atRest is what an Envoy uses without requests.
+// atRest is what an Envoy uses without requests, while its VMs do not rest yet.
 type atRest struct{ idle, mb float64 }
 
 // rulePoint measures n rules, with requests for one resource and for all.
@@ -275,7 +275,7 @@ func requestsWith(first, end, step int) [][]byte {
 func workerCurves(ctx context.Context, o curveOptions) ([]curve, error) {
 	c := curve{
 		title: "Envoy's worker threads, on as many cores as this machine has; one rule", x: "workers",
-		columns: []string{"µs of CPU per request", "empty Go filter", "idle: ms of CPU per second"},
+		columns: []string{"µs of CPU per request", "empty Go filter", "ticks without requests: ms of CPU per second"},
 	}
 	for workers := 1; workers <= 8; workers *= 2 {
 		log.Printf("%d workers", workers)

@@ -1,7 +1,7 @@
 // Command bench measures what Sentinel costs inside a real Envoy, next to the filters one would compare it with:
 //
 //   - Envoy's native local rate limiter,
-//   - an empty filter built with the same SDK,
+//   - an empty filter built with the same SDK, and one that answers each request by 429,
 //   - sentinel-golang's own Entry and Exit in the same SDK.
 //
 // It prints CPU time per request above a listener without a filter, all taken interleaved from one Envoy process, then
@@ -52,7 +52,8 @@ var sentinelOnly = regexp.MustCompile("^sentinel, ")
 
 // wants reports whether the row of that name is to be measured. What others are compared with always is.
 func (o options) wants(name string) bool {
-	return o.only == nil || name == unfiltered || name == empty || o.only.MatchString(name)
+	return o.only == nil || name == unfiltered || name == empty || o.only.MatchString(name) ||
+		name == emptyRefusing && o.only.MatchString(sentinelRefusing)
 }
 
 // chosen gives those of the variants that are to be measured.

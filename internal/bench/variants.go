@@ -45,13 +45,18 @@ type variant struct {
 	// control has the same filter with a threshold of controlThreshold; nil where there is nothing to limit. It shows
 	// that what is measured really counts.
 	control *envoytest.HTTP
+	// status is that of the answers, 0 for 200: a filter that refuses gives another. header is one that all requests have.
+	status int
+	header string
+	// delayMs is for how long a first request is held behind the filter, in milliseconds, 0 where there is none.
+	delayMs int
 }
 
 // collectModules brings into dir the filters to compare with, the Sentinel binary, if there is one, and the extra ones.
 // What was there before is copied, so that a build meanwhile does not change what is measured.
 func collectModules(ctx context.Context, dir string, o options) ([]module, error) {
 	var modules []module
-	for _, f := range []struct{ name, source string }{{empty, "empty"}, {sentinelGo, "sentinelgo"}} {
+	for _, f := range []struct{ name, source string }{{empty, "empty"}, {emptyRefusing, "refuse"}, {sentinelGo, "sentinelgo"}} {
 		if !o.wants(f.name) {
 			continue
 		}
@@ -101,8 +106,11 @@ func cpuVariants(modules []module) []variant {
 		{name: unfiltered, listener: answering(unfiltered)},
 		{name: native, listener: answering(native)},
 	}
-	variants[1].listener.Filters = []map[string]any{nativeFilter(unreached)}
+	variants[1].listener.Filters = []map[string]any{nativeFilter(unreached, "1s")}
 	for i, m := range modules {
+		if m.name == emptyRefusing {
+			continue
+		}
 		v := variant{name: m.name, listener: guarded(m, configuration(m.name, unreached))}
 		// Each module and each set of rules has VMs of its own, as it would have in an Envoy of its own.
 		v.listener.Wasm[0].VMID = fmt.Sprintf("bench-%d", i)
@@ -122,7 +130,7 @@ func cpuVariants(modules []module) []variant {
 			variants = append(append(variants, many), familyVariants(m.file)...)
 		}
 	}
-	return variants
+	return append(variants, refusalVariants(modules)...)
 }
 
 // families are rows for one rule of each kind, far from its threshold; for what failures cost to tell; and for a rule of
@@ -168,7 +176,9 @@ func familyVariants(file string) []variant {
 func startVariants(modules []module) []variant {
 	variants := []variant{{name: unfiltered, listener: answering(unfiltered)}}
 	for _, m := range modules {
-		variants = append(variants, variant{name: m.name, listener: guarded(m, configuration(m.name, unreached))})
+		if m.name != emptyRefusing {
+			variants = append(variants, variant{name: m.name, listener: guarded(m, configuration(m.name, unreached))})
+		}
 	}
 	return variants
 }
@@ -232,15 +242,15 @@ func encode(value any) string {
 // path is the i-th request path.
 func path(i int) string { return fmt.Sprintf("/r/%d", i) }
 
-// nativeFilter is Envoy's own limiter, with a bucket of so many requests that is full again each second.
-func nativeFilter(limit int) map[string]any {
+// nativeFilter is Envoy's own limiter with a bucket of n requests, filled as often as interval says.
+func nativeFilter(n int, interval string) map[string]any {
 	always := map[string]any{"default_value": map[string]any{"numerator": 100, "denominator": "HUNDRED"}}
 	return map[string]any{
 		"name": "envoy.filters.http.local_ratelimit",
 		"typed_config": map[string]any{
 			"@type":           "type.googleapis.com/envoy.extensions.filters.http.local_ratelimit.v3.LocalRateLimit",
 			"stat_prefix":     "bench",
-			"token_bucket":    map[string]any{"max_tokens": limit, "tokens_per_fill": limit, "fill_interval": "1s"},
+			"token_bucket":    map[string]any{"max_tokens": n, "tokens_per_fill": n, "fill_interval": interval},
 			"filter_enabled":  always,
 			"filter_enforced": always,
 		},

@@ -26,8 +26,8 @@ type chapter struct {
 // everyReport is how often clients say what became of their requests.
 const everyReport = 50 * time.Millisecond
 
-// clients are as many connections as each path's requests need that wait for an answer at the same time.
-var clients = map[string]int{shopPath: 16, payPath: 32, reportPath: 32}
+// connections are as many as each path's requests need that wait for an answer at the same time.
+var connections = map[string]int{shopPath: 16, payPath: 32, reportPath: 32}
 
 // chapters are the story, with the requests per second to each path.
 func chapters(quiet, flood, failing time.Duration) []chapter {
@@ -91,7 +91,7 @@ func (p *player) playChapter(ctx context.Context, index int, clients *sync.WaitG
 
 func (p *player) options(c chapter, path string) load.Options {
 	return load.Options{
-		Port: p.port, Path: path, QPS: c.rates[path], Duration: c.Length, Connections: clients[path], Timeout: 5 * time.Second,
+		Port: p.port, Path: path, QPS: c.rates[path], Duration: c.Length, Connections: connections[path], Timeout: 5 * time.Second,
 		Every: everyReport, OnSecond: func(s load.Second) { p.sent(path, s.Counts) },
 	}
 }

@@ -43,7 +43,7 @@ func (w *web) handler() http.Handler {
 	mux := http.NewServeMux()
 	mux.HandleFunc("GET /{$}", func(rw http.ResponseWriter, _ *http.Request) {
 		rw.Header().Set("content-type", "text/html; charset=utf-8")
-		rw.Header().Set("content-security-policy", "default-src 'self'; script-src 'unsafe-inline'; style-src 'unsafe-inline'")
+		rw.Header().Set("content-security-policy", "default-src 'self'; img-src data:; script-src 'unsafe-inline'; style-src 'unsafe-inline'")
 		rw.Write(page)
 	})
 	mux.HandleFunc("GET /events", w.events)

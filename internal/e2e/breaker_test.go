@@ -121,11 +121,11 @@ func TestBreaker(t *testing.T) {
 	for name, p := range map[string]patient{
 		"SlowRequestRatio": {
 			rule: "search-slow", resource: "/search", path: "/search", probes: 1, ask: get("/search"),
-			ill: func(a *ailing) { a.delay.Store(int64(300 * time.Millisecond)) }, explains: " of 0.5 of requests slower than 200 ms in 5000 ms",
+			ill: func(a *ailing) { a.delay.Store(int64(300 * time.Millisecond)) }, explains: " % of requests slower than 200 ms in 5000 ms, threshold 50 %",
 		},
 		"ErrorRatio": {
 			rule: "orders-failures", resource: "/orders", path: "/orders", probes: 3, ask: get("/orders"),
-			ill: func(a *ailing) { a.status.Store(500) }, explains: " of 0.5 of requests failed in 5000 ms",
+			ill: func(a *ailing) { a.status.Store(500) }, explains: " % of requests failed in 5000 ms, threshold 50 %",
 		},
 		"ErrorCount": {
 			rule: "reports-failures", resource: "/reports", path: "/reports", probes: 1, ask: get("/reports"),

@@ -41,15 +41,19 @@ var forever = func() int64 {
 
 func TestMain(m *testing.M) { os.Exit(plugintest.Run(m)) }
 
-// release is dist/sentinel.wasm; an error where it is not what the sources make.
+// release is the artefact under test in dist; an error where it is not what the sources make.
 var release = sync.OnceValues(func() (string, error) {
-	path, err := filepath.Abs(filepath.Join(root, "dist/sentinel.wasm"))
+	name, target := "dist/sentinel.wasm", "wasm"
+	if plugintest.Tiny() {
+		name, target = "dist/sentinel-tiny.wasm", "tinygo"
+	}
+	path, err := filepath.Abs(filepath.Join(root, name))
 	if err != nil {
 		return "", err
 	}
 	made, err := os.Stat(path)
 	if err != nil {
-		return "", fmt.Errorf("run make wasm: %w", err)
+		return "", fmt.Errorf("run make %s: %w", target, err)
 	}
 	for _, dir := range []string{"plugins", "shared", "internal/wasmbuild", "go.mod", "go.sum"} {
 		err := filepath.WalkDir(filepath.Join(root, dir), func(path string, d fs.DirEntry, err error) error {
@@ -57,7 +61,7 @@ var release = sync.OnceValues(func() (string, error) {
 				return err
 			}
 			if info, err := d.Info(); err != nil || info.ModTime().After(made.ModTime()) {
-				return fmt.Errorf("run make wasm: dist/sentinel.wasm is older than %s", path)
+				return fmt.Errorf("run make %s: %s is older than %s", target, name, path)
 			}
 			return nil
 		})

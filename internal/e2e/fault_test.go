@@ -81,6 +81,43 @@ func seeDeaths(t testing.TB, policy string) {
 	waitMetric(t, e, 0, "sentinel_faults")
 }
 
+// TestPanicWithoutRecover is what becomes of a fault of ours in the artefact of TinyGo, under the failure policy that the
+// examples have: it costs a request and a VM, there is soon a new one, and no window admits too much.
+func TestPanicWithoutRecover(t *testing.T) {
+	if !plugintest.Tiny() {
+		t.Skip("the artefact of Go recovers: TestFailureMode")
+	}
+	stall.Retry(t, seePanics)
+}
+
+func seePanics(t testing.TB) {
+	web := envoytest.StartHTTPService(t)
+	config := `{"resource_name": "web", ` + flowRules(plugintest.PerSecond("web-qps", "web", faultThreshold),
+		plugintest.PerSecond("marker", plugintest.Marker, 1000)) + `}`
+	e := start(t, envoytest.Config{LogLevel: "warning", Components: auditing, Listeners: []envoytest.Listener{
+		envoytest.HTTP{Upstream: web.Addr(), ExactBalance: true, Wasm: []envoytest.Wasm{{
+			File: plugintest.File(t, plugintest.Faulty), RootID: "sentinel_http", Config: config, FailurePolicy: "FAIL_RELOAD"}}},
+	}})
+	lanes := plugintest.Lanes(t, e, workers, 1)
+	background := plugintest.Offer(t, e.Addr("http"), load.Options{QPS: faultQPS, Connections: 16})
+	for thread, of := range lanes {
+		died := time.Now()
+		if status := plugintest.Trap(t, e, of[0], "panic"); status != 503 && status != 0 {
+			t.Errorf("the request that kills the VM gives %d", status)
+		}
+		within(t, "the worker has a new VM that decides", func() bool { return of[0].Thread(t, e) == thread })
+		t.Logf("a new VM decides after %v", time.Since(died).Round(10*time.Millisecond))
+	}
+	after := audit(t, e, "web-qps").newest()
+	envoytest.Eventually(t, soon, "the limit is reached again", func() bool {
+		d := audit(t, e, "web-qps")
+		return d.newest() > after+2 && d.most(after+1) >= faultThreshold*9/10
+	})
+	t.Logf("%+v", background.Stop(t))
+	audit(t, e, "web-qps").within(t, faultThreshold)
+	e.WaitLog(soon, "panic: injected")
+}
+
 // seeVictim checks what Envoy does with requests on the worker whose VM died.
 func seeVictim(t testing.TB, e *envoytest.Envoy, l *plugintest.Lane, thread, policy string) {
 	t.Helper()

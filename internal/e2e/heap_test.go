@@ -48,6 +48,9 @@ var (
 // TestHeap makes heaps grow and shrink, which is when Go's runtime comes to poll: ours live, and what does not have
 // poll_oneoff inside lives or dies as the host has it. It is on the oldest release unless one is asked for.
 func TestHeap(t *testing.T) {
+	if plugintest.Tiny() {
+		t.Skip("it is about Go's runtime")
+	}
 	version := ""
 	if !oneEnvoy() {
 		version = envoybin.Versions()[0]

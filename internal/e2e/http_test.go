@@ -669,6 +669,7 @@ func seeStrange(t *testing.T, b bed) {
 
 // A fault of ours follows the failure mode, is counted, and the VM goes on.
 func TestFailureMode(t *testing.T) {
+	plugintest.NeedsRecover(t)
 	web := envoytest.StartHTTPService(t)
 	listener := func(mode string) envoytest.Listener {
 		return envoytest.HTTP{Name: mode, Upstream: web.Addr(), Wasm: []envoytest.Wasm{{

@@ -190,6 +190,16 @@ func seeShadowFirst(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) 
 	if got := strings.Join(by, " "); got != "- - - - - flow:orders-qps flow:orders-qps flow:orders-qps" {
 		t.Errorf("the access log has %q", got)
 	}
+	e.SetLogLevel("wasm", "debug")
+	for _, want := range []string{
+		`wasm log sentinel_http sentinel_http sentinel: entry of sentinel_http path="/orders" resource="/orders": entered, in shadow mode: refused by flow:orders-qps 5/5$`,
+		`decided kind=flow rule=orders-qps resource="/orders" admitted=0 refused=[1-9]`,
+	} {
+		envoytest.Eventually(t, soon, "the debug log has "+want, func() bool { // a worker hears of the level in its next tick
+			e.Get("http", "/orders")
+			return len(e.Log.All(want)) > 0
+		})
+	}
 }
 
 func seeTCPRecipe(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {

@@ -29,7 +29,7 @@ func drawAdmitted(a figures.Admitted) (*plot.Plot, error) {
 	}
 	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = 0.7, marks[len(marks)-1]+0.3, 0, most*1.3
 	p.X.Tick.Marker = marks
-	p.Y.Tick.Marker = evenly(most, 5)
+	p.Y.Tick.Marker = evenly(most*1.05, 5)
 	for _, series := range []struct {
 		name, filter string
 		ink          color.Color

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"testing"
 
+	"sentinel-envoy/internal/tinygo"
 	"sentinel-envoy/internal/wasmbuild/build"
 )
 
@@ -43,8 +44,23 @@ func Build(name string, o build.Options) func() (path string, err error) {
 	})
 }
 
+// Plugins builds the plugins, by the compiler of the artefact under test, with these build tags.
+func Plugins(name, tags string) func() (path string, err error) {
+	return sync.OnceValues(func() (string, error) {
+		o := build.Options{Package: "./plugins", Tags: tags}
+		if Tiny() {
+			c, err := tinygo.Find(context.Background(), tinygo.Options{Dir: root, Log: os.Stderr})
+			if err != nil {
+				return "", err
+			}
+			o.TinyGo, o.TinyGoTarget = c.Path, c.Target
+		}
+		return Build(name, o)()
+	})
+}
+
 // Faulty builds the plugins so that they do what a request's header x-sentinel-fault says: "panic", "trap" or "trap-idle".
-var Faulty = Build("faulty.wasm", build.Options{Package: "./plugins", Tags: "faultinjection"})
+var Faulty = Plugins("faulty.wasm", "faultinjection")
 
 // File is what file gives. The test fails where that is an error.
 func File(t testing.TB, file func() (string, error)) string {

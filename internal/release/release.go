@@ -22,7 +22,7 @@ type options struct {
 	pkg          string // the plugin's main package, as the go command takes it in root
 	out          string // the directory to write
 	version      string // "" means the tag of the commit
-	tinyGo       string // "" means the one in $PATH, or none
+	tinyGo       string // "" means do without its artefact
 	tinyGoTarget string
 }
 
@@ -125,14 +125,10 @@ func fill(ctx context.Context, log io.Writer, o options, dir string, section []b
 	if err := compile(ctx, log, o, filepath.Join(dir, "sentinel.wasm"), ""); err != nil {
 		return err
 	}
-	tinyGo := o.tinyGo
-	if tinyGo == "" {
-		tinyGo, _ = exec.LookPath("tinygo") // without it there is one artefact
-	}
-	if tinyGo == "" {
-		fmt.Fprintln(log, "sentinel-tiny.wasm: left out, since there is no TinyGo here")
-	} else if err := compile(ctx, log, o, filepath.Join(dir, "sentinel-tiny.wasm"), tinyGo); err != nil {
-		return err
+	if o.tinyGo != "" {
+		if err := compile(ctx, log, o, filepath.Join(dir, "sentinel-tiny.wasm"), o.tinyGo); err != nil {
+			return err
+		}
 	}
 	return writeSums(dir)
 }

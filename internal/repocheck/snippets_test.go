@@ -2,6 +2,9 @@ package repocheck
 
 import (
 	"encoding/json"
+	"io/fs"
+	"os"
+	"path/filepath"
 	"regexp"
 	"strings"
 	"testing"
@@ -87,8 +90,8 @@ func TestSnippetsAreConfigurations(t *testing.T) {
 	seen := 0
 	for _, s := range snippets(t) {
 		var keys map[string]any
-		if yaml.Unmarshal([]byte(s.text), &keys) != nil || len(keys) == 0 || !areKeys(keys) {
-			continue
+		if yaml.Unmarshal([]byte(s.text), &keys) != nil || len(keys) == 0 || !areKeys(keys) || strings.Contains(s.text, "@type") {
+			continue // something of Envoy's
 		}
 		seen++
 		doc, err := json.Marshal(keys)
@@ -121,4 +124,26 @@ func areKeys(keys map[string]any) bool {
 		}
 	}
 	return true
+}
+
+// TestExamplesReloadAVMThatDied looks for the failure policy that the documents recommend in every filter below envoy.
+func TestExamplesReloadAVMThatDied(t *testing.T) {
+	filters := 0
+	err := filepath.WalkDir(filepath.Join(root, "envoy"), func(path string, d fs.DirEntry, err error) error {
+		if err != nil || filepath.Ext(path) != ".yaml" {
+			return err
+		}
+		text, err := os.ReadFile(path)
+		filter := regexp.MustCompile(`\n( +)root_id: sentinel_.*\n(.*)`)
+		for _, m := range filter.FindAllStringSubmatch(string(text), -1) {
+			filters++
+			if want := m[1] + "failure_policy: FAIL_RELOAD"; m[2] != want {
+				t.Errorf("%s: after a filter's root_id comes %q, want %q", path, m[2], want)
+			}
+		}
+		return err
+	})
+	if err != nil || filters < 20 {
+		t.Errorf("%d filters looked at, %v", filters, err)
+	}
 }

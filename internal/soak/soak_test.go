@@ -14,7 +14,6 @@ import (
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/plugintest"
-	"sentinel-envoy/internal/wasmbuild/build"
 )
 
 const (
@@ -60,7 +59,7 @@ func TestMain(m *testing.M) {
 }
 
 // plugins are built here, into a file of our own that nobody else replaces while tests run.
-var plugins = plugintest.Build("release.wasm", build.Options{Package: "./plugins"})
+var plugins = plugintest.Plugins("release.wasm", "")
 
 // release is the plugins as they are released.
 var release = sync.OnceValues(func() (string, error) {

@@ -11,6 +11,7 @@ import (
 	"os/signal"
 	"strings"
 
+	"sentinel-envoy/internal/tinygo"
 	"sentinel-envoy/internal/wasmbuild/build"
 )
 
@@ -24,7 +25,8 @@ func main() {
 		"the callbacks to keep, separated by commas; other proxy_on_* `names` are dropped")
 	flag.BoolVar(&o.Names, "names", false, "keep symbol names and custom sections, for profiles and stack traces")
 	flag.BoolVar(&o.KeepAll, "keep-all", false, "keep every callback, symbol name and custom section")
-	flag.StringVar(&o.TinyGo, "tinygo", "", "`path` of TinyGo, 0.41 or later, to compile with instead of Go")
+	tiny := flag.Bool("tiny", false, "compile with TinyGo instead of Go; it is built on first use")
+	flag.StringVar(&o.TinyGo, "tinygo", "", "`path` of a TinyGo of your own, 0.41 or later, to compile with")
 	flag.StringVar(&o.TinyGoTarget, "tinygo-target", "", "`target` for TinyGo (default wasip1)")
 	flag.StringVar(&o.WasmOpt, "wasm-opt", "", "`path` of Binaryen's wasm-opt, to run with -O3")
 	verbose := flag.Bool("v", false, "print which imports of Go's became functions, and which exports were dropped")
@@ -42,6 +44,14 @@ func main() {
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
+	if *tiny && o.TinyGo == "" {
+		c, err := tinygo.Find(ctx, tinygo.Options{Log: os.Stderr})
+		if err != nil {
+			fmt.Fprintln(os.Stderr, "wasmbuild:", err)
+			os.Exit(1)
+		}
+		o.TinyGo, o.TinyGoTarget = c.Path, c.Target
+	}
 	res, err := build.Build(ctx, o)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "wasmbuild:", err)

@@ -18,7 +18,12 @@ func NameBlock(b *engine.Block) { name(b, BlockedBy, BlockedFigure) }
 // NameShadowBlock leaves there what would have refused it.
 func NameShadowBlock(b *engine.Block) { name(b, ShadowBlockedBy, ShadowBlockedFigure) }
 
+// named is what a property is set to, void with the next one.
+var named []byte
+
 func name(b *engine.Block, by, figure string) {
-	_ = setProperty(by, string(b.Reason)+":"+b.Rule)
-	_ = setProperty(figure, b.Figure())
+	named = b.AppendBy(named[:0])
+	_ = setProperty(by, named)
+	named = b.AppendFigure(named[:0])
+	_ = setProperty(figure, named)
 }

@@ -39,8 +39,8 @@ func EndPlugin(context uint32) { endPlugin(context) }
 
 // SendResponse answers the request in the effective context, which must be paused then. For a gRPC request Envoy makes a
 // response of gRPC with grpcStatus of it.
-func SendResponse(status uint32, headers [][2]string, body []byte, grpcStatus int32) error {
-	return sendResponse(status, headers, body, grpcStatus)
+func SendResponse(status uint32, headers *HeaderMap, body []byte, grpcStatus int32) error {
+	return sendResponse(status, headers.encode(), body, grpcStatus)
 }
 
 // ResumeRequest lets the paused request in the effective context go on.

@@ -29,6 +29,16 @@ func proxyGetHeaderMapPairs(kind uint32, pairs, size *uint32) uint32
 //go:noescape
 func proxyGetProperty(path *byte, size uint32, value, valueSize *uint32) uint32
 
+//go:wasmimport env proxy_set_property
+//go:noescape
+func proxySetProperty(path *byte, size uint32, value *byte, valueSize uint32) uint32
+
+//go:wasmimport env proxy_send_local_response
+//go:noescape
+func proxySendLocalResponse(
+	status uint32, details *byte, detailsSize uint32, body *byte, bodySize uint32, headers *byte, headersSize uint32, grpc int32,
+) uint32
+
 //go:wasmimport env proxy_get_shared_data
 //go:noescape
 func proxyGetSharedData(key *byte, size uint32, value, valueSize, cas *uint32) uint32
@@ -107,6 +117,19 @@ func property(path []byte) ([]byte, status) {
 		return nil, status(st)
 	}
 	return bytes(), ok
+}
+
+// setProperty sets a property of the effective stream that has one part.
+func setProperty(name string, value []byte) error {
+	st := proxySetProperty(unsafe.StringData(name), uint32(len(name)), unsafe.SliceData(value), uint32(len(value)))
+	return status(st).err()
+}
+
+// sendResponse gives the host the headers as it encodes them.
+func sendResponse(code uint32, headers, body []byte, grpcStatus int32) error {
+	st := proxySendLocalResponse(code, nil, 0, unsafe.SliceData(body), uint32(len(body)),
+		unsafe.SliceData(headers), uint32(len(headers)), grpcStatus)
+	return status(st).err()
 }
 
 // sharedData is a copy of a shared value, the caller's to keep.

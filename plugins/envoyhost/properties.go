@@ -29,35 +29,23 @@ func ResponseTrailer(name string) (string, bool) { return text(header(responseTr
 // RequestHeaderLines appends the values of all lines of a request header to dst. It has the host encode all headers. The
 // values are void with the end of the callback.
 func RequestHeaderLines(dst []string, name string) []string {
-	pairs, _ := headerPairs(requestHeaders)
-	return lines(dst, pairs, name)
+	encoded, _ := headerPairs(requestHeaders)
+	return lines(dst, encoded, name)
 }
 
-// lines finds a header in an encoded map: the number of its pairs, the sizes of each pair's name and value, and these with a
-// zero byte after each. What is not such a map has no more lines.
-func lines(dst []string, pairs []byte, name string) []string {
-	const number = 4
-	if len(pairs) < number {
-		return dst
-	}
-	n := uint64(binary.LittleEndian.Uint32(pairs))
-	if uint64(len(pairs)) < number+2*number*n {
-		return dst
-	}
-	sizes, rest := pairs[number:], pairs[number+2*number*n:]
-	for ; n > 0; n-- {
-		nameSize, valueSize := uint64(binary.LittleEndian.Uint32(sizes)), uint64(binary.LittleEndian.Uint32(sizes[number:]))
-		sizes = sizes[2*number:]
-		if uint64(len(rest)) < nameSize+valueSize+2 {
+// lines finds a header in an encoded map.
+func lines(dst []string, encoded []byte, name string) []string {
+	p := openPairs(encoded)
+	for {
+		other, value, there := p.next()
+		if !there {
 			return dst
 		}
-		if string(rest[:nameSize]) == name {
-			line, _ := text(rest[nameSize+1:nameSize+1+valueSize], ok)
+		if string(other) == name {
+			line, _ := text(value, ok)
 			dst = append(dst, line)
 		}
-		rest = rest[nameSize+valueSize+2:]
 	}
-	return dst
 }
 
 // Text reads a property that Envoy gives as text, and reports whether there is one. The value is void with the end of the

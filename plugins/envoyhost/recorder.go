@@ -24,6 +24,9 @@ type Recorder struct {
 	Streams map[uint32]*RecordedStream
 	// Critical are the messages of that level. The others are the Worker's.
 	Critical []string
+	// Counts are the calls there have been, by their names as Before has them, those of host.Host by its methods'. A call that
+	// returned bytes, which is dear, has " bytes" after its name.
+	Counts map[string]int
 	// Calls are the HTTP calls, in their order.
 	Calls []*RecordedCall
 
@@ -87,6 +90,7 @@ func Record() *Recorder {
 func newRecorder() *Recorder {
 	r := &Recorder{
 		Process: memhost.NewProcess(3600e9), Plugins: map[uint32]*RecordedPlugin{}, Streams: map[uint32]*RecordedStream{},
+		Counts: map[string]int{},
 	}
 	r.Worker = r.Process.Worker(func() { _ = r.before("host") })
 	return r
@@ -137,6 +141,9 @@ func (r *Recorder) AnswerCall(c *RecordedCall, headers [][2]string, body string)
 func Integer(n int64) string { return string(binary.LittleEndian.AppendUint64(nil, uint64(n))) }
 
 func (r *Recorder) before(call string) error {
+	if call != "host" {
+		r.Counts[call]++
+	}
 	if r.Before == nil {
 		return nil
 	}
@@ -170,13 +177,13 @@ func endPlugin(context uint32) {
 	recorder.Plugins[context].plugin.OnDone()
 }
 
-// Host is the Recorder's worker.
-type Host struct{ *memhost.Worker }
+// returned says that the call just counted has returned bytes.
+func (r *Recorder) returned(call string) {
+	r.Counts[call]--
+	r.Counts[call+" bytes"]++
+}
 
-// NewHost returns the host.
-func NewHost() *Host { return &Host{recorder.Worker} }
-
-func monotonic() int64 { return recorder.Worker.Now() }
+func monotonic() int64 { return NewHost().Now() }
 
 func logAt(level host.Level, message string) { recorder.Worker.Log(level, message) }
 
@@ -236,6 +243,7 @@ func header(kind headers, name string) (value []byte, st status) {
 		}
 		if text, there := all[kind][name]; there {
 			value, st = []byte(text), ok
+			recorder.returned("header")
 		}
 	})
 	return value, st
@@ -255,20 +263,18 @@ func headerPairs(kind headers) (pairs []byte, st status) {
 			}
 		}
 		pairs, st = encodePairs(all), ok
+		recorder.returned("headerPairs")
 	})
 	return pairs, st
 }
 
 // encodePairs encodes names and values, in turn, as the host does.
 func encodePairs(all []string) []byte {
-	b := binary.LittleEndian.AppendUint32(nil, uint32(len(all)/2))
-	for _, text := range all {
-		b = binary.LittleEndian.AppendUint32(b, uint32(len(text)))
+	var m HeaderMap
+	for i := 0; i < len(all); i += 2 {
+		m.Add(all[i], all[i+1])
 	}
-	for _, text := range all {
-		b = append(append(b, text...), 0)
-	}
-	return b
+	return m.encode()
 }
 
 func property(path []byte) (value []byte, st status) {
@@ -289,16 +295,24 @@ func property(path []byte) (value []byte, st status) {
 			value, st = []byte(strings.Join(append([]string{text}, s.More[header]...), ",")), ok
 		}
 	})
+	if st == ok {
+		recorder.returned("property")
+	}
 	return value, st
 }
 
-func setProperty(name, value string) error {
-	return inStream("setProperty", func(s *RecordedStream) { s.State[name] = value })
+func setProperty(name string, value []byte) error {
+	return inStream("setProperty", func(s *RecordedStream) { s.State[name] = string(value) })
 }
 
-func sendResponse(status uint32, headers [][2]string, body []byte, grpcStatus int32) error {
+func sendResponse(status uint32, headers, body []byte, grpcStatus int32) error {
 	return inStream("sendResponse", func(s *RecordedStream) {
-		s.Answers = append(s.Answers, Answer{status, headers, string(body), grpcStatus})
+		answer := Answer{Status: status, Body: string(body), GRPCStatus: grpcStatus}
+		p := openPairs(headers)
+		for name, value, there := p.next(); there; name, value, there = p.next() {
+			answer.Headers = append(answer.Headers, [2]string{string(name), string(value)})
+		}
+		s.Answers = append(s.Answers, answer)
 	})
 }
 

@@ -72,10 +72,6 @@ func setTickPeriod(ms uint32) error { return proxywasm.SetTickPeriodMilliSeconds
 
 func setEffectiveContext(context uint32) error { return proxywasm.SetEffectiveContext(context) }
 
-func sendResponse(status uint32, headers [][2]string, body []byte, grpcStatus int32) error {
-	return proxywasm.SendHttpResponse(status, headers, body, grpcStatus)
-}
-
 func resumeRequest() error { return proxywasm.ResumeHttpRequest() }
 
 func resumeConnection() error { return proxywasm.ContinueTcpStream() }
@@ -83,10 +79,6 @@ func resumeConnection() error { return proxywasm.ContinueTcpStream() }
 func closeDownstream() error { return proxywasm.CloseDownstream() }
 
 func replaceUpstreamData(data []byte) error { return proxywasm.ReplaceUpstreamData(data) }
-
-func setProperty(name, value string) error {
-	return proxywasm.SetProperty([]string{name}, []byte(value))
-}
 
 func callHTTP(cluster string, headers [][2]string, timeoutMs uint32, answered func(headers, size int)) error {
 	_, err := proxywasm.DispatchHttpCall(cluster, headers, nil, nil, timeoutMs,

@@ -16,6 +16,7 @@ type handler struct {
 	plugin   *vm.Plugin
 	resolver *resource.HTTP
 	ending   ending
+	answers  answers
 	// free are streams that are over, for reuse: a request allocates none.
 	free []*stream
 }
@@ -29,7 +30,7 @@ func newHandler(p *vm.Plugin) (vm.Handler, error) {
 		return nil, err
 	}
 	p.Stream.Of(current{})
-	return &handler{plugin: p, resolver: resolver}, nil
+	return &handler{plugin: p, resolver: resolver, answers: newAnswers(p)}, nil
 }
 
 // NewStream implements vm.Handler.

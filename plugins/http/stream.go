@@ -21,11 +21,7 @@ func (s *stream) OnRequestHeaders(last bool) envoyhost.Action {
 	testFault()
 	s.complete = last
 	s.Plugin.Stream.Begin()
-	name := s.handler.resolver.Resolve()
-	if name == "" {
-		return envoyhost.Continue
-	}
-	return s.Enter(name)
+	return s.Enter(s.handler.resolver.Resolve())
 }
 
 // Resume implements vm.Stream.

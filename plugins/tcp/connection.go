@@ -31,9 +31,6 @@ func (c *connection) OnNewConnection() envoyhost.Action {
 	c.Plugin.Stream.Begin()
 	name := c.handler.resolver.Resolve()
 	c.Plugin.Unnamed.N = c.handler.resolver.Unnamed
-	if name == "" {
-		return envoyhost.Continue
-	}
 	return c.Enter(name)
 }
 
@@ -50,7 +47,7 @@ func (c *connection) Refuse(b *engine.Block, now int64) envoyhost.Action {
 	}
 	// Only bytes that come from the upstream can be changed on their way to the client: it must be let connect.
 	if c.message = cfg.Body; c.message == "" {
-		c.message = c.Plugin.Explain(b, now)
+		c.message = string(c.Plugin.AppendExplanation(nil, b, now))
 	}
 	c.deadline = now + messageWaitMs*1e6
 	c.handler.closing[c.Context()] = c

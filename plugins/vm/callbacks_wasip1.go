@@ -9,6 +9,9 @@ import "sentinel-envoy/plugins/envoyhost"
 //go:wasmexport override_proxy_on_context_create
 func onContextCreate(context, root uint32) { current.OnContextCreate(context, root) }
 
+//go:wasmexport override_proxy_on_queue_ready
+func onQueueReady(context, _ uint32) { current.OnQueueReady(context) }
+
 //go:wasmexport override_proxy_on_request_headers
 func onRequestHeaders(context, _, last uint32) envoyhost.Action {
 	return current.OnRequestHeaders(context, last != 0)

@@ -27,6 +27,7 @@ type Dispatcher struct {
 	started uint64
 	timer   *Plugin
 	looked  int64
+	pace    pace
 	texts   texts
 	streams streams
 	// ended is the stream that ended last.
@@ -44,7 +45,7 @@ func Register(kinds map[string]HandlerKind) *Dispatcher {
 	_ = logging.ResetGlobalLogger(envoyhost.SentinelLogger{})
 	current = &Dispatcher{
 		kinds: kinds, engine: engine.New(envoyhost.NewHost(), version.Version+" ("+version.Commit+")"),
-		plugins: map[uint32]*Plugin{}, newest: map[lane]*Plugin{}, texts: newTexts(),
+		plugins: map[uint32]*Plugin{}, newest: map[lane]*Plugin{}, texts: newTexts(), pace: pace{period: engine.TickMs},
 	}
 	envoyhost.Register(current)
 	return current
@@ -93,7 +94,15 @@ func (d *Dispatcher) OnContextCreate(context, root uint32) {
 		return
 	}
 	d.last.used = true
+	d.rouse(context)
 	d.streams.put(context, d.last.handler.NewStream(context))
+}
+
+// OnQueueReady is called when there is a message for the aggregator, if it is in this VM. context is the plugin in whose tick
+// it opened its queue.
+func (d *Dispatcher) OnQueueReady(context uint32) {
+	defer recoverPanic(func(err error) { d.engine.Fault("receiving a message", err) })
+	d.rouse(context)
 }
 
 // OnRequestHeaders is called with the headers of a request. last is whether nothing follows.

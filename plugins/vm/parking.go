@@ -5,7 +5,6 @@ import (
 
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/config"
-	"sentinel-envoy/shared/engine"
 )
 
 const (
@@ -107,6 +106,7 @@ func (d *Dispatcher) passTimer(from *Plugin) {
 		return
 	}
 	d.timer = d.latest(func(p *Plugin) bool { return p != from })
+	d.engine.Reopen()
 	if d.timer != nil {
 		d.timer.setPeriod()
 	}
@@ -120,7 +120,7 @@ func (p *Plugin) setPeriod() {
 	case p.waiting.fast:
 		period = resumeMs
 	case p.dispatcher.timer == p:
-		period = engine.TickMs
+		period = p.dispatcher.pace.period
 	}
 	err := envoyhost.SetEffectiveContext(p.context)
 	if err == nil {

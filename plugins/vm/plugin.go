@@ -55,7 +55,7 @@ func (p *Plugin) OnStart(size int) (started bool) {
 		return false
 	}
 	if err := p.start(rootID, size); err != nil {
-		logErrors("configuration of root_id "+rootID, err)
+		logErrors("configuration of root_id "+engine.Title(rootID, envoyhost.PluginName()), err)
 		return false
 	}
 	period := uint32(engine.TickMs)
@@ -69,8 +69,9 @@ func (p *Plugin) OnStart(size int) (started bool) {
 	if p.dispatcher.join(p); period > 0 {
 		p.dispatcher.timer = p
 	}
+	p.dispatcher.rouse(p.context)
 	if p.number > 1 {
-		runtime.GC() // an update leaves more than the rules of a worker are, and Wasm's memory never shrinks
+		runtime.GC() // what an update leaves must not wait for the next: Wasm's memory never shrinks
 	}
 	return true
 }
@@ -90,6 +91,7 @@ func (p *Plugin) start(rootID string, size int) error {
 	}
 	p.lane, p.kind, p.text = lane{rootID, envoyhost.PluginName()}, kind, p.dispatcher.texts.keep(data)
 	p.Filter = p.dispatcher.engine.NewFilter(rootID, own, p.dispatcher.shared)
+	p.Called(p.lane.name)
 	p.handler, err = kind.New(p)
 	return err
 }
@@ -105,6 +107,7 @@ func (p *Plugin) OnTick() {
 	p.try(now, p.dispatcher.tick)
 	p.try(now, p.resumeWaiting)
 	p.try(now, p.dispatcher.parkIdle)
+	p.try(now, p.dispatcher.adjustPace)
 }
 
 // tick does what is due in the VM, whoever keeps its time.

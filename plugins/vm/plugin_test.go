@@ -57,7 +57,7 @@ func (r *request) OnRequestHeaders(bool) envoyhost.Action { return r.Enter("web"
 
 // Refuse implements vm.Stream.
 func (*request) Refuse(*engine.Block, int64) envoyhost.Action {
-	_ = envoyhost.SendResponse(429, nil, nil, 8)
+	_ = envoyhost.SendResponse(429, &envoyhost.HeaderMap{}, nil, 8)
 	return envoyhost.Pause
 }
 

@@ -68,8 +68,13 @@ func (b *Base) Waits() bool { return b.place > 0 }
 // Refused is whether the stream may not enter its resource.
 func (b *Base) Refused() bool { return b.refused }
 
-// Enter asks whether the stream may enter a resource, and refuses it, lets it go on or holds it back.
+// Enter asks whether the stream may enter a resource, and refuses it, lets it go on or holds it back. What is in no resource,
+// "", goes on.
 func (b *Base) Enter(resource string) envoyhost.Action {
+	if resource == "" {
+		b.Plugin.Unguarded()
+		return envoyhost.Continue
+	}
 	if b.Plugin.Parked() && !b.Plugin.wake() { // parked after the stream was made, which others have held back
 		action := envoyhost.Continue
 		b.fail(errNotAwake, &action)

@@ -1,7 +1,7 @@
 package config
 
 import (
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 )
@@ -44,5 +44,5 @@ func (p *parser) blockHeaders(at *place, v value, b *Block) {
 		}
 		b.Headers = append(b.Headers, [2]string{name, s})
 	})
-	slices.SortFunc(b.Headers, func(x, y [2]string) int { return strings.Compare(x[0], y[0]) })
+	sort.Slice(b.Headers, func(i, j int) bool { return b.Headers[i][0] < b.Headers[j][0] })
 }

@@ -55,6 +55,7 @@ func (p *parser) object(at *place, v value, fields []field) (seen uint64) {
 			seen |= p.unknown(at.at(key), key, fields)
 		case seen&(1<<i) != 0:
 			p.add(at.at(key), "given twice")
+		case v.typ == jsonparser.Null: // as left out: the dashboard writes null where there is nothing
 		default:
 			seen |= 1 << i
 			fields[i].set(at.at(key), v)

@@ -16,10 +16,13 @@ const (
 	ofItsOwn  = " as a rule of its own, or nothing if it is negative"
 )
 
-// renames are the names of Sentinel for Java and of its dashboard, and one of sentinel-golang's past.
+// renames are the names of Sentinel for Java, of its gateway adapters and of its dashboard, and one of sentinel-golang's past.
 var renames = []renamed{
 	{"", "degradeRules", "write circuitBreakerRules"},
 	{"", "paramFlowRules", "write hotspotRules"},
+	{"", "rules", "write its content in its place"},
+	{"", "gatewayFlowRules", "write flowRules, or hotspotRules for those with a paramItem"},
+	{"", "apiDefinitions", "write resources: of each, apiName becomes name, and predicateItems match"},
 	{"", "authorityRules", "not supported: who may call is for Envoy's RBAC filter"},
 
 	{anyRule, "limitApp", "leave it out: to limit one caller, give its traffic a resource of its own"},
@@ -35,6 +38,15 @@ var renames = []renamed{
 	{"flowRules", "count", "write threshold"},
 	{"flowRules", "grade", "leave it out if it is 1 (QPS); if it is 0 (threads), write resource and threshold in isolationRules"},
 	{"flowRules", "strategy", "write relationStrategy, 0 or 1; 2 (chain) is not supported: a request here has no call chain"},
+	{"flowRules", "resourceMode", "leave it out: resource is a path, or the name of an entry of resources"},
+	{"flowRules", "intervalSec", "write statIntervalInMs, in milliseconds: 1000 times as much"},
+	{"flowRules", "interval", "write statIntervalInMs, in milliseconds"},
+	{"flowRules", "intervalUnit", "leave it out: statIntervalInMs is in milliseconds"},
+	{"flowRules", "burst", "leave it out if it is 0; only hotspotRules have a burstCount"},
+	{"flowRules", "maxQueueingTimeoutMs", "write maxQueueingTimeMs"},
+	{"flowRules", "paramItem", "write the rule in hotspotRules: its parseStrategy becomes paramSource, fieldName paramKey, intervalSec durationInSec"},
+	{"resources", "apiName", "write name"},
+	{"resources", "predicateItems", `write match, an entry for each item: {"path": {"exact": …}}, or prefix or regex for its matchStrategy 1 or 2`},
 	{"isolationRules", "count", "write threshold"},
 	{"isolationRules", "grade", "leave it out"},
 
@@ -101,7 +113,7 @@ func (p *parser) unknown(at *place, key string, fields []field) uint64 {
 	}
 	best, nearest := 3, ""
 	for _, f := range fields {
-		if d := distance(strings.ToLower(key), strings.ToLower(f.key)); d < best {
+		if d := distance(bare(key), bare(f.key)); d < best {
 			best, nearest = d, f.key
 		}
 	}
@@ -112,6 +124,9 @@ func (p *parser) unknown(at *place, key string, fields []field) uint64 {
 	p.add(at, "unknown key")
 	return 0
 }
+
+// bare is a key without what people write differently: capitals and underscores.
+func bare(key string) string { return strings.ToLower(strings.ReplaceAll(key, "_", "")) }
 
 // distance is how many bytes have to be put in, taken out or changed to make b of a; 3 or more is as good as 3.
 func distance(a, b string) int {

@@ -2,6 +2,8 @@ package config
 
 import (
 	"fmt"
+	"os"
+	"regexp"
 	"slices"
 	"strings"
 	"testing"
@@ -191,7 +193,11 @@ func TestRenamesAreForUnknownKeys(t *testing.T) {
 		case "specificItems":
 			doc = fmt.Sprintf(`{"hotspotRules": [{"specificItems": [{%q: 1}]}]}`, r.key)
 		}
-		if got := strings.Join(mistakesOf(t, KindVM, doc), "\n"); !strings.Contains(got, r.key+": unknown key; "+r.hint) {
+		kind := KindVM
+		if r.list == "resources" {
+			kind = KindHTTP
+		}
+		if got := strings.Join(mistakesOf(t, kind, doc), "\n"); !strings.Contains(got, r.key+": unknown key; "+r.hint) {
 			t.Errorf("%s: %s", doc, got)
 		}
 	}
@@ -199,6 +205,38 @@ func TestRenamesAreForUnknownKeys(t *testing.T) {
 	if want := []string{"count: unknown key", "block.degradeRules: unknown key", "resources[0].grade: unknown key"}; !slices.Equal(got, want) {
 		t.Errorf("%q", got)
 	}
+}
+
+// docs/sentinel-users.md has the same names as the parser, and says the same of them.
+func TestRenamesAreDocumented(t *testing.T) {
+	text, err := os.ReadFile("../../docs/sentinel-users.md")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := map[string]bool{}
+	for _, m := range regexp.MustCompile("(?m)^\\| (.*) \\| `(\\w+)` \\| (.*) \\|$").FindAllStringSubmatch(string(text), -1) {
+		told[m[1]+" "+m[2]+": "+strings.ReplaceAll(m[3], "`", "")] = true
+	}
+	for _, r := range renames {
+		line := documentedList(r.list) + " " + r.key + ": " + r.hint
+		if !told[line] {
+			t.Errorf("docs/sentinel-users.md lacks: %s", line)
+		}
+		delete(told, line)
+	}
+	for line := range told {
+		t.Errorf("docs/sentinel-users.md has what the parser does not say: %s", line)
+	}
+}
+
+func documentedList(list string) string {
+	switch list {
+	case "":
+		return "the document"
+	case anyRule:
+		return "any rule"
+	}
+	return "`" + list + "`"
 }
 
 // What a rule of our own may leave out stays so: the defaults of Java are asked for in a rule with Java's keys only.

@@ -126,6 +126,11 @@ func isHost(s string) bool {
 
 // path reads a condition on the path, which is compared in its normal form.
 func (p *parser) path(at *place, v value, dst *Text) {
+	if v.typ == jsonparser.String {
+		p.add(at, "must be an object, got ", v.describe(), "; write {\"prefix\": \"",
+			printable(string(v.raw)), "\"}, or exact, regex or template in place of prefix")
+		return
+	}
 	p.oneOf(at, v, dst, maxPath, []Op{Exact, Prefix, Regex, Template})
 	if dst.Op == Regex && encoded(dst.Value) {
 		p.add(at.at("regex"), "must have no percent-encoding: a path is matched decoded, \"/a b\" for \"/a%20b\"")

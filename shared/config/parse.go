@@ -38,6 +38,9 @@ func (p *parser) config(data []byte) *Config {
 		return cfg
 	}
 	if problem := malformed(data); problem != "" {
+		if looksLikeYAML(data) {
+			problem = "no JSON; is it YAML? A StringValue holds JSON, and YAML goes into a google.protobuf.Struct"
+		}
 		p.add(top, problem)
 		return cfg
 	}
@@ -58,6 +61,14 @@ func (p *parser) config(data []byte) *Config {
 	p.checkReach(cfg, r.targets)
 	p.checkSources(cfg, top)
 	return cfg
+}
+
+// looksLikeYAML is whether the first line of a text that is no JSON has a key, an element of a list, or a comment.
+func looksLikeYAML(data []byte) bool {
+	line, _, _ := bytes.Cut(data, []byte("\n"))
+	word, _, isKey := bytes.Cut(line, []byte(":"))
+	isKey = isKey && !bytes.ContainsAny(word, "{[\"")
+	return isKey || bytes.HasPrefix(line, []byte("- ")) || bytes.HasPrefix(line, []byte("#")) || bytes.HasPrefix(line, []byte("---"))
 }
 
 // filterFields are the keys that say how a filter finds resources and answers.

@@ -3,9 +3,8 @@ package config
 import (
 	"encoding/binary"
 	"math"
-	"slices"
+	"sort"
 	"strconv"
-	"strings"
 )
 
 // FromStruct returns the JSON of a serialized google.protobuf.Struct, or false if data is not one.
@@ -98,7 +97,7 @@ func (d *decoder) object(dst, message []byte, depth int) []byte {
 		members = append(members, m)
 		d.bad = d.bad || tag != fieldOfStruct
 	})
-	slices.SortFunc(members, func(a, b member) int { return strings.Compare(a.key, b.key) })
+	sort.Slice(members, func(i, j int) bool { return members[i].key < members[j].key })
 	dst = append(dst, '{')
 	for i, m := range members {
 		if i > 0 {

@@ -336,10 +336,13 @@ func TestBreakerSaysWhatItDoes(t *testing.T) {
 		t.Fatal("an open breaker admitted")
 	}
 	want := engine.Block{Reason: rule.BreakerFamily.Name, Resource: "r", Rule: "b", Seen: 0.75, Threshold: 0.5,
-		Measure: "of requests failed in 1000 ms", RetryAfterMs: 980}
+		Share: true, Measure: "of requests failed in 1000 ms", RetryAfterMs: 980}
 	if got := (engine.Block{Reason: b.Reason, Resource: b.Resource, Rule: b.Rule, Seen: b.Seen, Threshold: b.Threshold,
-		Measure: b.Measure, RetryAfterMs: b.RetryAfterMs}); got != want {
+		Share: b.Share, Measure: b.Measure, RetryAfterMs: b.RetryAfterMs}); got != want {
 		t.Errorf("%+v\nwant %+v", got, want)
+	}
+	if text := "75 % of requests failed in 1000 ms, threshold 50 %"; string(b.AppendText(nil)) != text || string(b.AppendFigure(nil)) != "75%/50%" {
+		t.Errorf("it says %q and %q, want %q", b.AppendText(nil), b.AppendFigure(nil), text)
 	}
 	w.run(second)
 	if w.workers[1].http.Enter("r", w.Now(), &e) != nil || state() != uint64(breaker.HalfOpen) {

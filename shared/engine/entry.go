@@ -60,7 +60,11 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 	}
 	e.filter, e.resource = f, res
 	e.come()
-	return e.proceed(now)
+	b := e.proceed(now)
+	if f.vm.env.Debug {
+		f.traceEntry(e, b, now)
+	}
+	return b
 }
 
 // Waiting is the time in nanoseconds until which an entry must wait, and whether it has to.
@@ -144,6 +148,9 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		ticket, refusal, err := r.Enter(now)
 		if err != nil {
 			return nil, err
+		}
+		if f.vm.env.Debug {
+			r.Of().Audit.Count(refusal == nil)
 		}
 		if ticket.Again {
 			e.next, e.nth = e.next-1, nth+1
@@ -335,13 +342,16 @@ func (f *Filter) Unavailable(err error) *Block {
 	return &Block{Reason: Unavailable, RetryAfterMs: -1}
 }
 
-// Explain says in one line why a request was refused: the rule, what it saw and its threshold, and what all workers saw
-// over the last second, where that is known.
-func (f *Filter) Explain(b *Block, now int64) string {
-	text := "blocked by " + b.Reason + " rule " + b.Rule + ": " + family.Number(b.Seen) + " of " + family.Number(b.Threshold) +
-		" " + b.Measure
+// AppendExplanation says in one line why a request was refused: the rule, what it saw and its threshold, and what all workers
+// saw over the last second, where that is known. The line is appended to dst.
+func (f *Filter) AppendExplanation(dst []byte, b *Block, now int64) []byte {
+	dst = append(append(dst, "blocked by "...), b.Reason...)
+	dst = append(append(dst, " rule "...), b.Rule...)
+	dst = b.AppendText(append(dst, ": "...))
 	if r, ok := f.vm.env.Board.Rates(stat.HashOf(b.Resource), now); ok {
-		text += "; last second " + strconv.FormatUint(r.Pass, 10) + " passed, " + strconv.FormatUint(r.Block, 10) + " blocked"
+		dst = strconv.AppendUint(append(dst, "; last second "...), r.Pass, 10)
+		dst = strconv.AppendUint(append(dst, " passed, "...), r.Block, 10)
+		dst = append(dst, " blocked"...)
 	}
-	return text + "\n"
+	return append(dst, '\n')
 }

@@ -78,6 +78,67 @@ func TestEntriesAllocateNothing(t *testing.T) {
 	}
 }
 
+// refusing are configurations whose rule refuses all but a first entry on the resource "r", which stays in it.
+var refusing = []struct {
+	name string
+	cfg  config.Config
+}{
+	{"flow", config.Config{Rules: list([]rule.Flow{limit("f", 1, 600_000)})}},
+	{"isolation", config.Config{Rules: list([]rule.Isolation{{Target: rule.Target{ID: "i", Resource: "r"}, Threshold: 1}})}},
+	{"hotspot", config.Config{Rules: list([]rule.Hotspot{{
+		Target: rule.Target{ID: "h", Resource: "r"}, MetricType: rule.HotspotQPS, ParamSource: rule.Host, Threshold: 1, DurationInSec: 600,
+	}})}},
+	{"system", config.Config{Rules: slices.Concat(list([]rule.Flow{limit("f", 1e9, 1000)}),
+		list([]rule.System{{Target: rule.Target{ID: "s"}, MetricType: rule.SystemInboundQPS}}))}},
+	{"breaker", config.Config{Rules: list([]rule.CircuitBreaker{{
+		Target: rule.Target{ID: "b", Resource: "r"}, Strategy: rule.ErrorCount, Threshold: 1, MinRequestAmount: 1, RetryTimeoutMs: 600_000,
+		StatIntervalMs: 1000, StatSlidingWindowBucketCount: 1,
+	}})}},
+}
+
+// TestRefusalsAllocateNothing: when most requests are refused is when a limiter must be light. A hotspot rule reads its value's
+// page for each refusal, so the page's key, and what the host in memory takes for a call, are allocated.
+func TestRefusalsAllocateNothing(t *testing.T) {
+	for _, c := range refusing {
+		t.Run(c.name, func(t *testing.T) {
+			w := newProcess(1, &c.cfg)
+			f, now := w.workers[0].http, start
+			f.Stream.Of(oneHost{})
+			var e engine.Entry
+			var text []byte
+			refused := func() bool {
+				if now += 10_000; now%tick < 10_000 {
+					w.Advance(now - w.Now())
+					w.workers[0].Tick(now)
+				}
+				f.Stream.Begin()
+				b := f.Enter("r", now, &e)
+				if b == nil {
+					return false
+				}
+				text = b.AppendFigure(f.AppendExplanation(text[:0], b, now))
+				return true
+			}
+			for range 10_000 { // what grows, grows
+				if !refused() && c.name == "breaker" {
+					e.Finish(now, true)
+				}
+			}
+			want := 0.0
+			if c.name == "hotspot" {
+				want = 4
+			}
+			if n := testing.AllocsPerRun(20_000, func() {
+				if !refused() {
+					t.Fatal("it enters")
+				}
+			}); n > want {
+				t.Errorf("a refusal allocates %v times", n)
+			}
+		})
+	}
+}
+
 // BenchmarkEntry is also what plugins/default.pgo was measured with; see `make pgo`.
 func BenchmarkEntry(b *testing.B) {
 	for _, c := range guarded {

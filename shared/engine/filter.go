@@ -1,8 +1,8 @@
 package engine
 
 import (
-	"cmp"
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -32,8 +32,10 @@ type Filter struct {
 	streams        int
 	// Unnamed are the connections that had no server name where the filter looked for one.
 	Unnamed metrics.Counter
-	// warnings are those of its configuration and of the VM's, until they are written to the log.
-	warnings []string
+	// called is its name in Envoy's configuration.
+	called string
+	// warnings are those of its configuration, ofVM those of the VM's, until they are written to the log.
+	warnings, ofVM []config.Warning
 }
 
 // guarded is what a filter knows of a resource: its rules, in the order in which they are asked, and its counts.
@@ -58,14 +60,15 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	vm.env.Debug = vm.env.Host.Enabled(host.Debug) // not only with the first tick: an audit has every decision
 	f := &Filter{
 		Filter: family.Filter{Name: name, Mode: own.Mode, Stream: vm.streamOf(name)}, vm: vm, shared: shared,
-		hash: stat.HashOf(name) ^ own.RuleHash, Unnamed: metrics.Counter{Name: "sentinel_sni_absent"},
+		hash:    stat.HashOf(name+" "+own.Mode.String()+" "+own.FailureMode.String()) ^ own.RuleHash,
+		Unnamed: metrics.Counter{Name: "sentinel_sni_absent"},
 	}
-	f.warn("configuration of root_id "+name, own)
+	f.warnings = own.Warnings
 	if shared != nil {
 		f.hash += shared.RuleHash
 		if !vm.warned {
 			vm.warned = true
-			f.warn("vm_config.configuration", shared)
+			f.ofVM = shared.Warnings
 		}
 	}
 	vm.filters = append(vm.filters, f)
@@ -98,13 +101,6 @@ func withoutRules(c *config.Config) *config.Config {
 	return &rest
 }
 
-// warn keeps the warnings of a configuration for the log.
-func (f *Filter) warn(where string, cfg *config.Config) {
-	for _, w := range cfg.Warnings {
-		f.warnings = append(f.warnings, "sentinel: "+where+": "+w.String())
-	}
-}
-
 // withShared are the rules of a filter and those of its VM, but for those whose ids the filter has given to its own.
 func withShared(own, shared []rule.Rule) []rule.Rule {
 	taken := map[string]bool{}
@@ -125,7 +121,7 @@ func withShared(own, shared []rule.Rule) []rule.Rule {
 func (f *Filter) bind(rules []rule.Rule) {
 	f.rules, f.resources = len(rules), map[string]*guarded{}
 	rules = slices.Clone(rules)
-	slices.SortStableFunc(rules, func(a, b rule.Rule) int { return cmp.Compare(a.Family().Order, b.Family().Order) })
+	sort.SliceStable(rules, func(i, j int) bool { return rules[i].Family().Order < rules[j].Family().Order })
 	f.declare(f.cfg.ResourceName)
 	for _, r := range f.cfg.Resources {
 		f.declare(r.Name)
@@ -245,6 +241,6 @@ func (f *Filter) Answered(answer []byte, failed error, now int64) {
 
 // describe says in a few words what the filter does.
 func (f *Filter) describe() string {
-	return f.Name + ": " + strconv.Itoa(f.rules) + " rule(s), mode " + f.cfg.Mode.String() +
+	return f.title() + ": " + strconv.Itoa(f.rules) + " rule(s), mode " + f.cfg.Mode.String() +
 		", failure mode " + f.cfg.FailureMode.String()
 }

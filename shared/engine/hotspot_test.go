@@ -88,8 +88,8 @@ func TestHotspotSaysWhy(t *testing.T) {
 	if b == nil || b.Reason != rule.HotspotFamily.Name || b.Rule != "per-user" || b.Threshold != 2 || b.RetryAfterMs != 1001 {
 		t.Fatalf("%+v", b)
 	}
-	want := "blocked by hotspot rule per-user: 3 of 2 in 1000 ms for one header x-user"
-	if text := wk.http.Explain(b, w.Now()); !strings.HasPrefix(text, want) {
+	want := "blocked by hotspot rule per-user: 2 of 2 in 1000 ms for one header x-user"
+	if text := string(wk.http.AppendExplanation(nil, b, w.Now())); !strings.HasPrefix(text, want) {
 		t.Errorf("%q, want %q", text, want)
 	}
 	w.run(second)

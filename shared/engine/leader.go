@@ -28,6 +28,8 @@ type leader struct {
 	report    []byte
 	reported  int64
 	counted   int64
+	// received is when the aggregator received its last message.
+	received int64
 	// announced is the hash of the rules that were written to the log.
 	announced  uint64
 	aggregator *stat.Aggregator
@@ -134,6 +136,7 @@ func (l *leader) receive(now int64) bool {
 			l.env.Fault("reading the queue", err)
 			return false
 		}
+		l.received = now
 		l.env.Check("reading a report", l.aggregator.Receive(message, now))
 	}
 	return true
@@ -199,12 +202,11 @@ func (l *leader) warn(filters []*Filter) {
 		return // nobody aggregates yet
 	}
 	for _, f := range filters {
-		for _, w := range f.warnings {
-			if l.role.Mine {
-				l.env.Host.Log(host.Warn, w)
-			}
+		if l.role.Mine {
+			f.vm.warn("configuration of root_id "+f.title(), f.warnings)
+			f.vm.warn("vm_config.configuration", f.ofVM)
 		}
-		f.warnings = nil
+		f.warnings, f.ofVM = nil, nil
 	}
 }
 

@@ -23,7 +23,7 @@ func (vm *VM) Tick(now int64) {
 	if env.Tick > 0 && now-vm.lastTick < TickMs*1e6*3/4 {
 		return
 	}
-	env.Tick++
+	env.Tick += vm.due(now)
 	vm.lastTick = now
 	env.Metrics.BeginTick()
 	env.Board.BeginTick(now)
@@ -94,6 +94,9 @@ func (vm *VM) flush(now int64) {
 	vm.checkers.All(func(c *sharedChecker) {
 		env.Metrics.Export(&c.Of().Blocked, now)
 		env.Metrics.Export(&c.Of().Shadow, now)
+		if line := c.Of().FlushAudit(); line != "" {
+			env.Host.Log(host.Debug, line)
+		}
 	})
 	env.Metrics.Export(&env.QueueFull, now)
 	for _, k := range vm.kinds {

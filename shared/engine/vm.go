@@ -33,9 +33,12 @@ type VM struct {
 	leader    *leader
 	keeper    keeper
 	health    health
+	tracer    tracer
 
 	lastTick int64
-	flushed  int64
+	// period is how often it should tick, in milliseconds.
+	period  uint32
+	flushed int64
 	// warned is whether a filter has the warnings of the VM's own configuration.
 	warned bool
 	// identity is who this worker was in the last tick.
@@ -48,6 +51,7 @@ func New(h host.Host, about string) *VM {
 	vm := &VM{
 		env: env, byFamily: map[*rule.Family]family.Kind{}, checkers: family.NewPool[checkerKey, *sharedChecker](),
 		streams: map[string]*request.Stream{}, resources: metrics.NewResources(env.Metrics), health: newHealth(),
+		period: TickMs,
 	}
 	for _, r := range registry {
 		k := r.new(env)

@@ -1,6 +1,7 @@
 package family
 
 import (
+	"math"
 	"strconv"
 
 	"sentinel-envoy/shared/config"
@@ -22,15 +23,46 @@ type Refusal struct {
 	// Seen is the figure that the rule looks at, Threshold its bound, and Measure what both count.
 	Seen, Threshold float64
 	Measure         string
+	// Share is whether both are shares from 0 to 1, which people are told in per cent.
+	Share bool
 	// RetryAfterMs is in how many milliseconds asking again makes sense, −1 if that is not known.
 	RetryAfterMs int64
 }
 
-// Figure is what the rule saw and its threshold, as "50/50".
-func (r *Refusal) Figure() string { return Number(r.Seen) + "/" + Number(r.Threshold) }
+// AppendBy appends the rule's kind and id to dst, as "flow:some-rule".
+func (r *Refusal) AppendBy(dst []byte) []byte {
+	return append(append(append(dst, r.Reason...), ':'), r.Rule...)
+}
 
-// Number is a figure as people write it.
-func Number(v float64) string { return strconv.FormatFloat(v, 'f', -1, 64) }
+// AppendFigure appends what the rule saw and its threshold to dst, as "50/50", or of shares "75%/50%".
+func (r *Refusal) AppendFigure(dst []byte) []byte {
+	if r.Share {
+		dst = append(appendPercent(dst, r.Seen), "%/"...)
+		return append(appendPercent(dst, r.Threshold), '%')
+	}
+	return AppendNumber(append(AppendNumber(dst, r.Seen), '/'), r.Threshold)
+}
+
+// AppendText appends the figure with what it counts to dst, as "50 of 50 in 1000 ms".
+func (r *Refusal) AppendText(dst []byte) []byte {
+	if r.Share {
+		dst = append(append(appendPercent(dst, r.Seen), " % "...), r.Measure...)
+		return append(appendPercent(append(dst, ", threshold "...), r.Threshold), " %"...)
+	}
+	dst = AppendNumber(append(AppendNumber(dst, r.Seen), " of "...), r.Threshold)
+	return append(append(dst, ' '), r.Measure...)
+}
+
+// appendPercent appends a share in per cent, to a tenth.
+func appendPercent(dst []byte, share float64) []byte {
+	return AppendNumber(dst, math.Round(share*1000)/10)
+}
+
+// Number is a figure as people write it, AppendNumber the same appended to dst.
+func Number(v float64) string { return string(AppendNumber(nil, v)) }
+
+// AppendNumber is described with Number.
+func AppendNumber(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'f', -1, 64) }
 
 // Base is what every checker has: whose rule it is, and what it has refused.
 type Base struct {
@@ -47,8 +79,32 @@ type Base struct {
 	Queue *Queue
 	// Interest is what the rule looks at of how an entry ends.
 	Interest Interest
+	// Audit counts what the rule decides while debug messages are written.
+	Audit Audit
 	// Blocked are the entries that were refused, Shadow those that would have been if the filter enforced.
 	Blocked, Shadow metrics.Counter
+}
+
+// Audit is how often a rule has let an entry in or refused it. What a later rule refused is not taken back.
+type Audit struct{ admitted, refused uint64 }
+
+// Count adds a decision.
+func (a *Audit) Count(admitted bool) {
+	if admitted {
+		a.admitted++
+	} else {
+		a.refused++
+	}
+}
+
+// FlushAudit returns a line about what was decided since the last time, "" if nothing was.
+func (b *Base) FlushAudit() string {
+	a := b.Audit
+	if b.Audit = (Audit{}); a == b.Audit {
+		return ""
+	}
+	return "decided kind=" + b.Family.Name + " rule=" + b.ID + " resource=" + strconv.Quote(b.Resource) +
+		" admitted=" + strconv.FormatUint(a.admitted, 10) + " refused=" + strconv.FormatUint(a.refused, 10)
 }
 
 // NewBase returns the base of a rule that a filter has bound to a resource. label is the resource that metrics name.

@@ -26,7 +26,8 @@ func NetworksOf(r *rule.Hotspot) *Networks {
 	if len(n.lengths) == 0 {
 		return nil
 	}
-	slices.SortFunc(n.lengths, func(a, b int) int { return b - a })
+	slices.Sort(n.lengths)
+	slices.Reverse(n.lengths)
 	n.lengths = slices.Compact(n.lengths)
 	return n
 }

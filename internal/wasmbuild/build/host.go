@@ -38,9 +38,9 @@ const newerFunction = "get_log_level"
 
 // DefaultCallbacks are the host's calls that the plugin answers. The host calls an export only where a module has it
 // (src/context.cc looks before every call, and goes on as if the filter had said "continue"), and each call costs, so
-// the SDK's other exports are dropped: the bodies of responses, queues, closes.
+// the SDK's other exports are dropped: the bodies of responses, closes.
 var DefaultCallbacks = []string{
-	"proxy_on_vm_start", "proxy_on_configure", "proxy_on_tick",
+	"proxy_on_vm_start", "proxy_on_configure", "proxy_on_tick", "proxy_on_queue_ready",
 	"proxy_on_context_create", "proxy_on_done", "proxy_on_log",
 	"proxy_on_request_headers", "proxy_on_request_body", "proxy_on_request_trailers",
 	"proxy_on_response_headers", "proxy_on_response_trailers", "proxy_on_http_call_response",

@@ -19,8 +19,9 @@ import (
 // changes what the remaining code does, and each thing left out is named with its file, so that a change upstream fails
 // the build and not the plugin.
 
-// coldPackages run when a configuration is read and never for a request. Inlined calls make them half as large again.
-var coldPackages = []string{"sentinel-envoy/shared/config", "sentinel-envoy/shared/rule"}
+// coldPackages run when a configuration is read, or something has gone wrong, and never for a request. Inlined calls make
+// them larger, those of the repository half as large again.
+var coldPackages = []string{"sentinel-envoy/shared/config", "sentinel-envoy/shared/rule", "fmt", "regexp/syntax"}
 
 // sentinelModule is imported for its statistics. Its utilities import a maker of UUIDs, and with it the network and
 // cryptography; its logger imports encoding/json.

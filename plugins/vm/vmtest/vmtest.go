@@ -185,6 +185,12 @@ func (p *Plugin) tick(now int64) {
 	p.next = now + period
 }
 
+// QueueReady is that there is a message for the aggregator, if it is this VM, which opened its queue in a tick of p.
+func (p *Plugin) QueueReady() {
+	p.envoy.EnterContext(p.ID)
+	p.envoy.dispatcher.OnQueueReady(p.ID)
+}
+
 // Metrics fails the test where metrics, by their names as the plugin gives them, do not have the values wanted once all
 // were exported.
 func (e *Envoy) Metrics(want map[string]uint64) {

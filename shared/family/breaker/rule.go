@@ -58,7 +58,9 @@ func (r *breakerRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
 }
 
 func (r *breakerRule) refuse(now int64) *family.Refusal {
-	return r.Refuse(r.seen, r.Threshold, r.measure, r.entersAt, now)
+	refusal := r.Refuse(r.seen, r.Threshold, r.measure, r.entersAt, now)
+	refusal.Share = r.Strategy != rule.ErrorCount
+	return refusal
 }
 
 // begin begins a probe, and returns its ticket; that of an entry into a closed breaker has no ID.

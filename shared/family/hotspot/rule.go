@@ -82,7 +82,7 @@ func (r *valueRule) refuse(hash uint64, v Verdict, full bool, now int64) *family
 		if threshold > 0 && !r.limits.Paced {
 			most += float64(r.BurstCount)
 		}
-		return r.Refuse(most+1, most, r.measure, v.FreeAt, now)
+		return r.Refuse(most, most, r.measure, v.FreeAt, now)
 	case full && wait < r.limits.MaxWaitMs*1e6:
 		return r.RefuseFullQueue(v.At, now)
 	}

@@ -1,0 +1,45 @@
+package engine
+
+import "sentinel-envoy/shared/machine"
+
+const (
+	// restMs is how often a VM at rest should tick, in milliseconds, aggregatorRestMs the same of the aggregator's: its role
+	// and its watch over the others are renewed before they run out, also when a tick is late by as much again.
+	restMs           = 800
+	aggregatorRestMs = 400
+	// hushedAfter is for how long the aggregator must have received nothing before it rests, in nanoseconds: by then it has
+	// published that nothing happens.
+	hushedAfter = 3e9
+)
+
+// Period is how often Tick should be called from now on, in milliseconds. quiet is whether the VM has had no streams for
+// long; it then rests, unless others wait for what it does. Whoever brings it a stream, or a message, must call Tick first:
+// then what it knows is no older than if it had not rested.
+func (vm *VM) Period(quiet bool, now int64) uint32 {
+	vm.period = TickMs
+	_, held := vm.env.Worker.Identity()
+	if !quiet || !held || vm.env.Metrics.Behind() || !vm.leader.mayRest(now) {
+		return vm.period
+	}
+	vm.period = restMs
+	if vm.leader.role.Mine {
+		vm.period = aggregatorRestMs
+	}
+	vm.env.Machines.All(func(s *machine.Source) { // each is asked when it is due, and that is looked at in ticks
+		vm.period = max(min(vm.period, s.Config().IntervalMs/2), TickMs)
+	})
+	return vm.period
+}
+
+// mayRest is whether nobody waits for what this worker does as the leader, or would do.
+func (l *leader) mayRest(now int64) bool {
+	return l.queue != 0 && (!l.role.Mine || now-l.received >= hushedAfter)
+}
+
+// Reopen lets the aggregator say anew who hears of messages: whoever did is about to end.
+func (vm *VM) Reopen() { vm.leader.queue = 0 }
+
+// due is for how many ticks one stands: at rest it does what many would have done.
+func (vm *VM) due(now int64) uint64 {
+	return uint64(max(min(now-vm.lastTick, int64(vm.period)*1e6)/(TickMs*1e6), 1))
+}
