@@ -2,6 +2,7 @@ package vm
 
 import (
 	"fmt"
+	"runtime"
 
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/config"
@@ -69,6 +70,9 @@ func (p *Plugin) OnStart(size int) (started bool) {
 		p.dispatcher.timer = p
 	}
 	p.dispatcher.rouse(p.context)
+	if p.number > 1 {
+		runtime.GC() // what an update leaves must not wait for the next: Wasm's memory never shrinks
+	}
 	return true
 }
 
