@@ -337,7 +337,7 @@ func TestTwoTicksAtOnceAreOne(t *testing.T) {
 }
 
 // panicking is a request host that panics.
-type panicking struct{ caller }
+type panicking struct{}
 
 // Property implements request.Host.
 func (panicking) Property([]string) (string, bool) { panic("injected") }
