@@ -16,6 +16,9 @@ const (
 	queueName = "sentinel/2/reports"
 	// messagesPerTick bounds what the aggregator reads in one tick.
 	messagesPerTick = 4096
+	// lookEvery is how often the aggregator looks at some records to count them, in nanoseconds, and mostLooks how many
+	// looks a tick makes up for.
+	lookEvery, mostLooks = 40e6, 16
 )
 
 // leader is a worker's part in bringing the counts of all together: it reports its own to the aggregator, or is it.
@@ -28,6 +31,7 @@ type leader struct {
 	report    []byte
 	reported  int64
 	counted   int64
+	looked    int64
 	// received is when the aggregator received its last message.
 	received int64
 	// announced is the hash of the rules that were written to the log.
@@ -170,12 +174,20 @@ func fewest(live map[uint64]int) (n int) {
 	return n
 }
 
-// countRecords exports for how many more records there is room.
+// countRecords exports for how many more records there is room. The count takes many looks, one for each lookEvery since the
+// last: at rest ticks are few.
 func (l *leader) countRecords(now int64) {
-	free, known, err := l.env.Table.Free()
-	if err != nil {
-		l.env.Fault("counting records", err)
-	} else if known {
+	looks := min(max((now-l.looked)/lookEvery, 1), mostLooks)
+	l.looked = now
+	free, known := 0, false
+	for range looks {
+		var err error
+		if free, known, err = l.env.Table.Free(); err != nil {
+			l.env.Fault("counting records", err)
+			return
+		}
+	}
+	if known {
 		l.env.Metrics.Gauge("sentinel_records_free", uint64(free), now)
 	}
 }
