@@ -127,7 +127,10 @@ func cpuVariants(modules []module) []variant {
 		if m.name == sentinel {
 			many := variant{name: sentinelMany, listener: guarded(module{sentinelMany, m.file}, rulesFor(paths))}
 			many.listener.Wasm[0].VMID = v.listener.Wasm[0].VMID + "-many"
-			variants = append(append(variants, many), familyVariants(m.file)...)
+			variants = append(variants, many)
+		}
+		if isOurs(m.name) {
+			variants = append(variants, familyVariants(m)...)
 		}
 	}
 	return append(variants, refusalVariants(modules)...)
@@ -160,14 +163,23 @@ const (
 // rules gives the members of a configuration that has them all.
 func rules(members ...string) string { return strings.Join(members, ", ") }
 
-// familyVariants are the listeners of families, all in one VM, each with a resource of its own.
-func familyVariants(file string) []variant {
+// isOurs is whether a module is a build of the Sentinel filter: the one that is measured, or another given by -wasm.
+func isOurs(name string) bool { return strings.HasPrefix(name, "sentinel,") }
+
+// familyVariants are the listeners of families for a build of ours, all in one VM, each with a resource of its own. The rows
+// of another build are named for it: "sentinel, before" gives "sentinel, before, 1 rule: isolation".
+func familyVariants(m module) []variant {
+	build := strings.TrimSuffix(m.name, "1 rule")
+	if m.name != sentinel {
+		build += ", "
+	}
 	variants := make([]variant, 0, len(families))
 	for i, f := range families {
+		name := build + strings.TrimPrefix(f.name, "sentinel, ")
 		configuration := strings.ReplaceAll(f.configuration, `"R"`, fmt.Sprintf(`"bench, %d"`, i))
-		l := guarded(module{f.name, file}, fmt.Sprintf(`{"resource_name": "bench, %d", %s}`, i, configuration))
-		l.Wasm[0].VMID = "bench-families"
-		variants = append(variants, variant{name: f.name, listener: l})
+		l := guarded(module{name, m.file}, fmt.Sprintf(`{"resource_name": "bench, %d", %s}`, i, configuration))
+		l.Wasm[0].VMID = "bench-families, " + m.name
+		variants = append(variants, variant{name: name, listener: l})
 	}
 	return variants
 }
@@ -206,7 +218,7 @@ func guarded(m module, configuration string) envoytest.HTTP {
 // configuration is the plugin configuration of a module: one rule of threshold requests per second where it takes any.
 func configuration(name string, threshold float64) string {
 	switch {
-	case strings.HasPrefix(name, "sentinel,"): // also another build of it, given by -wasm
+	case isOurs(name):
 		return encode(map[string]any{
 			"resource_name": "bench",
 			"flowRules":     []any{flowRule("r", "bench", threshold)},
