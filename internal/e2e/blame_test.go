@@ -364,10 +364,10 @@ var culprits = []culprit{
 	{name: "refused", path: "/nobody", end: each(gets(503)), opens: true},
 	{name: "slow-service", rule: slow3, end: together(gets(200, "x-delay-ms", "300")), opens: true},
 	{name: "left-after-maxAllowedRtMs", rule: slow3, opens: true,
-		end: together(leaves(500*time.Millisecond, "x-delay-ms", "10000"))},
+		end: together(leaves(time.Second, "x-delay-ms", "10000"))},
 	{name: "left-before-maxAllowedRtMs", rule: slow3, end: together(leaves(100*time.Millisecond, "x-delay-ms", "10000"))},
 	{name: "abandoned", more: `, "failures": {"abandoned_after_ms": 100}`, opens: true,
-		end: each(leaves(200*time.Millisecond, "x-delay-ms", "10000"))},
+		end: together(leaves(time.Second, "x-delay-ms", "10000"))},
 	{name: "grpc-web", path: "/svc.Web/Call", end: each(web("14")), opens: true},
 	{name: "grpc-web-fine", path: "/svc.Web/Call", end: each(web("0"))},
 }
