@@ -15,7 +15,8 @@ const (
 )
 
 // refusals are rows for what a refusal costs: by its answer, and by the rule that refuses. Each rule lets in a request or
-// two; those of isolation and the circuit breaker are refused because of the first, which is delayed.
+// two; those of isolation are refused because of the first, which is held. There is no row for a circuit breaker: none of these
+// listeners has a service that could be slow or fail.
 var refusals = []struct {
 	name, configuration string
 	delayMs             int
@@ -26,7 +27,6 @@ var refusals = []struct {
 	{name: sentinelRefusing + ", gRPC", configuration: rules(rated), call: true},
 	{name: "sentinel, refusing: throttling", configuration: rules(`"flowRules": [{"id": "t", "resource": "R", "threshold": 1, "statIntervalInMs": 600000, "controlBehavior": "Throttling", "maxQueueingTimeMs": 0}]`)},
 	{name: "sentinel, refusing: isolation", configuration: rules(`"isolationRules": [{"id": "i", "resource": "R", "threshold": 1}]`), delayMs: 3600_000},
-	{name: "sentinel, refusing: circuit breaker", configuration: rules(`"circuitBreakerRules": [{"id": "b", "resource": "R", "strategy": "SlowRequestRatio", "maxAllowedRtMs": 10, "threshold": 0.0001, "minRequestAmount": 1, "retryTimeoutMs": 3600000, "statIntervalMs": 60000}]`), delayMs: 100},
 	{name: "sentinel, refusing: hotspot", configuration: rules(`"hotspotRules": [{"id": "h", "resource": "R", "metricType": "QPS", "paramSource": "Host", "threshold": 1, "durationInSec": 600}]`)},
 	{name: "sentinel, refusing: system", configuration: rules(`"systemRules": [{"id": "s", "metricType": "InboundQPS", "triggerCount": 0}]`)},
 }
