@@ -14,6 +14,7 @@ import (
 
 // kind is the flow rules of one worker.
 type kind struct {
+	family.NoKind
 	env       *family.Env
 	budgets   *Budgets
 	throttles family.Pool[record.ID, *sharedThrottle]
@@ -77,6 +78,3 @@ func (k *kind) Records(f func(family.Toucher)) {
 	k.counts.All(func(c *associatedCount) { f(c) })
 	k.warmUps.All(func(w *AssociatedWarmUp) { f(w) })
 }
-
-// Export implements family.Kind.
-func (k *kind) Export(int64) {}

@@ -13,6 +13,7 @@ import (
 
 // kind is the hotspot rules of one worker.
 type kind struct {
+	family.NoKind
 	env         *family.Env
 	key         *Key
 	concurrency *Concurrency
@@ -68,9 +69,6 @@ func (k *kind) Tick(now int64) {
 	}
 	k.env.Check("renewing what is in flight", err)
 }
-
-// Observers implements family.Kind.
-func (k *kind) Observers(dst []family.Observer, _ string) []family.Observer { return dst }
 
 // Records implements family.Kind. The pages of values and of counts have keys of their own.
 func (k *kind) Records(f func(family.Toucher)) {
