@@ -188,19 +188,20 @@ func seeChangingIDs(t *testing.T, e *envoytest.Envoy) {
 
 // Beyond the bound of metrics' names, counters count under (other), and no gauge tells of everything else together.
 func TestMetricsBeyondTheBoundOfNames(t *testing.T) {
-	const resources, each = 7000, 5 // names of a resource that has been passed, at least
+	const resources = 11000 // three counters each, of what passed, ended and was refused, are more than there are names
 	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{configured(t, `{"flowRules": [`+
-		eachOf(resources, `{"id": "f%d", "resource": "/r%d", "threshold": 1000000}`)+`]}`)}})
-	inParallel(resources, func(client *http.Client, i int) {
-		url := fmt.Sprintf("%s/r%d", e.URL("http"), i)
-		if r, err := envoytest.Do(t.Context(), client, "GET", url); err != nil || r.Status != http.StatusOK {
-			t.Errorf("%+v, %v", r, err)
+		eachOf(resources, fmt.Sprintf(`{"id": "f%%d", "resource": "/r%%d", "threshold": 1, "statIntervalInMs": %d}`, forever))+`]}`)}})
+	inParallel(2*resources, func(client *http.Client, i int) {
+		if _, err := envoytest.Do(t.Context(), client, "GET", fmt.Sprintf("%s/r%d", e.URL("http"), i%resources)); err != nil {
+			t.Error(err)
 		}
 	})
-	waitMetric(t, e, resources, "sentinel_passed")
-	waitMetric(t, e, resources, "sentinel_completed")
-	if other := e.Sum("sentinel_passed", "resource", "(other)"); other == 0 {
-		t.Errorf("all of %d names found a place: the test tries nothing", each*resources)
+	for _, counter := range []string{"sentinel_passed", "sentinel_completed", "sentinel_blocked"} {
+		waitMetric(t, e, resources, counter)
+	}
+	if e.Sum("sentinel_passed", "resource", "(other)")+e.Sum("sentinel_completed", "resource", "(other)")+
+		e.Sum("sentinel_blocked", "resource", "(other)") == 0 {
+		t.Errorf("all of %d names found a place: the test tries nothing", 3*resources)
 	}
 	for _, gauge := range []string{"sentinel_in_flight", "sentinel_pass_qps", "sentinel_block_qps", "sentinel_rt_ms"} {
 		for _, s := range samples(e, gauge) {
