@@ -44,8 +44,7 @@ func (d *Dispatcher) wakeUp(context uint32) {
 	d.pace.period = engine.TickMs
 	d.timer.setPeriod()
 	now := envoyhost.Now()
-	d.engine.Tick(now)
-	d.engine.Period(false, now)
+	d.engine.Wake(now)
 	if err := envoyhost.SetEffectiveContext(context); err != nil {
 		d.engine.Fault("rousing the VM", err)
 	}

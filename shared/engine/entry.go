@@ -35,8 +35,9 @@ type Entry struct {
 	ticket family.Ticket
 	// nth is which of the stream's values that rule is asked about.
 	nth int
-	// holds are what it took and has to give back, or whose rules want to know its end.
+	// holds are what it took and may have to give back; told is whether the rule of one wants to know its end.
 	holds []hold
+	told  bool
 	// spared is the refusal that it was spared, because its filter does not enforce.
 	spared *Block
 }
@@ -163,6 +164,7 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 			e.next, e.nth = e.next-1, nth+1
 		}
 		waits := e.ticket.Waits && f.cfg.Mode == config.Enforce
+		e.told = e.told || e.ticket.Exit
 		if waits || e.ticket.Exit || e.next < len(rules) { // of the others nothing can be given back any more
 			e.holds = append(e.holds, hold{r.Checker, e.ticket})
 		}
@@ -193,15 +195,11 @@ func (e *Entry) refuse(by *family.Base, b *Block, now int64) *Block {
 	return b
 }
 
-// admit counts the entry as passed. It keeps only the holds whose rules want to know its end.
+// admit counts the entry as passed.
 func (e *Entry) admit(now int64) {
-	kept := e.holds[:0]
-	for _, h := range e.holds {
-		if h.ticket.Exit {
-			kept = append(kept, h)
-		}
+	if e.next = 0; !e.told {
+		e.holds = e.holds[:0]
 	}
-	e.holds, e.next = kept, 0
 	e.inFlight, e.sent = true, now
 	e.resource.node.Pass(now)
 	if len(e.resource.observers) > 0 {
@@ -282,6 +280,9 @@ func (e *Entry) HasAnswer() bool { return e.answered != 0 }
 
 // AwaitsAnswer is whether Answers has something to do.
 func (e *Entry) AwaitsAnswer() bool {
+	if !e.told {
+		return false
+	}
 	for i := range e.holds {
 		if e.holds[i].ticket.Answer {
 			return true
@@ -343,7 +344,9 @@ func (e *Entry) tell(end outcome.End, now int64) (err error) {
 	}
 	for e.next < len(e.holds) {
 		h := &e.holds[e.next]
-		e.next++
+		if e.next++; !h.ticket.Exit {
+			continue
+		}
 		if err := h.rule.Exit(h.ticket, end, now); err != nil {
 			return err
 		}
