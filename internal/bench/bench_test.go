@@ -174,13 +174,14 @@ func TestReportInBothForms(t *testing.T) {
 }
 
 func TestVariants(t *testing.T) {
-	modules := []module{{empty, "e.wasm"}, {emptyRefusing, "r.wasm"}, {sentinel, "s.wasm"}, {sentinelGo, "g.wasm"}, {"other", "o.wasm"}}
+	ours, tiny := module{sentinel, "s.wasm"}, module{sentinelTiny, "t.wasm"}
+	modules := []module{{empty, "e.wasm"}, {emptyRefusing, "r.wasm"}, {emptyC, "c.wasm"}, ours, tiny, {sentinelGo, "g.wasm"}}
 	variants := cpuVariants(modules)
 	var names []string
 	vms := map[string]string{}
 	for _, v := range variants {
 		names = append(names, v.name)
-		if (v.control != nil) != (v.name == sentinel || v.name == sentinelGo) {
+		if (v.control != nil) != (v.name == sentinel || v.name == sentinelTiny || v.name == sentinelGo) {
 			t.Errorf("%s: control is %v", v.name, v.control)
 		}
 		for _, w := range v.listener.Wasm {
@@ -190,25 +191,29 @@ func TestVariants(t *testing.T) {
 			vms[w.VMID] = v.name
 		}
 	}
-	want := []string{unfiltered, native, empty, sentinel, sentinelMany}
-	for _, v := range familyVariants(module{sentinel, "s.wasm"}) {
-		want = append(want, v.name)
-		if _, err := config.Parse([]byte(v.listener.Wasm[0].Config), config.KindHTTP); err != nil {
-			t.Errorf("%s: %v", v.name, err)
+	want := []string{unfiltered, native, empty, emptyC, sentinel, sentinelMany}
+	add := func(variants []variant) {
+		for _, v := range variants {
+			want = append(want, v.name)
+			if _, err := config.Parse([]byte(v.listener.Wasm[0].Config), config.KindHTTP); err != nil {
+				t.Errorf("%s: %v", v.name, err)
+			}
 		}
 	}
-	want = append(want, sentinelGo, "other", nativeRefusing, emptyRefusing)
-	for _, v := range sentinelRefusals("s.wasm") {
-		want = append(want, v.name)
-		if _, err := config.Parse([]byte(v.listener.Wasm[0].Config), config.KindHTTP); err != nil {
-			t.Errorf("%s: %v", v.name, err)
-		}
+	add(familyVariants(ours))
+	want = append(want, sentinelTiny)
+	add(familyVariants(tiny))
+	want = append(want, sentinelGo, nativeRefusing, emptyRefusing)
+	add(sentinelRefusals(ours))
+	add(sentinelRefusals(tiny))
+	if !slices.Contains(want, "sentinel, TinyGo, 1 rule: isolation") || !slices.Contains(want, "sentinel, TinyGo, refusing: flow") {
+		t.Errorf("rows %q", want)
 	}
 	if fmt.Sprint(names) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", names, want)
 	}
 	var rules struct{ FlowRules []any }
-	if err := json.Unmarshal([]byte(variants[4].listener.Wasm[0].Config), &rules); err != nil || len(rules.FlowRules) != paths {
+	if err := json.Unmarshal([]byte(variants[5].listener.Wasm[0].Config), &rules); err != nil || len(rules.FlowRules) != paths {
 		t.Errorf("%v: %d rules", err, len(rules.FlowRules))
 	}
 }
@@ -218,12 +223,15 @@ func TestCollectModulesNamesWhatIsMissing(t *testing.T) {
 		t.Skip("builds Wasm")
 	}
 	dir := t.TempDir()
-	o := options{sentinel: filepath.Join(dir, "none.wasm")}
+	o := options{sentinel: filepath.Join(dir, "none.wasm"), tiny: filepath.Join(dir, "no-tiny.wasm")}
 	modules, err := collectModules(t.Context(), dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(modules) != 3 || modules[0].name != empty || modules[1].name != emptyRefusing || modules[2].name != sentinelGo {
+	if _, err := findClang(); err != nil && modules[len(modules)-1].name == emptyC {
+		t.Errorf("a floor without clang: %v", modules)
+	}
+	if len(modules) < 3 || len(modules) > 4 || modules[0].name != empty || modules[1].name != emptyRefusing || modules[2].name != sentinelGo {
 		t.Errorf("without a Sentinel binary: %v", modules)
 	}
 	o.extra = extraFilters{{"mine", "absent.wasm"}}

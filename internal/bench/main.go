@@ -1,6 +1,7 @@
 // Command bench measures what Sentinel costs inside a real Envoy, next to the filters one would compare it with:
 //
 //   - Envoy's native local rate limiter,
+//   - an empty filter in C, where clang is installed: the floor of Wasm itself,
 //   - an empty filter built with the same SDK, and one that answers each request by 429,
 //   - sentinel-golang's own Entry and Exit in the same SDK.
 //
@@ -12,7 +13,7 @@
 // numbers of workers.
 //
 // It needs Linux and `make wasm`
-// before it; without dist/sentinel.wasm the rows of Sentinel itself are left out.
+// and `make tinygo` before it; without dist/sentinel.wasm or dist/sentinel-tiny.wasm the rows of that artefact are left out.
 package main
 
 import (
@@ -36,6 +37,7 @@ import (
 type options struct {
 	envoy       string
 	sentinel    string
+	tiny        string
 	rounds      int
 	requests    int
 	connections int
@@ -52,7 +54,7 @@ var sentinelOnly = regexp.MustCompile("^sentinel, ")
 
 // wants reports whether the row of that name is to be measured. What others are compared with always is.
 func (o options) wants(name string) bool {
-	return o.only == nil || name == unfiltered || name == empty || o.only.MatchString(name) ||
+	return o.only == nil || name == unfiltered || name == empty || name == emptyC || o.only.MatchString(name) ||
 		name == emptyRefusing && o.only.MatchString(sentinelRefusing)
 }
 
@@ -106,6 +108,7 @@ func costMain(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.StringVar(&o.envoy, "envoy", "", "Envoy `binary`; empty: $ENVOY_PATH, then the pinned one")
 	flags.StringVar(&o.sentinel, "sentinel", "dist/sentinel.wasm", "the Sentinel binary to measure")
+	flags.StringVar(&o.tiny, "tiny", "dist/sentinel-tiny.wasm", "the binary of TinyGo to measure beside it")
 	flags.IntVar(&o.rounds, "rounds", 9, "how often each filter is measured for CPU; at least 3")
 	flags.IntVar(&o.requests, "requests", 8192, "requests per filter and round, in short turns of which the calmer half counts")
 	flags.IntVar(&o.connections, "connections", 16, "keep-alive connections per filter")
