@@ -45,14 +45,13 @@ type parser struct {
 	kind Kind
 }
 
-// object reads an object that has no keys but the fields'. The result has bit i set when fields[i] was there, and
-// elsewhere when a key was another Sentinel's.
+// object reads an object that has no keys but the fields'. The result has bit i set when fields[i] was there.
 func (p *parser) object(at *place, v value, fields []field) (seen uint64) {
 	p.each(at, v, func(key string, v value) {
 		i := index(fields, key)
 		switch {
 		case i < 0:
-			seen |= p.unknown(at.at(key), key, fields)
+			seen |= p.unknown(at.at(key), v, fields)
 		case seen&(1<<i) != 0:
 			p.add(at.at(key), "given twice")
 		case v.typ == jsonparser.Null: // as left out: the dashboard writes null where there is nothing
