@@ -181,24 +181,27 @@ func (r *rules) items(at *place, v value, h *rule.Hotspot) {
 	})
 }
 
-// itemList reads a list of items. The first two of an item's keys are its value and its threshold.
+// itemList reads a list of items.
 func (r *rules) itemList(at *place, v value, h *rule.Hotspot, keys func(*rule.SpecificItem) []field) {
-	r.list(at, v, func(at *place, v value) bool {
-		if len(h.SpecificItems) == maxItems {
-			r.add(at, "more than ", strconv.Itoa(maxItems), " specific items")
-			return false
-		}
-		before := r.count()
-		var item rule.SpecificItem
-		fields := keys(&item)
-		s := &saying{at: at, fields: fields, seen: r.object(at, v, fields)}
-		r.require(s, fields[0].key, fields[1].key)
-		if r.count() == before && !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
-			r.add(at.at(fields[0].key), "must be a ", item.ValKind.String(), ", got ", quote(item.ValStr))
-		}
-		h.SpecificItems = append(h.SpecificItems, item)
-		return true
-	})
+	r.list(at, v, func(at *place, v value) bool { return r.readItem(at, v, h, keys) })
+}
+
+// readItem reads an item. The first two of its keys are its value and its threshold.
+func (r *rules) readItem(at *place, v value, h *rule.Hotspot, keys func(*rule.SpecificItem) []field) bool {
+	if len(h.SpecificItems) == maxItems {
+		r.add(at, "more than ", strconv.Itoa(maxItems), " specific items")
+		return false
+	}
+	before := r.count()
+	var item rule.SpecificItem
+	fields := keys(&item)
+	s := &saying{at: at, fields: fields, seen: r.object(at, v, fields)}
+	r.require(s, fields[0].key, fields[1].key)
+	if r.count() == before && !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
+		r.add(at.at(fields[0].key), "must be a ", item.ValKind.String(), ", got ", quote(item.ValStr))
+	}
+	h.SpecificItems = append(h.SpecificItems, item)
+	return true
 }
 
 // checkItems, whose values have that key, brings the items into the form that values are compared in, and finds those that are one.

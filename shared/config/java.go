@@ -262,11 +262,11 @@ var javaFigures = [5]string{
 }
 
 func (r *rules) javaSystemFields(j *javaSystem) []field {
-	var fields []field
+	fields := []field{r.limitApp(new(string))}
 	for metric, key := range javaFigures {
 		fields = append(fields, field{key, func(at *place, v value) { r.figure(at, v, &j.figures[metric]) }})
 	}
-	return append(fields, r.limitApp(new(string)))
+	return fields
 }
 
 // figure reads a number that may be negative.

@@ -83,27 +83,33 @@ func listOf[D any](r *rules, of *rule.Family, keys func(*D) words, complete func
 	return field{of.Key, func(at *place, v value) {
 		draft, empty := new(D), *new(D)
 		known := keys(draft)
-		fields := slices.Concat(known.both, known.own, known.java)
-		r.list(at, v, func(at *place, v value) bool {
-			if r.n++; r.n > MaxRules {
-				r.add(at, "more than ", strconv.Itoa(MaxRules), " rules in one configuration")
-				return false
-			}
-			if v.typ != jsonparser.Object {
-				r.add(at, "must be an object, got ", v.describe())
-				return true
-			}
-			r.before, r.javaID, *draft = r.count(), value{}, empty
-			s := &saying{at: at, fields: fields, seen: r.object(at, v, fields)}
-			r.tellApart(s, known)
-			complete(s, draft)
-			return true
-		})
+		r.readAll(at, v, &known, func() { *draft = empty }, func(s *saying) { complete(s, draft) })
 	}}
 }
 
+// readAll reads a list of rules; it stands by itself because each family has a listOf.
+func (r *rules) readAll(at *place, v value, known *words, begin func(), complete func(*saying)) {
+	fields := slices.Concat(known.both, known.own, known.java)
+	r.list(at, v, func(at *place, v value) bool {
+		if r.n++; r.n > MaxRules {
+			r.add(at, "more than ", strconv.Itoa(MaxRules), " rules in one configuration")
+			return false
+		}
+		if v.typ != jsonparser.Object {
+			r.add(at, "must be an object, got ", v.describe())
+			return true
+		}
+		begin()
+		r.before, r.javaID = r.count(), value{}
+		s := &saying{at: at, fields: fields, seen: r.object(at, v, fields)}
+		r.tellApart(s, known)
+		complete(s)
+		return true
+	})
+}
+
 // tellApart finds whose words a rule is in, and those that do not go together.
-func (r *rules) tellApart(s *saying, known words) {
+func (r *rules) tellApart(s *saying, known *words) {
 	ours := s.seen >> len(known.both)
 	javas := ours >> len(known.own)
 	ours &= 1<<len(known.own) - 1
