@@ -24,7 +24,7 @@ MODULES = internal/image
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image release run demo test check bench latency curves profile pgo scaling pictures compat soak fuzz tinygo testtiny clean FORCE
+.PHONY: help wasm image pull release run demo test check bench latency curves profile pgo scaling pictures compat soak fuzz tinygo testtiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -51,6 +51,12 @@ FORCE:
 
 image: $(WASM) $(TINY) ## write OCI images, checksums and SBOMs to dist/image/; PUSH=host/repository:tag pushes them; TINY= without TinyGo's
 	$(GO) -C internal/image run . -version "$$(cat dist/version)" -push "$(PUSH)" $(WASM) $(TINY)
+
+pull: $(WASM) $(TINY) ## Istio's own code pulls both images of both artefacts, and an Envoy runs them; builds that code first, in minutes
+	$(GO) -C internal/image/pull vet ./...
+	$(GO) -C internal/image/pull mod tidy -diff
+	$(GO) run ./cmd/sentinel envoy
+	$(GO) -C internal/image/pull test -count=1 -v -timeout 20m ./...
 
 release: ## write dist/release/ from a clean tree: both Wasm files, checksums, the changelog's section; VERSION, TINYGO, TINYGO_TARGET
 	$(GO) run ./internal/release -version "$(VERSION)" -tiny -tinygo "$(TINYGO)" -tinygo-target "$(TINYGO_TARGET)"
