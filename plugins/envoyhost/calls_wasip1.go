@@ -125,9 +125,9 @@ func setProperty(name string, value []byte) error {
 	return status(st).err()
 }
 
-// sendResponse gives the host the headers as it encodes them.
-func sendResponse(code uint32, headers, body []byte, grpcStatus int32) error {
-	st := proxySendLocalResponse(code, nil, 0, unsafe.SliceData(body), uint32(len(body)),
+// sendResponse gives the host the headers as it encodes them, and what its access log calls details.
+func sendResponse(code uint32, details, headers, body []byte, grpcStatus int32) error {
+	st := proxySendLocalResponse(code, unsafe.SliceData(details), uint32(len(details)), unsafe.SliceData(body), uint32(len(body)),
 		unsafe.SliceData(headers), uint32(len(headers)), grpcStatus)
 	return status(st).err()
 }

@@ -32,7 +32,7 @@ func Parse(data []byte, kind Kind) (*Config, error) {
 }
 
 func (p *parser) config(data []byte) *Config {
-	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: outcome.DefaultFailures()}
+	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8, FilterState: true}, Failures: outcome.DefaultFailures()}
 	top := &place{index: -1}
 	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
 		return cfg
