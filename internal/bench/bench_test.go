@@ -129,13 +129,15 @@ func TestJudge(t *testing.T) {
 		{sentinelGo, one(40), one(4)},
 		{emptyRefusing, one(20), one(2)},
 		{sentinelRefusing, one(25), one(2.5)},
+		{emptyC, one(4), one(0.4)},
+		{sentinelTiny, one(7), one(0.7)},
 	}
 	starts := []startRow{{empty, one(2), one(3)}, {sentinel, one(4), one(3.75)}}
 	var met []string
 	for _, target := range judge(cpu, starts) {
 		met = append(met, fmt.Sprintf("%.2f %v", target.Got, target.Met))
 	}
-	want := "[1.00 true 1.60 false 1.40 true 0.25 true 1.25 false 2.00 false 1.25 true]"
+	want := "[1.00 true 1.60 false 1.40 true 1.75 false 0.25 true 1.25 false 2.00 false 1.25 true]"
 	if fmt.Sprint(met) != want {
 		t.Errorf("got %v, want %s", met, want)
 	}
@@ -262,5 +264,39 @@ func TestExtraFilters(t *testing.T) {
 	}
 	if err := e.Set("mine=a=b.wasm"); err != nil || len(e) != 1 || e[0] != (module{"mine", "a=b.wasm"}) {
 		t.Errorf("%v: %v", err, e)
+	}
+}
+
+func TestMemoryIsJudgedAboveNoFilter(t *testing.T) {
+	one := func(v float64) summary { return summarize([]float64{v}) }
+	loaded := 120.5
+	r := memoryReport{Load: "10s", Updates: 100, Rows: []memoryRow{
+		{Name: unfiltered, Workers: 4, Ready: one(0.1), Private: one(14)},
+		{Name: empty, Workers: 4, Ready: one(1), Private: one(94)},
+		{Name: sentinel, Workers: 4, Ready: one(1.9), Private: one(118), Loaded: &loaded},
+		{Name: sentinelTiny, Workers: 4, Ready: one(0.5), Private: one(55)},
+	}}
+	r.Targets = r.judge(4)
+	var text strings.Builder
+	if err := r.writeMarkdown(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"| filter | workers | start to ready, s | private memory, MB | after 10s of load | after 100 updates |",
+		"| sentinel, 1 rule | 4 | 1.90 | 118.0 | 120 | – |",
+		"| memory above no filter, of the empty filter's, 4 workers | 1.40 | 1.30 | met |",
+		"| start to ready, of the empty filter's, 4 workers | 1.80 | 1.90 | missed |",
+		"| TinyGo: MB above no filter, 4 workers | 40.00 | 41.00 | missed |",
+		"| TinyGo: start to ready, of the empty filter's, 4 workers | 0.50 | 0.50 | met |",
+	} {
+		if !strings.Contains(text.String(), line+"\n") {
+			t.Errorf("no line %q in\n%s", line, text.String())
+		}
+	}
+	if got := r.judge(8); got != nil {
+		t.Errorf("targets without rows: %v", got)
+	}
+	if _, err := numbers("1,x"); err == nil {
+		t.Error("x is a number")
 	}
 }

@@ -8,7 +8,7 @@
 // It prints CPU time per request above a listener without a filter, all taken interleaved from one Envoy process, then
 // time from start to ready and memory per further worker, each from Envoys of their own.
 //
-// `bench latency` prints what they add to a request's latency, next to Envoy's rate limit service; `bench curves` how the
+// `bench memory` prints what an Envoy with them takes in all, and how long it takes to start. `bench latency` prints what they add to a request's latency, next to Envoy's rate limit service; `bench curves` how the
 // cost grows with rules, resources, values and workers; `bench admitted` what filters with one threshold admit at several
 // numbers of workers.
 //
@@ -98,6 +98,7 @@ func main() {
 // commands are what the first argument may ask for, in place of the cost of a request, a start and a worker.
 var commands = map[string]func(ctx context.Context, args []string) error{
 	"latency":  latencyMain,
+	"memory":   memoryMain,
 	"curves":   curvesMain,
 	"admitted": admittedMain,
 }
