@@ -238,10 +238,13 @@ func configuration(name string, threshold float64) string {
 }
 
 // rulesFor guards each of the first n request paths by a rule of its own that is never reached.
-func rulesFor(n int) string {
+func rulesFor(n int) string { return rulesOf(n, unreached) }
+
+// rulesOf is rulesFor with another threshold.
+func rulesOf(n int, threshold float64) string {
 	rules := make([]any, n)
 	for i := range rules {
-		rules[i] = flowRule(fmt.Sprintf("r%d", i), path(i), unreached)
+		rules[i] = flowRule(fmt.Sprintf("r%d", i), path(i), threshold)
 	}
 	return encode(map[string]any{"flowRules": rules})
 }
