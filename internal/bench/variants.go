@@ -75,6 +75,9 @@ func collectModules(ctx context.Context, dir string, o options) ([]module, error
 	}
 	given := append([]module{{sentinel, o.sentinel}, {sentinelTiny, o.tiny}}, o.extra...)
 	for i, m := range given {
+		if m.file == "" {
+			continue
+		}
 		file := filepath.Join(dir, fmt.Sprintf("given-%d.wasm", i))
 		if err := copyFile(file, m.file); i < 2 && errors.Is(err, fs.ErrNotExist) {
 			log.Printf("%s does not exist: run make %s first; its rows are left out", m.file, []string{"wasm", "tinygo"}[i])
