@@ -56,8 +56,8 @@ type request struct {
 func (r *request) OnRequestHeaders(bool) envoyhost.Action { return r.Enter("web") }
 
 // Refuse implements vm.Stream.
-func (*request) Refuse(*engine.Block, int64) envoyhost.Action {
-	_ = envoyhost.SendResponse(429, &envoyhost.HeaderMap{}, nil, 8)
+func (*request) Refuse(b *engine.Block, _ int64) envoyhost.Action {
+	_ = envoyhost.SendResponse(b, 429, &envoyhost.HeaderMap{}, nil, 8)
 	return envoyhost.Pause
 }
 

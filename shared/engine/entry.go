@@ -364,15 +364,30 @@ func (f *Filter) Unavailable(err error) *Block {
 	return &Block{Reason: Unavailable, RetryAfterMs: -1}
 }
 
-// AppendExplanation says in one line why a request was refused: the rule, what it saw and its threshold, and what all workers
-// saw over the last second, where that is known. The line is appended to dst.
-func (f *Filter) AppendExplanation(dst []byte, b *Block, now int64) []byte {
-	dst = append(append(dst, "blocked by "...), b.Reason...)
-	dst = append(append(dst, " rule "...), b.Rule...)
-	dst = b.AppendText(append(dst, ": "...))
-	if r, ok := f.vm.env.Board.Rates(stat.HashOf(b.Resource), now); ok {
-		dst = strconv.AppendUint(append(dst, "; last second "...), r.Pass, 10)
-		dst = strconv.AppendUint(append(dst, " passed, "...), r.Block, 10)
+// Explanation is why a request was refused. Those that are equal have one text.
+type Explanation struct {
+	block Block
+	rates stat.Rates
+	known bool
+}
+
+// Explain says why a request was refused: the rule, what it saw and its threshold, and what all workers saw over the last
+// second, where that is known.
+func (f *Filter) Explain(b *Block, now int64) Explanation {
+	e := Explanation{block: *b}
+	e.block.RetryAfterMs = 0 // it is not told
+	e.rates, e.known = f.vm.env.Board.Rates(stat.HashOf(b.Resource), now)
+	return e
+}
+
+// AppendText appends the explanation to dst, in one line.
+func (e Explanation) AppendText(dst []byte) []byte {
+	dst = append(append(dst, "blocked by "...), e.block.Reason...)
+	dst = append(append(dst, " rule "...), e.block.Rule...)
+	dst = e.block.AppendText(append(dst, ": "...))
+	if e.known {
+		dst = strconv.AppendUint(append(dst, "; last second "...), e.rates.Pass, 10)
+		dst = strconv.AppendUint(append(dst, " passed, "...), e.rates.Block, 10)
 		dst = append(dst, " blocked"...)
 	}
 	return append(dst, '\n')

@@ -61,8 +61,14 @@ func appendPercent(dst []byte, share float64) []byte {
 // Number is a figure as people write it, AppendNumber the same appended to dst.
 func Number(v float64) string { return string(AppendNumber(nil, v)) }
 
-// AppendNumber is described with Number.
-func AppendNumber(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'f', -1, 64) }
+// AppendNumber is described with Number. Nearly all figures are whole numbers, which cost a fraction of the others.
+func AppendNumber(dst []byte, v float64) []byte {
+	const exact = 1 << 53
+	if n := int64(v); -exact < v && v < exact && float64(n) == v {
+		return strconv.AppendInt(dst, n, 10)
+	}
+	return strconv.AppendFloat(dst, v, 'f', -1, 64)
+}
 
 // Base is what every checker has: whose rule it is, and what it has refused.
 type Base struct {
