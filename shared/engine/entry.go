@@ -161,6 +161,7 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		}
 		e.holds = append(e.holds, hold{r.Checker, ticket})
 		if ticket.WakeAt > now && f.cfg.Mode == config.Enforce {
+			r.Of().Waited(ticket.WakeAt - now)
 			e.wait(r.Of().Queue, ticket.WakeAt)
 			return nil, nil
 		}

@@ -34,4 +34,4 @@ func (r *rejectRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
 func (r *rejectRule) Undo(t family.Ticket, now int64) error { return r.budget.GiveBack(t.At, now) }
 
 // Release implements family.Checker.
-func (r *rejectRule) Release(int64) { r.budget.Release() }
+func (r *rejectRule) Release(now int64) { r.budget.Release(now) }
