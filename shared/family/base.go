@@ -81,7 +81,7 @@ type Base struct {
 	ID, Resource string
 	// Shared is the resource where the rule has an expression: each that it matches has records of its own.
 	shared string
-	// Queue has the entries that wait, of a rule whose tickets have a WakeAt.
+	// Queue has the entries that wait, of a rule whose tickets may have to wait.
 	Queue *Queue
 	// Interest is what the rule looks at of how an entry ends.
 	Interest Interest
