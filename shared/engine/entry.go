@@ -169,6 +169,7 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 			e.holds = append(e.holds, hold{r.Checker, e.ticket})
 		}
 		if waits {
+			r.Of().Waited(e.ticket.At - now)
 			e.wait(r.Of().Queue, e.ticket.At)
 			return nil, nil
 		}

@@ -146,7 +146,12 @@ func (r *breakerRule) Release(now int64) {
 	if r.pending.Total > 0 {
 		r.Env.Check("bringing a circuit breaker up to date", r.sync(now))
 	}
-	if c := r.circuit; r.kind.circuits.Release(r.id, false) && c.exported && c.shown != Closed {
+	c := r.circuit
+	if !r.kind.circuits.Release(r.id, false) {
+		return
+	}
+	c.export(now)
+	if c.exported && c.shown != Closed {
 		r.Env.Metrics.Gauge(c.gauge, uint64(Closed), now)
 	}
 }

@@ -49,6 +49,7 @@ type Budget struct {
 	warms bool
 	// size and since tell how fast the last reservation was spent.
 	size, since int64
+	nearLimit
 	// refused remembers a refusal: it holds in bucket refusedIn, until the time refusedUntil, for a capacity up to
 	// refusedCapacity.
 	refused                                           Verdict
@@ -61,6 +62,7 @@ type Budget struct {
 func NewBudget(table *record.Table, id record.ID, window Window) *Budget {
 	b := &Budget{table: table, cell: record.Cell{ID: id}, window: window, bucket: -1, refusedIn: -1}
 	b.op.budget = b
+	b.end()
 	return b
 }
 
@@ -112,6 +114,8 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 	*op = operation{
 		budget: b, now: now, full: capacity, warm: warm, want: b.appetite(now), back: b.left, backIn: b.bucket,
 	}
+	b.countNear()
+	b.end()
 	b.left, b.warms = 0, warm != nil
 	err := b.table.Update(&b.cell, now, op)
 	switch err {
@@ -130,6 +134,7 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 	b.bucket, b.left, b.capacity = bucket, op.granted-1, capacity
 	b.begins, b.ends = b.startOf(bucket), b.startOf(bucket+1)
 	b.size, b.since = op.granted, op.now
+	b.begin(op.granted, op.used, op.capacity)
 	return Verdict{OK: true, At: op.now, Used: op.used}, nil
 }
 
@@ -171,6 +176,8 @@ func (b *Budget) Settle(now int64) error {
 	if !b.Holding() {
 		return nil
 	}
+	b.countNear()
+	b.end()
 	n := b.left
 	b.size -= n
 	b.left = 0

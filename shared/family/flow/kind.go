@@ -71,6 +71,9 @@ func (k *kind) Tick(now int64) {
 	k.counts.All(func(c *associatedCount) { k.env.Check("writing a count", c.Sync(now)) })
 }
 
+// Export implements family.Kind.
+func (k *kind) Export(now int64) { k.budgets.Export(now) }
+
 // Records implements family.Kind.
 func (k *kind) Records(f func(family.Toucher)) {
 	k.budgets.Records(f)

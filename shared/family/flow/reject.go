@@ -12,7 +12,7 @@ type rejectRule struct {
 
 func newRejectRule(base flowRule) *rejectRule {
 	r := &rejectRule{flowRule: base, capacity: Capacity(base.Threshold)}
-	r.budget = r.kind.budgets.Acquire(r.recordID("budget"), r.ID, r.window())
+	r.budget = r.kind.budgets.Acquire(r.recordID("budget"), &r.Base, r.window())
 	switch {
 	case r.memory != nil:
 		r.capacity = 0
@@ -57,4 +57,4 @@ func (r *rejectRule) take(t *family.Ticket, now int64) (*family.Refusal, error) 
 func (r *rejectRule) Undo(t family.Ticket, now int64) error { return r.budget.GiveBack(t.At, now) }
 
 // Release implements family.Checker.
-func (r *rejectRule) Release(int64) { r.budget.Release() }
+func (r *rejectRule) Release(now int64) { r.budget.Release(now) }

@@ -55,7 +55,7 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, _ string) family.Checker {
 	case rule.SystemInboundQPS:
 		id := base.RecordID("budget")
 		return &inboundQPS{
-			Base: base, budget: k.budgets.Acquire(id, base.ID, flow.WindowOf(qpsWindowMs)), of: of, bound: bound,
+			Base: base, budget: k.budgets.Acquire(id, &base, flow.WindowOf(qpsWindowMs)), of: of, bound: bound,
 			capacity: flow.Capacity(bound),
 		}
 	}
@@ -76,6 +76,9 @@ func (k *kind) Tick(now int64) {
 	k.budgets.Tick(now)
 	k.counts.Tick(now)
 }
+
+// Export implements family.Kind.
+func (k *kind) Export(now int64) { k.budgets.Export(now) }
 
 // Records implements family.Kind.
 func (k *kind) Records(f func(family.Toucher)) {

@@ -87,4 +87,4 @@ func (r *inboundQPS) Enter(t *family.Ticket, now int64) (*family.Refusal, error)
 func (r *inboundQPS) Undo(t family.Ticket, now int64) error { return r.budget.GiveBack(t.At, now) }
 
 // Release implements family.Checker.
-func (r *inboundQPS) Release(int64) { r.budget.Release() }
+func (r *inboundQPS) Release(now int64) { r.budget.Release(now) }
