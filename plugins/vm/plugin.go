@@ -13,7 +13,7 @@ import (
 // Handler makes the streams of one plugin.
 type Handler interface {
 	// NewStream returns what Envoy knows by a context's id from now on.
-	NewStream(context uint32) Stream
+	NewStream(context uint32) *Base
 	// OnTick is called in each tick, at the time now in nanoseconds, Idle whether it has nothing to do.
 	OnTick(now int64)
 	Idle() bool
