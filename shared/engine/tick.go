@@ -20,15 +20,19 @@ const (
 // the others. Calls that come too early, because several filters share a VM, do nothing.
 func (vm *VM) Tick(now int64) {
 	env := vm.env
-	if env.Tick > 0 && now-vm.lastTick < TickMs*1e6*3/4 {
+	if env.Tick > 0 && now-vm.lastTick < TickMs*1e6*3/4 && !vm.dozed {
 		return
 	}
 	env.Tick += vm.due(now)
 	vm.lastTick = now
+	env.Try("renewing the slot", now, vm.beat)
+	if env.Try("looking at the aggregator", now, vm.doze); vm.dozed {
+		return
+	}
+	vm.worked = now
 	env.Metrics.BeginTick()
 	env.Board.BeginTick(now)
 	env.Machines.BeginTick()
-	env.Try("renewing the slot", now, vm.beat)
 	for _, k := range vm.kinds {
 		env.Try("ticking", now, k.Tick)
 	}

@@ -61,8 +61,14 @@ func appendPercent(dst []byte, share float64) []byte {
 // Number is a figure as people write it, AppendNumber the same appended to dst.
 func Number(v float64) string { return string(AppendNumber(nil, v)) }
 
-// AppendNumber is described with Number.
-func AppendNumber(dst []byte, v float64) []byte { return strconv.AppendFloat(dst, v, 'f', -1, 64) }
+// AppendNumber is described with Number. Nearly all figures are whole numbers, which cost a fraction of the others.
+func AppendNumber(dst []byte, v float64) []byte {
+	const exact = 1 << 53
+	if n := int64(v); -exact < v && v < exact && float64(n) == v {
+		return strconv.AppendInt(dst, n, 10)
+	}
+	return strconv.AppendFloat(dst, v, 'f', -1, 64)
+}
 
 // Base is what every checker has: whose rule it is, and what it has refused.
 type Base struct {
@@ -75,7 +81,7 @@ type Base struct {
 	ID, Resource string
 	// Shared is the resource where the rule has an expression: each that it matches has records of its own.
 	shared string
-	// Queue has the entries that wait, of a rule whose tickets have a WakeAt.
+	// Queue has the entries that wait, of a rule whose tickets may have to wait.
 	Queue *Queue
 	// Interest is what the rule looks at of how an entry ends.
 	Interest Interest

@@ -88,8 +88,7 @@ func (b *Budget) TakeWarm(warm *WarmUp, now int64) (Verdict, error) {
 
 // take asks for one permit of capacity, or of as much of it as warm allows at the time.
 func (b *Budget) take(capacity int64, warm *WarmUp, now int64) (Verdict, error) {
-	if b.left > 0 && now >= b.begins && now < b.ends && capacity >= b.capacity {
-		b.left--
+	if b.spend(capacity, now) {
 		return Verdict{OK: true, At: now, Used: b.usedNow}, nil
 	}
 	if bucket := b.window.Bucket(now); bucket == b.refusedIn && now < b.refusedUntil && capacity <= b.refusedCapacity {
@@ -98,6 +97,15 @@ func (b *Budget) take(capacity int64, warm *WarmUp, now int64) (Verdict, error) 
 		return v, nil
 	}
 	return b.reserve(capacity, warm, now)
+}
+
+// spend takes one of the permits that are reserved, and reports whether there was one under a threshold that admits capacity.
+func (b *Budget) spend(capacity, now int64) bool {
+	if b.left <= 0 || now < b.begins || now >= b.ends || capacity < b.capacity {
+		return false
+	}
+	b.left--
+	return true
 }
 
 // reserve gives back what is left of the last reservation and makes a new one, in one update.

@@ -56,6 +56,12 @@ func (b *SharedBudget) Release(now int64) {
 	}
 }
 
+// Spend takes a permit that was reserved before, which most entries find, and reports whether there was one under a threshold
+// that admits capacity. Its time is now. Where there is none, Take says more.
+func (b *SharedBudget) Spend(capacity, now int64) bool {
+	return !b.of.env.Debug && b.spend(capacity, now)
+}
+
 // Take is Budget.Take, or with a warm-up TakeWarm; the next tick returns what is left of a reservation.
 func (b *SharedBudget) Take(threshold float64, warm *WarmUp, now int64) (v Verdict, err error) {
 	if warm == nil {

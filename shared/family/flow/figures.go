@@ -113,8 +113,8 @@ func (n *nearLimit) begin(granted, used, capacity int64) {
 	n.far, n.counted = granted-min(max(beyond, 0), granted), 0
 }
 
-// spend says how many permits of the reservation at hand are spent by now.
-func (n *nearLimit) spend(spent int64) {
+// count says how many permits of the reservation at hand are spent by now.
+func (n *nearLimit) count(spent int64) {
 	if more := spent - n.far - n.counted; more > 0 {
 		n.nearSpent += more
 		n.counted += more
@@ -125,4 +125,4 @@ func (n *nearLimit) spend(spent int64) {
 func (n *nearLimit) end() { n.far, n.counted = math.MaxInt64/2, 0 }
 
 // countNear counts what was spent of the reservation at hand.
-func (b *Budget) countNear() { b.spend(b.size - b.left) }
+func (b *Budget) countNear() { b.nearLimit.count(b.size - b.left) }

@@ -52,7 +52,7 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 	case flow.RelationStrategy == rule.AssociatedResource:
 		return &relatedRule{flowRule: base, relation: newRelation(&base)}
 	}
-	return &rejectRule{flowRule: base, budget: k.budgets.Acquire(base.recordID("budget"), &base.Base, base.window())}
+	return newRejectRule(base)
 }
 
 // Observers implements family.Kind: the counts of what other resources' rules refer to.

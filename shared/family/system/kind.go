@@ -54,7 +54,10 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, _ string) family.Checker {
 		return isolation.NewRule(base, k.counts, int64(bound))
 	case rule.SystemInboundQPS:
 		id := base.RecordID("budget")
-		return &inboundQPS{Base: base, budget: k.budgets.Acquire(id, &base, flow.WindowOf(qpsWindowMs)), of: of, bound: bound}
+		return &inboundQPS{
+			Base: base, budget: k.budgets.Acquire(id, &base, flow.WindowOf(qpsWindowMs)), of: of, bound: bound,
+			capacity: flow.Capacity(bound),
+		}
 	}
 	k.observe(of.MetricType == rule.SystemAvgRT || of.Strategy == rule.BBR)
 	return &figureRule{Base: base, of: of, kind: k}
