@@ -145,6 +145,9 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		r, nth := res.rules[e.next], e.nth
 		f.Stream.Nth = nth
 		e.next, e.nth = e.next+1, 0
+		if r.only != nil && !r.only.Some() {
+			continue
+		}
 		ticket, refusal, err := r.Enter(now)
 		if err != nil {
 			return nil, err
