@@ -47,6 +47,16 @@ func proxyGetSharedData(key *byte, size uint32, value, valueSize, cas *uint32) u
 //go:noescape
 func proxySetSharedData(key *byte, size uint32, value *byte, valueSize, cas uint32) uint32
 
+//go:wasmimport env proxy_define_metric
+//go:noescape
+func proxyDefineMetric(kind uint32, name *byte, size uint32, id *uint32) uint32
+
+//go:wasmimport env proxy_increment_metric
+func proxyIncrementMetric(id uint32, delta int64) uint32
+
+//go:wasmimport env proxy_record_metric
+func proxyRecordMetric(id uint32, value uint64) uint32
+
 // The SDK says that the module speaks ABI 0.2.0; proxy_get_log_level came with 0.2.1, and is all that this adds.
 //
 //go:wasmexport proxy_abi_version_0_2_1

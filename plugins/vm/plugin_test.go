@@ -38,13 +38,13 @@ func (h *scripted) OnTick(int64) {
 func (*scripted) Idle() bool { return true }
 
 // NewStream implements vm.Handler.
-func (h *scripted) NewStream(context uint32) vm.Stream {
+func (h *scripted) NewStream(context uint32) *vm.Base {
 	if h.newStream != nil {
 		h.newStream()
 	}
 	s := &request{}
 	s.Init(h.plugin, s, context)
-	return s
+	return &s.Base
 }
 
 // request is a request to the resource "web".

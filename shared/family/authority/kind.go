@@ -38,14 +38,14 @@ type authorityRule struct {
 }
 
 // Enter implements family.Checker.
-func (r *authorityRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+func (r *authorityRule) Enter(_ *family.Ticket, now int64) (*family.Refusal, error) {
 	switch {
 	case r.refused.None():
 		if r.EmptyOrigin == rule.BlockEmpty {
-			return family.Ticket{}, r.RefusePlainly("it names no origin", now), nil
+			return r.RefusePlainly("it names no origin", now), nil
 		}
 	case r.refused.Some():
-		return family.Ticket{}, r.RefusePlainly("its origin may not enter", now), nil
+		return r.RefusePlainly("its origin may not enter", now), nil
 	}
-	return family.Ticket{}, nil, nil
+	return nil, nil
 }
