@@ -61,7 +61,8 @@ var layers = [][]string{
 	{"checksum", "host", "pattern", "rule", "version", "outcome"},
 	{"request"},
 	{"config", "record", "worker", "stat"},
-	{"machine", "metrics"},
+	{"machine", "metrics", "source"},
+	{"publication"},
 	{"resource", "family"},
 	{"family/flow", "family/isolation", "family/hotspot", "family/breaker"},
 	{"family/system"}, // concurrency and inboundQPS are an isolation rule's and a flow rule's

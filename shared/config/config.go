@@ -55,6 +55,7 @@ type Config struct {
 	Rules []rule.Rule // flowRules and the other families' lists, in the document's order
 
 	SystemSource *SystemSource // system_source: nil if there is none
+	Sources      []DataSource  // datasource: where further rules come from, at most 8
 
 	ResourceName string     // resource_name: the resource of whatever nothing else matches; "" is none
 	Resources    []Resource // resources, in order: the first match wins

@@ -50,8 +50,8 @@ func (e Errors) Error() string {
 // place is where in the document something stands. It becomes text only when there is a mistake to tell.
 type place struct {
 	parent *place // nil at the top
-	key    string
-	index  int // of a list's element; -1 for a key
+	key    string // at the top what document it is, "" the configuration
+	index  int    // of a list's element; -1 for a key
 }
 
 func (p *place) at(key string) *place { return &place{parent: p, key: key, index: -1} }
@@ -60,7 +60,7 @@ func (p *place) item(i int) *place { return &place{parent: p, index: i} }
 
 func (p *place) String() string {
 	if p.parent == nil {
-		return ""
+		return p.key
 	}
 	if p.index >= 0 {
 		return p.parent.String() + "[" + strconv.Itoa(p.index) + "]"
@@ -69,10 +69,10 @@ func (p *place) String() string {
 	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return !isWord(r) }) || len(key) > maxEcho {
 		key = quote(key)
 	}
-	if p.parent.parent == nil {
-		return key
+	if within := p.parent.String(); within != "" {
+		return within + "." + key
 	}
-	return p.parent.String() + "." + key
+	return key
 }
 
 func isWord(r rune) bool {

@@ -21,17 +21,9 @@ const (
 
 // Parse reads a configuration of the given kind. The error, if any, is of type Errors and tells every mistake.
 // No bytes at all, `null` and `{}` are a configuration without rules.
-func Parse(data []byte, kind Kind) (*Config, error) {
-	p := &parser{kind: kind}
-	cfg := p.config(data)
-	if err := p.err(); err != nil {
-		return nil, err
-	}
-	cfg.Warnings = p.warnings
-	return cfg, nil
-}
+func Parse(data []byte, kind Kind) (*Config, error) { return ParseWith(data, kind, nil) }
 
-func (p *parser) config(data []byte) *Config {
+func (p *parser) config(data []byte, documents []Document) *Config {
 	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: outcome.DefaultFailures()}
 	top := &place{index: -1}
 	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
@@ -52,14 +44,17 @@ func (p *parser) config(data []byte) *Config {
 		p.add(top, "must be an object")
 		return cfg
 	}
-	r := &rules{parser: p, ids: map[string]*place{}, unnamed: map[string]*place{}, doubles: map[string]int{}}
+	r := newRules(p, 0)
 	fields := append(r.fields(cfg), p.filterFields(cfg)...)
 	fields = append(fields, field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }})
 	p.object(top, value{data, jsonparser.Object}, fields)
+	own := cfg.Rules
+	p.checkSources(cfg, top)
+	p.checkRequired(cfg, top)
+	r.documents(cfg, documents)
 	cfg.RuleHash = r.hash
 	r.checkCapacity(cfg, top)
-	p.checkReach(cfg, r.targets)
-	p.checkSources(cfg, top)
+	p.checkReach(cfg, own, r.targets)
 	return cfg
 }
 
@@ -80,6 +75,7 @@ func (p *parser) filterFields(cfg *Config) []field {
 		{"failures", func(at *place, v value) { p.failures(at, v, &cfg.Failures) }},
 		{"mode", word(p, &cfg.Mode, "enforce", "shadow")},
 		{"failure_mode", word(p, &cfg.FailureMode, "open", "closed")},
+		{"datasource", func(at *place, v value) { p.dataSources(at, v, cfg) }},
 	}
 	if p.kind == KindVM {
 		for i := range fields {

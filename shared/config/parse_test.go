@@ -41,7 +41,7 @@ func mistakesOf(t *testing.T, kind Kind, doc string) []string {
 func read(t *testing.T, kind Kind, doc string) *Config {
 	t.Helper()
 	p := &parser{kind: kind}
-	cfg := p.config([]byte(doc))
+	cfg := p.config([]byte(doc), nil)
 	if err := p.err(); err != nil {
 		t.Fatalf("%s\nhas mistakes:\n%v", doc, err)
 	}

@@ -15,6 +15,7 @@ type target struct {
 	of      *rule.Target
 	pattern *pattern.Path // of a resource that is a path pattern
 	problem error         // of one that is none but looks like one
+	live    bool          // of a document
 }
 
 func (t *target) isPath() bool { return !t.of.Regex && t.of.Resource[0] == '/' }
@@ -38,6 +39,7 @@ const maxComparisons = 50_000
 type reach struct {
 	*parser
 	cfg     *Config
+	own     []rule.Rule // without those of documents
 	targets []target
 	entries map[string][]*Resource // by name
 	names   []string               // that a resource here may have
@@ -51,10 +53,11 @@ type reach struct {
 	left int
 }
 
-// checkReach looks at the resources of all rules. The VM's rules are for filters it does not know.
-func (p *parser) checkReach(cfg *Config, targets []target) {
+// checkReach looks at the resources of all rules, of which some are the configuration's own. The VM's rules are for filters
+// it does not know.
+func (p *parser) checkReach(cfg *Config, own []rule.Rule, targets []target) {
 	r := &reach{
-		parser: p, cfg: cfg, targets: targets, entries: map[string][]*Resource{},
+		parser: p, cfg: cfg, own: own, targets: targets, entries: map[string][]*Resource{},
 		paths: map[string]string{}, exact: map[string]int{}, left: maxComparisons,
 	}
 	r.checkEntries()
@@ -121,7 +124,7 @@ func (r *reach) checkRelations() {
 	if r.kind == KindVM {
 		return
 	}
-	for i, f := range rule.Of[rule.Flow](r.cfg.Rules) {
+	for i, f := range rule.Of[rule.Flow](r.own) {
 		isPath := r.kind == KindHTTP && strings.HasPrefix(f.RefResource, "/")
 		known := isPath || f.RefResource == r.cfg.ResourceName || r.entries[f.RefResource] != nil
 		if f.RelationStrategy == rule.AssociatedResource && !known {
@@ -137,16 +140,25 @@ func (r *reach) describe(entry int) string {
 	return "resources[" + strconv.Itoa(entry) + "] (" + quote(r.cfg.Resources[entry].Name) + ")"
 }
 
+// unreachable says that the target is nothing here: a mistake, but in a document, which other filters may have too, a warning.
+func (r *reach) unreachable(t *target, reason ...string) {
+	if t.live {
+		r.warn(t.at, append([]string{t.label(), " is never asked here: "}, reason...)...)
+		return
+	}
+	r.add(t.at, reason...)
+}
+
 // checkName says that there is no such resource.
 func (r *reach) checkName(t *target) {
 	nothing := "nothing here is the resource " + quote(t.of.Resource) + ": "
 	switch {
 	case t.isPath():
-		r.add(t.at, nothing, "a connection has no path; ", remedy)
+		r.unreachable(t, nothing, "a connection has no path; ", remedy)
 	case r.kind == KindHTTP:
-		r.add(t.at, nothing, remedy, ", or use a path (\"/…\")")
+		r.unreachable(t, nothing, remedy, ", or use a path (\"/…\")")
 	default:
-		r.add(t.at, nothing, remedy)
+		r.unreachable(t, nothing, remedy)
 	}
 }
 
@@ -163,7 +175,7 @@ func (r *reach) checkExpression(t *target) {
 		hint = "an expression is for names of resources; for paths write an entry of resources with match.path.regex, " +
 			"and its name in the rule, or a path pattern such as /api/** as resource"
 	}
-	r.add(t.at, "matches no resource here: ", hint)
+	r.unreachable(t, "matches no resource here: ", hint)
 }
 
 // checkPath looks at a path, or a path pattern, that is a resource itself.

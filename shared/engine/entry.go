@@ -74,7 +74,7 @@ func (e *Entry) Waiting() (until int64, waits bool) { return e.wakeAt, e.wakeAt 
 // have to wait again.
 func (e *Entry) Resume(now int64) *Block {
 	e.endWait()
-	e.filter.Stream.Begin()
+	e.resource.stream.Begin()
 	b := e.proceed(now)
 	if b != nil {
 		e.gone()
@@ -143,7 +143,7 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 	f, res := e.filter, e.resource
 	for e.next < len(res.rules) {
 		r, nth := res.rules[e.next], e.nth
-		f.Stream.Nth = nth
+		res.stream.Nth = nth
 		e.next, e.nth = e.next+1, 0
 		ticket, refusal, err := r.Enter(now)
 		if err != nil {

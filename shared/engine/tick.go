@@ -29,6 +29,7 @@ func (vm *VM) Tick(now int64) {
 	env.Board.BeginTick(now)
 	env.Machines.BeginTick()
 	env.Try("renewing the slot", now, vm.beat)
+	env.Try("looking for new rules", now, vm.sources.tick)
 	for _, k := range vm.kinds {
 		env.Try("ticking", now, k.Tick)
 	}
@@ -97,6 +98,7 @@ func (vm *VM) flush(now int64) {
 	}
 	vm.health.export(env, now)
 	env.Machines.All(func(s *machine.Source) { vm.showSource(s, s.Stale(now), now) })
+	vm.sources.export(now)
 	if me, held := env.Worker.Identity(); held {
 		env.Metrics.Gauge(rulesHash(me.Slot), vm.RuleHash()&0xffffffff, now)
 	}
