@@ -40,9 +40,13 @@ func (p *Plugin) renew(now int64) {
 	if !p.Renew(now) {
 		return
 	}
-	p.dispatcher.changed = true
+	d := p.dispatcher
+	d.changed = true
 	if err := p.handler.Reload(); err != nil {
 		p.Fault("changing to new rules", err)
+	}
+	for _, other := range d.awake { // they have changed, too: the log tells of all at once
+		other.try(now, other.renew)
 	}
 }
 

@@ -50,7 +50,9 @@ func (p *parser) config(data []byte, documents []Document) *Config {
 	p.object(top, value{data, jsonparser.Object}, fields)
 	own := cfg.Rules
 	p.checkSources(cfg, top)
-	p.checkRequired(cfg, top)
+	if len(documents) == 0 { // once is enough
+		p.checkRequired(cfg, top)
+	}
 	r.documents(cfg, documents)
 	cfg.RuleHash = r.hash
 	r.checkCapacity(cfg, top)

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"strings"
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
@@ -273,8 +274,11 @@ func (ss *sources) note(a *Ask, answer protocol.Answer, now int64, f func(e *pub
 	return err
 }
 
-// check is what is wrong with a text for any filter here that uses its source.
+// check is what is wrong with a text for any filter here that uses its source. What is odd for all of them is written to the
+// log: a rule for HTTP is nothing to a filter of TCP that has the same source.
 func (vm *VM) check(s *source, text []byte, now int64) error {
+	odd, filters := map[string]int{}, 0
+	var warnings []config.Warning
 	for _, f := range vm.filters {
 		if !f.usesSource(s) {
 			continue
@@ -283,8 +287,15 @@ func (vm *VM) check(s *source, text []byte, now int64) error {
 		if err != nil {
 			return err
 		}
-		vm.warn("datasource "+s.title, cfg.Warnings)
+		filters++
+		warnings = cfg.Warnings
+		for _, w := range warnings {
+			odd[w.Path]++
+		}
 	}
+	vm.warn("datasource "+s.title, slices.DeleteFunc(warnings, func(w config.Warning) bool {
+		return odd[w.Path] < filters || !strings.HasPrefix(w.Path, "datasource[")
+	}))
 	return nil
 }
 
