@@ -185,7 +185,7 @@ func TestDataSourceFails(t *testing.T) {
 	}{
 		{ruleserver.Failing, "status 503"}, {ruleserver.Nonsense, `malformed JSON at line 1, byte 1`}, {ruleserver.Truncated, "error 1 on end"},
 		{ruleserver.Huge, "more than 4194304"}, {ruleserver.Hanging, "error 1 on end"}, {ruleserver.Slow, "error 1 on end"},
-		{ruleserver.Colliding, `"a" is the id of datasource\[0\].flowRules\[0\] already`},
+		{ruleserver.Colliding, `"a" is the id of datasource\[0\]: flowRules\[0\] already`},
 	} {
 		e.Log.Mark()
 		server.Behave(c.behaviour)

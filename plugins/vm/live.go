@@ -25,7 +25,11 @@ func (d *Dispatcher) askSources(now int64) {
 // follow lets a plugin that has started take rules from its data sources, and begins with what other workers know of them.
 func (p *Plugin) follow(now int64) {
 	p.Follow(func(documents []config.Document) (*config.Config, error) {
-		return config.ParseWith(p.text.bytes(), p.kind.Kind, documents)
+		own, err := config.Parse(p.text.bytes(), p.kind.Kind)
+		if err != nil {
+			return nil, err
+		}
+		return config.ParseRules(documents, p.kind.Kind, own)
 	})
 	p.Filter.Renew(now)
 }

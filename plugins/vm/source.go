@@ -1,7 +1,7 @@
 package vm
 
 import (
-	"fmt"
+	"errors"
 	"strconv"
 
 	"sentinel-envoy/plugins/envoyhost"
@@ -22,7 +22,7 @@ func (p *Plugin) askSource(now int64) {
 		{":method", "GET"}, {":path", from.Path}, {":authority", from.Authority}, {"accept", "text/plain"},
 	}
 	if err := envoyhost.CallHTTP(from.Cluster, headers, "", from.IntervalMs, p.onSourceAnswer); err != nil {
-		p.Answered(nil, fmt.Errorf("cluster %q: %w", from.Cluster, err), now)
+		p.Answered(nil, errors.New("cluster "+strconv.Quote(from.Cluster)+": "+err.Error()), now)
 	}
 }
 
@@ -31,7 +31,7 @@ func (p *Plugin) onSourceAnswer(headers, size int) {
 	defer recoverPanic(func(err error) { p.Fault("reading system_source", err) })
 	answer, err := readAnswer(headers, size)
 	if err == nil && answer.Status != 200 {
-		err = fmt.Errorf("status %d", answer.Status)
+		err = errors.New("status " + strconv.Itoa(answer.Status))
 	}
 	p.Answered(answer.Body, err, envoyhost.Now())
 }
@@ -39,7 +39,7 @@ func (p *Plugin) onSourceAnswer(headers, size int) {
 // readAnswer is the answer that a call has got, with its body where the status is 200.
 func readAnswer(headers, size int) (answer source.Response, err error) {
 	if headers == 0 {
-		return answer, fmt.Errorf("no answer")
+		return answer, errors.New("no answer")
 	}
 	if answer.Headers, err = envoyhost.CallHeaders(); err != nil {
 		return answer, err
@@ -53,7 +53,7 @@ func readAnswer(headers, size int) (answer source.Response, err error) {
 	case answer.Status != 200 || size == 0:
 		return answer, nil
 	case size > maxAnswer:
-		return answer, fmt.Errorf("an answer of %d bytes", size)
+		return answer, errors.New("an answer of " + strconv.Itoa(size) + " bytes")
 	}
 	answer.Body, err = envoyhost.CallBody(size)
 	return answer, err

@@ -6,6 +6,8 @@ import (
 	"strings"
 
 	"github.com/buger/jsonparser"
+
+	"sentinel-envoy/shared/rule"
 )
 
 // SourceType is what kind of server a data source is.
@@ -25,20 +27,11 @@ var sourceTypes = []string{"http", "nacos", "etcd", "consul", "kubernetes"}
 // String is the type's name in a configuration.
 func (t SourceType) String() string { return sourceTypes[t] }
 
-// Format is what the rules of a document are written in.
-type Format int
-
-// The formats.
-const (
-	FormatSentinel Format = iota // ours, which are sentinel-golang's
-	FormatJava                   // Sentinel's for Java
-)
-
 // DataSource is where rules come from while the filter runs.
 type DataSource struct {
 	Origin
 	Rules    string // rules: the family whose list the document is, as "flowRules"; "" where it is an object of such lists
-	Format   Format // format
+	Format   Format // format: whose words its rules are in
 	Required bool   // required: until the first answer nothing is admitted, where failure_mode is closed
 }
 
@@ -101,7 +94,7 @@ func (p *parser) dataSource(at *place, v value) DataSource {
 		{"namespace", p.label(&s.Namespace, maxResource)},
 		{"name", p.label(&s.Name, maxResource)},
 		{"rules", p.familyKey(&s.Rules)},
-		{"format", p.format(&s.Format)},
+		{"format", word(p, &s.Format, "guess", "sentinel", "java")},
 		{"interval_ms", integer(p, &s.IntervalMs, 200, 3_600_000)},
 		{"timeout_ms", integer(p, &s.TimeoutMs, 50, 60_000)},
 		{"required", p.boolean(&s.Required)},
@@ -162,29 +155,24 @@ func (p *parser) completeOrigin(at *place, o *Origin) {
 	}
 }
 
-// familyKey reads the key of a family's list.
+// familyKey reads the key of a family's list, ours or Java Sentinel's.
 func (p *parser) familyKey(dst *string) setter {
 	return func(at *place, v value) {
-		keys := (&rules{parser: p}).keys()
+		var keys []string
+		for _, f := range rule.Families {
+			keys = append(keys, f.Key)
+		}
+		for java := range javaKeys {
+			keys = append(keys, java)
+		}
+		slices.Sort(keys)
 		if v.typ == jsonparser.String && slices.Contains(keys, string(v.raw)) {
-			*dst = string(v.raw)
+			*dst, _ = RuleKey(string(v.raw))
 			return
 		}
 		p.add(at, "must be ", strings.Join(keys, " or "), ", got ", v.describe())
 	}
 }
-
-// format reads what a document is written in.
-func (p *parser) format(dst *Format) setter {
-	read := word(p, dst, "sentinel", "java")
-	return func(at *place, v value) {
-		if read(at, v); *dst == FormatJava {
-			p.add(at, "java is not read: write the document in our keys, ", moreHints)
-		}
-	}
-}
-
-const moreHints = "which the mistakes of one in Java's name key by key; and leave format out"
 
 // checkRequired warns of a filter that waits for its sources, and admits everything meanwhile.
 func (p *parser) checkRequired(cfg *Config, top *place) {

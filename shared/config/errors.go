@@ -50,7 +50,7 @@ func (e Errors) Error() string {
 // place is where in the document something stands. It becomes text only when there is a mistake to tell.
 type place struct {
 	parent *place // nil at the top
-	key    string // at the top what document it is, "" the configuration
+	key    string // at the top the document's name, empty for a configuration
 	index  int    // of a list's element; -1 for a key
 }
 
@@ -62,17 +62,21 @@ func (p *place) String() string {
 	if p.parent == nil {
 		return p.key
 	}
+	before := p.parent.String()
 	if p.index >= 0 {
-		return p.parent.String() + "[" + strconv.Itoa(p.index) + "]"
+		return before + "[" + strconv.Itoa(p.index) + "]"
 	}
 	key := p.key
 	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return !isWord(r) }) || len(key) > maxEcho {
 		key = quote(key)
 	}
-	if within := p.parent.String(); within != "" {
-		return within + "." + key
+	switch {
+	case before == "":
+		return key
+	case p.parent.parent == nil:
+		return before + ": " + key
 	}
-	return key
+	return before + "." + key
 }
 
 func isWord(r rune) bool {

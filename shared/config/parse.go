@@ -21,10 +21,18 @@ const (
 
 // Parse reads a configuration of the given kind. The error, if any, is of type Errors and tells every mistake.
 // No bytes at all, `null` and `{}` are a configuration without rules.
-func Parse(data []byte, kind Kind) (*Config, error) { return ParseWith(data, kind, nil) }
+func Parse(data []byte, kind Kind) (*Config, error) {
+	p := &parser{kind: kind}
+	cfg := p.config(data)
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	cfg.Warnings = p.warnings
+	return cfg, nil
+}
 
-func (p *parser) config(data []byte, documents []Document) *Config {
-	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: outcome.DefaultFailures()}
+func (p *parser) config(data []byte) *Config {
+	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8, FilterState: true}, Failures: outcome.DefaultFailures()}
 	top := &place{index: -1}
 	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
 		return cfg
@@ -44,20 +52,33 @@ func (p *parser) config(data []byte, documents []Document) *Config {
 		p.add(top, "must be an object")
 		return cfg
 	}
-	r := newRules(p, 0)
-	fields := append(r.fields(cfg), p.filterFields(cfg)...)
-	fields = append(fields, field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }})
+	r := newRules(p, cfg, Guess)
+	r.first(top, value{data, jsonparser.Object}, "arguments", r.arguments)
+	fields := append(r.fields(), p.filterFields(cfg)...)
+	fields = append(fields,
+		field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }},
+		field{"arguments", func(*place, value) {}}, // has been read
+	)
 	p.object(top, value{data, jsonparser.Object}, fields)
-	own := cfg.Rules
-	p.checkSources(cfg, top)
-	if len(documents) == 0 { // once is enough
-		p.checkRequired(cfg, top)
-	}
-	r.documents(cfg, documents)
-	cfg.RuleHash = r.hash
-	r.checkCapacity(cfg, top)
-	p.checkReach(cfg, own, r.targets)
+	r.check(top)
+	p.checkRequired(cfg, top)
 	return cfg
+}
+
+// first reads a key before all others, wherever it stands.
+func (p *parser) first(at *place, v value, key string, set setter) {
+	p.each(at, v, func(k string, v value) {
+		if k == key && v.typ != jsonparser.Null {
+			set(at.at(key), v)
+		}
+	})
+}
+
+// check finds what is wrong with all rules together.
+func (r *rules) check(top *place) {
+	r.checkCapacity(top)
+	r.checkReach()
+	r.checkSources()
 }
 
 // looksLikeYAML is whether the first line of a text that is no JSON has a key, an element of a list, or a comment.

@@ -15,7 +15,6 @@ type target struct {
 	of      *rule.Target
 	pattern *pattern.Path // of a resource that is a path pattern
 	problem error         // of one that is none but looks like one
-	live    bool          // of a document
 }
 
 func (t *target) isPath() bool { return !t.of.Regex && t.of.Resource[0] == '/' }
@@ -37,10 +36,7 @@ const maxComparisons = 50_000
 
 // reach finds rules that can never act, and warns of those that do not what they seem to.
 type reach struct {
-	*parser
-	cfg     *Config
-	own     []rule.Rule // without those of documents
-	targets []target
+	*rules
 	entries map[string][]*Resource // by name
 	names   []string               // that a resource here may have
 	// paths are the rules' paths and path patterns, each under the name that was first given to it.
@@ -53,26 +49,25 @@ type reach struct {
 	left int
 }
 
-// checkReach looks at the resources of all rules, of which some are the configuration's own. The VM's rules are for filters
-// it does not know.
-func (p *parser) checkReach(cfg *Config, own []rule.Rule, targets []target) {
+// checkReach looks at the resources of all rules. The VM's rules are for filters it does not know.
+func (all *rules) checkReach() {
 	r := &reach{
-		parser: p, cfg: cfg, own: own, targets: targets, entries: map[string][]*Resource{},
+		rules: all, entries: map[string][]*Resource{},
 		paths: map[string]string{}, exact: map[string]int{}, left: maxComparisons,
 	}
 	r.checkEntries()
 	r.nameResources()
-	for i := range targets {
-		t := &targets[i]
+	for i := range r.targets {
+		t := &r.targets[i]
 		switch {
 		case t.of.Regex:
 			r.checkExpression(t)
-		case t.of.Resource == cfg.ResourceName:
+		case t.of.Resource == r.cfg.ResourceName:
 		case r.entries[t.of.Resource] != nil:
 			r.checkNamedLikePath(t)
-		case t.isPath() && p.kind != KindTCP:
+		case t.isPath() && r.kind != KindTCP:
 			r.checkPath(t)
-		case p.kind != KindVM:
+		case r.kind != KindVM:
 			r.checkName(t)
 		}
 	}
@@ -112,6 +107,12 @@ func (r *reach) nameResources() {
 			r.names = append(r.names, of.Resource)
 		}
 	}
+	for _, one := range r.beside {
+		if of := one.For(); !of.Regex && of.Resource != "" {
+			r.names = append(r.names, of.Resource)
+			r.know(of)
+		}
+	}
 	for _, f := range rule.Of[rule.Flow](r.cfg.Rules) {
 		if f.RefResource != "" {
 			r.names = append(r.names, f.RefResource)
@@ -124,14 +125,14 @@ func (r *reach) checkRelations() {
 	if r.kind == KindVM {
 		return
 	}
-	for i, f := range rule.Of[rule.Flow](r.own) {
+	eachOf(r.rules, func(at *place, f *rule.Flow) {
 		isPath := r.kind == KindHTTP && strings.HasPrefix(f.RefResource, "/")
 		known := isPath || f.RefResource == r.cfg.ResourceName || r.entries[f.RefResource] != nil
 		if f.RelationStrategy == rule.AssociatedResource && !known {
-			r.warn(r.place("flowRules", i).at("refResource"), label(&f.Target), " acts only on what another filter takes for ",
+			r.warn(at.at("refResource"), label(&f.Target), " acts only on what another filter takes for ",
 				quote(f.RefResource), ": nothing here is that resource")
 		}
-	}
+	})
 }
 
 func (r *reach) place(key string, i int) *place { return (&place{index: -1}).at(key).item(i) }
@@ -142,11 +143,11 @@ func (r *reach) describe(entry int) string {
 
 // unreachable says that the target is nothing here: a mistake, but in a document, which other filters may have too, a warning.
 func (r *reach) unreachable(t *target, reason ...string) {
-	if t.live {
-		r.warn(t.at, append([]string{t.label(), " is never asked here: "}, reason...)...)
+	if r.beside == nil {
+		r.add(t.at, reason...)
 		return
 	}
-	r.add(t.at, reason...)
+	r.warn(t.at, append([]string{t.label(), " is never asked here: "}, reason...)...)
 }
 
 // checkName says that there is no such resource.
@@ -204,6 +205,18 @@ func (r *reach) checkPath(t *target) {
 		r.warn(t.at, t.label(), " is never asked: ", r.describe(i), " takes ", quote(path),
 			" first; put an entry for it before that one")
 	}
+}
+
+// know makes the paths of a rule beside those that are read known.
+func (r *reach) know(of *rule.Target) {
+	if of.Resource[0] != '/' {
+		return
+	}
+	t := target{of: of}
+	if pattern.IsPattern(of.Resource) {
+		t.pattern, _ = pattern.ParsePath(of.Resource)
+	}
+	r.same(&t)
 }
 
 // same is the name under which the target's paths are known.

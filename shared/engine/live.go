@@ -2,8 +2,8 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"slices"
+	"strconv"
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/publication"
@@ -117,7 +117,7 @@ func (f *Filter) documents(pick func(i int, e *publication.Entry) publication.Ve
 				f.live.tried = nil // once more, when it was asked anew
 				err = errors.Join(err, f.vm.sources.board.AskAnew(s.id, now))
 			}
-			return nil, fmt.Errorf("%s: %w", s.title, err)
+			return nil, errors.New(s.title + ": " + err.Error())
 		}
 		all = append(all, f.live.document(i, text))
 	}
@@ -125,7 +125,9 @@ func (f *Filter) documents(pick func(i int, e *publication.Entry) publication.Ve
 }
 
 func (l *live) document(i int, text []byte) config.Document {
-	return config.Document{Source: i, Format: l.uses[i].Format, Rules: l.uses[i].Rules, Text: text}
+	return config.Document{
+		Name: "datasource[" + strconv.Itoa(i) + "]", Key: l.uses[i].Rules, Format: l.uses[i].Format, Text: text,
+	}
 }
 
 // Prepare reads what takes effect soon, so that the first decision after that does not have to.
@@ -227,5 +229,5 @@ func (f *Filter) usesSource(s *source) bool {
 // idOf names an origin to all workers.
 func idOf(o *config.Origin) record.ID {
 	return record.IDOf("datasource", o.Type.String(), o.Cluster, o.Authority, o.Path, o.Key, o.DataID, o.Group, o.Namespace,
-		o.Name, fmt.Sprint(o.IntervalMs, o.TimeoutMs))
+		o.Name, strconv.FormatUint(uint64(o.IntervalMs)<<32|uint64(o.TimeoutMs), 10))
 }

@@ -2,7 +2,6 @@ package engine
 
 import (
 	"errors"
-	"fmt"
 	"slices"
 	"strconv"
 	"strings"
@@ -107,7 +106,7 @@ func (vm *VM) AskSources(now int64, ask func(a *Ask) error) {
 			continue
 		}
 		if err := ask(a); err != nil {
-			vm.AskAnswered(a, protocol.Response{}, fmt.Errorf("cluster %q: %w", s.origin.Cluster, err), now)
+			vm.AskAnswered(a, protocol.Response{}, errors.New("cluster "+strconv.Quote(s.origin.Cluster)+": "+err.Error()), now)
 		}
 	}
 }

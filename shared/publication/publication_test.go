@@ -223,7 +223,9 @@ func TestTextsOfAnyLength(t *testing.T) {
 func TestDamagedTexts(t *testing.T) {
 	text := bytes.Repeat([]byte("rules "), 10_000)
 	p, owner, other, v := published(t, text)
-	p.Corrupt(func(key string, value []byte) ([]byte, bool) { return value[:len(value)/2], key == "sentinel/3/document/1" || key == "sentinel/3/document/257" })
+	p.Corrupt(func(key string, value []byte) ([]byte, bool) {
+		return value[:len(value)/2], key == "sentinel/3/document/1" || key == "sentinel/3/document/257"
+	})
 	_ = other.Look(p.Now())
 	if _, err := other.Text(id, v, p.Now()); err == nil {
 		t.Error("a text that was overwritten is one")
@@ -235,7 +237,9 @@ func TestDamagedTexts(t *testing.T) {
 	if err := owner.Look(p.Now()); err != nil || owner.Entry(id).Mark != "" {
 		t.Errorf("the server is asked by the mark %q: %v", owner.Entry(id).Mark, err)
 	}
-	p.Corrupt(func(key string, value []byte) ([]byte, bool) { return []byte("nonsense"), key == "sentinel/3/sources/0" })
+	p.Corrupt(func(key string, value []byte) ([]byte, bool) {
+		return []byte("nonsense"), key == "sentinel/3/sources/0"
+	})
 	p.Advance(publication.Lease)
 	if err := owner.Look(p.Now()); err != nil || owner.Entry(id) != nil {
 		t.Errorf("a record that was overwritten has the entry %+v: %v", owner.Entry(id), err)

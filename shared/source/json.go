@@ -3,7 +3,6 @@ package source
 import (
 	"encoding/base64"
 	"errors"
-	"fmt"
 	"strconv"
 
 	"github.com/buger/jsonparser"
@@ -66,7 +65,7 @@ func decoded(body []byte, place ...string) ([]byte, error) {
 	text := make([]byte, base64.StdEncoding.DecodedLen(len(raw)))
 	n, err := base64.StdEncoding.Decode(text, raw)
 	if err != nil {
-		return nil, fmt.Errorf("the value is not in base64: %w", err)
+		return nil, errors.New("the value is not in base64: " + err.Error())
 	}
 	return text[:n], nil
 }
@@ -88,7 +87,7 @@ func (kubernetes) read(o *config.Origin, _ string, r *Response) (Answer, error) 
 	}
 	text, err := jsonparser.GetString(r.Body, "data", o.Key)
 	if err != nil {
-		return Answer{}, fmt.Errorf("data has no text %q: %w", o.Key, errAbsent)
+		return Answer{}, errors.New("data has no text " + strconv.Quote(o.Key) + ": " + errAbsent.Error())
 	}
 	return Answer{News: Text, Text: []byte(text)}, nil
 }

@@ -4,7 +4,6 @@ package source
 
 import (
 	"errors"
-	"fmt"
 	"strconv"
 	"strings"
 
@@ -94,19 +93,19 @@ func Read(o *config.Origin, mark string, r *Response) (Answer, error) {
 	case r.Status == 304 && o.Type == config.SourceHTTP && mark != "":
 		return Answer{News: Unchanged, Mark: mark}, nil
 	case r.Status == 404:
-		return Answer{}, fmt.Errorf("status 404: %w", errAbsent)
+		return Answer{}, errors.New("status 404: " + errAbsent.Error())
 	case r.Status == 401 || r.Status == 403:
-		return Answer{}, fmt.Errorf("status %d: credentials are for Envoy to add, in the cluster", r.Status)
+		return Answer{}, errors.New("status " + strconv.Itoa(r.Status) + ": credentials are for Envoy to add, in the cluster")
 	case r.Status == 304:
 		return Answer{}, errors.New("status 304, though nothing was asked for on a condition")
 	case r.Status >= 300 && r.Status < 400:
-		return Answer{}, fmt.Errorf("status %d: redirects are not followed", r.Status)
+		return Answer{}, errors.New("status " + strconv.Itoa(r.Status) + ": redirects are not followed")
 	case r.Status != 200:
-		return Answer{}, fmt.Errorf("status %d", r.Status)
+		return Answer{}, errors.New("status " + strconv.Itoa(r.Status))
 	}
 	a, err := protocols[o.Type].read(o, mark, r)
 	if len(a.Text) > MaxText {
-		return Answer{}, fmt.Errorf("a document of %d bytes, more than %d", len(a.Text), MaxText)
+		return Answer{}, errors.New("a document of " + strconv.Itoa(len(a.Text)) + " bytes, more than " + strconv.Itoa(MaxText))
 	}
 	if len(a.Mark) > MaxMark {
 		a.Mark = "" // asked without it, the server sends the document again
