@@ -37,8 +37,8 @@ func (etcd) read(_ *config.Origin, mark string, r *Response) (Answer, error) {
 	}
 	modified, there := number(r.Body, "kvs", "[0]", "mod_revision")
 	if there {
-		text, err := decoded(r.Body, "kvs", "[0]", "value")
-		return Answer{News: Text, Text: text, Mark: strconv.FormatInt(modified, 10)}, err
+		value, err := decoded(r.Body, "kvs", "[0]", "value")
+		return Answer{News: Text, Text: value, Mark: strconv.FormatInt(modified, 10)}, err
 	}
 	if count, _ := number(r.Body, "count"); count == 0 || !conditional {
 		return Answer{}, errAbsent
@@ -81,13 +81,22 @@ func (kubernetes) ask(o *config.Origin, _ string) Request {
 }
 
 func (kubernetes) read(o *config.Origin, _ string, r *Response) (Answer, error) {
-	kind, err := jsonparser.GetString(r.Body, "kind")
-	if err != nil || kind != "ConfigMap" {
+	if kind, ok := text(r.Body, "kind"); !ok || kind != "ConfigMap" {
 		return Answer{}, errors.New("the answer is no ConfigMap")
 	}
-	text, err := jsonparser.GetString(r.Body, "data", o.Key)
-	if err != nil {
+	value, ok := text(r.Body, "data", o.Key)
+	if !ok {
 		return Answer{}, errors.New("data has no text " + strconv.Quote(o.Key) + ": " + errAbsent.Error())
 	}
-	return Answer{News: Text, Text: []byte(text)}, nil
+	return Answer{News: Text, Text: []byte(value)}, nil
+}
+
+// text is a string at a place, and whether there is one.
+func text(body []byte, place ...string) (string, bool) {
+	raw, typ, _, err := jsonparser.Get(body, place...)
+	if err != nil || typ != jsonparser.String {
+		return "", false
+	}
+	s, err := jsonparser.ParseString(raw)
+	return s, err == nil
 }

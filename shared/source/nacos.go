@@ -2,7 +2,6 @@ package source
 
 import (
 	"bytes"
-	"encoding/hex"
 	"strings"
 
 	"sentinel-envoy/shared/checksum"
@@ -40,13 +39,25 @@ func (nacos) ask(o *config.Origin, mark string) Request {
 // read knows the answer to a long poll by the mark: nothing, or the names of what has changed.
 func (nacos) read(_ *config.Origin, mark string, r *Response) (Answer, error) {
 	if mark == "" {
-		sum := checksum.MD5(r.Body)
-		return Answer{News: Text, Text: r.Body, Mark: hex.EncodeToString(sum[:])}, nil
+		return Answer{News: Text, Text: r.Body, Mark: hexadecimal(checksum.MD5(r.Body))}, nil
 	}
 	if len(bytes.TrimSpace(r.Body)) == 0 {
 		return Answer{News: Unchanged, Mark: mark}, nil
 	}
 	return Answer{News: Again}, nil
+}
+
+// hexDigits are those that percent-encoding has.
+const hexDigits = "0123456789ABCDEF"
+
+// hexadecimal is a sum as Nacos writes it. Package encoding/hex would bring package fmt.
+func hexadecimal(sum [16]byte) string {
+	var b strings.Builder
+	for _, c := range sum {
+		b.WriteByte(hexDigits[c>>4] | 0x20)
+		b.WriteByte(hexDigits[c&15] | 0x20)
+	}
+	return b.String()
 }
 
 // escape is a text as a value in a query or a form.
@@ -57,7 +68,6 @@ func escapePath(text string) string { return escapeBut(text, "-_.~/!$&'()*+,;=:@
 
 // escapeBut percent-encodes all but letters, digits and what is plain.
 func escapeBut(text, plain string) string {
-	const hex = "0123456789ABCDEF"
 	var b strings.Builder
 	for i := range len(text) {
 		c := text[i]
@@ -66,8 +76,8 @@ func escapeBut(text, plain string) string {
 			continue
 		}
 		b.WriteByte('%')
-		b.WriteByte(hex[c>>4])
-		b.WriteByte(hex[c&15])
+		b.WriteByte(hexDigits[c>>4])
+		b.WriteByte(hexDigits[c&15])
 	}
 	return b.String()
 }
