@@ -93,7 +93,8 @@ citiny: ## what CI runs of testtiny
 	@skip=$$($(GO) run ./internal/tinygo/ready) || exit 1; if [ -n "$$skip" ]; then echo "skipped: $$skip"; exit 0; fi; \
 		set -ex; $(MAKE) tinygo; $(GO) run ./cmd/sentinel envoy; \
 		$(GO) test -count=1 -timeout 15m ./internal/e2e -run '$(CI_TINY)'; \
-		$(GO) test -count=1 -timeout 10m ./internal/soak -run TestEndurance -v -soak -soak.requests 200000 -soak.connections 30000 $(SOAK)
+		$(GO) test -count=1 -timeout 10m ./internal/soak -run TestEndurance -v -soak -soak.wasm $(abspath $(TINY)) \
+			-soak.requests 200000 -soak.connections 30000 $(SOAK)
 
 soaktiny: export SENTINEL_ARTEFACT = tiny
 soaktiny: $(TINY) ## 10,000,000 requests through the artefact of TinyGo: memory must stay flat; SOAK
