@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"fmt"
+	"math"
 	"net/http"
 	"net/http/httptest"
 	"strings"
@@ -66,7 +67,7 @@ func TestOnce(t *testing.T) {
 		t.Fatalf("it says %s", out)
 	}
 	orders, qps, sick := f.Resources[0], f.Rules[0], f.Rules[1]
-	if orders.Name != "orders" || orders.RT != 12 || orders.InFlight != 3 || orders.Passed <= 0 || orders.Blocked != 7 {
+	if orders.Name != "orders" || math.Abs(orders.RT-12) > 0.001 || orders.InFlight != 3 || orders.Passed <= 0 || orders.Blocked != 7 {
 		t.Errorf("orders: %+v", orders)
 	}
 	if qps.ID != "qps" || qps.Kind != "flow" || qps.Fill() != 0.75 || qps.Blocked <= 0 || qps.State != "" {
