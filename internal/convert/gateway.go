@@ -3,7 +3,9 @@ package convert
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"sentinel-envoy/internal/configfile"
 )
@@ -29,11 +31,30 @@ func (r *Result) gateway(docs []configfile.Document) {
 func (r *Result) gatewayList(d configfile.Document) {
 	for _, item := range d.Items() {
 		if _, isAPI := item.Get("apiName"); isAPI {
+			r.known(item, apiKeys)
 			r.api(item, item)
 			continue
 		}
+		r.known(item, ruleKeys)
 		r.gatewayRule(item)
 	}
+}
+
+// Keys of the gateway's documents. Of some nothing is made: they say nothing, or are the dashboard's.
+const (
+	ruleKeys = "resource resourceMode grade count intervalSec interval intervalUnit controlBehavior burst maxQueueingTimeoutMs paramItem " +
+		"id app ip port gmtCreate gmtModified limitApp strategy clusterMode clusterConfig regex warmUpPeriodSec refResource"
+	paramKeys = "parseStrategy fieldName pattern matchStrategy index"
+	apiKeys   = "apiName predicateItems id app ip port gmtCreate gmtModified"
+)
+
+// known finds keys that are none of those, which Java would read past.
+func (r *Result) known(d configfile.Document, keys string) {
+	d.Members(func(key string, value configfile.Document) {
+		if !slices.Contains(strings.Fields(keys), key) {
+			r.wrong(value, "%s: unknown key", key)
+		}
+	})
 }
 
 // api makes an entry of resources of each predicate of an API.
@@ -72,6 +93,9 @@ func (r *Result) gatewayRule(d configfile.Document) {
 	if resource == "" {
 		r.wrong(d, "needs a resource")
 		return
+	}
+	if text(d, "clusterMode") == "true" {
+		r.wrong(d, "clusterMode: a limit over several Envoys is for Envoy's rate limit service")
 	}
 	if text(d, "grade") == "0" {
 		r.wrong(d, "grade 0 (threads) is not a gateway's: write it in isolationRules")
@@ -114,6 +138,7 @@ func (r *Result) seconds(d configfile.Document) int {
 
 // gatewayParam makes a hotspot rule of a rule with a paramItem.
 func (r *Result) gatewayParam(d, item configfile.Document, resource, count string, seconds int, behavior string) {
+	r.known(item, paramKeys)
 	strategy, err := strconv.Atoi(text(item, "parseStrategy"))
 	if err != nil || strategy < 0 || strategy >= len(sources) {
 		r.wrong(item, "parseStrategy: must be 0 (client IP), 1 (host), 2 (header), 3 (URL parameter) or 4 (cookie)")
