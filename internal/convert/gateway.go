@@ -77,7 +77,8 @@ func (r *Result) api(of, group configfile.Document) {
 			continue
 		}
 		// A prefix is an Ant path there, such as /orders/**, which is a template here.
-		r.add("resources", item, fmt.Sprintf("{name: %s, match: {path: {%s: %s}}}", quoted(text(of, "apiName")), op, quoted(pattern)))
+		name := quoted(text(of, "apiName"))
+		r.add("resources", item, fmt.Sprintf("{name: %s, match: {path: {%s: %s}}}", name, op, quoted(pattern)))
 	}
 }
 
@@ -102,7 +103,7 @@ func (r *Result) gatewayRule(d configfile.Document) {
 		return
 	}
 	if text(d, "resourceMode") != "1" {
-		r.need(fmt.Sprintf("# resource %s is a route of the gateway's: name what it takes in an entry of resources", quoted(resource)))
+		r.need("# resource " + quoted(resource) + " is a route of the gateway's: name what it takes in an entry of resources")
 	}
 	seconds := r.seconds(d)
 	behavior := ""
@@ -116,7 +117,8 @@ func (r *Result) gatewayRule(d configfile.Document) {
 	if burst := r.number(d, "burst", "0"); burst != "0" {
 		r.need(fmt.Sprintf("# burst %s of %s is left out: a flow rule has none", burst, quoted(resource)))
 	}
-	r.add("flowRules", d, fmt.Sprintf("{resource: %s, threshold: %s, statIntervalInMs: %d%s}", quoted(resource), count, 1000*seconds, behavior))
+	r.add("flowRules", d, fmt.Sprintf("{resource: %s, threshold: %s, statIntervalInMs: %d%s}",
+		quoted(resource), count, 1000*seconds, behavior))
 }
 
 // seconds is the interval of a rule: intervalSec, or what the dashboard writes.
@@ -160,15 +162,16 @@ func (r *Result) gatewayParam(d, item configfile.Document, resource, count strin
 	threshold, items := count, ""
 	if pattern := text(item, "pattern"); pattern != "" {
 		if how := text(item, "matchStrategy"); how != "" && how != "0" {
-			r.wrong(item, "matchStrategy %s: only 0 (exact) becomes a hotspot rule; write an entry of resources for what matches %s, and a rule for it",
-				how, quoted(pattern))
+			r.wrong(item, "matchStrategy %s: only 0 (exact) becomes a hotspot rule; write an entry of resources for what matches "+
+				"%s, and a rule for it", how, quoted(pattern))
 			return
 		}
 		// Only this value is limited there; here all others get more than anybody sends.
-		threshold, items = "1000000000", fmt.Sprintf(", specificItems: [{valKind: KindString, valStr: %s, threshold: %s}]", quoted(pattern), count)
+		threshold = "1000000000"
+		items = fmt.Sprintf(", specificItems: [{valKind: KindString, valStr: %s, threshold: %s}]", quoted(pattern), count)
 	}
-	r.add("hotspotRules", d, fmt.Sprintf("{resource: %s, metricType: QPS, threshold: %s, durationInSec: %d, paramSource: %s%s%s%s%s}",
-		quoted(resource), threshold, seconds, from.name, key, burst, behavior, items))
+	r.add("hotspotRules", d, fmt.Sprintf("{resource: %s, metricType: QPS, threshold: %s, durationInSec: %d, %s%s%s%s%s}",
+		quoted(resource), threshold, seconds, "paramSource: "+from.name, key, burst, behavior, items))
 }
 
 // text is the scalar under a key, "" where there is none.

@@ -65,7 +65,7 @@ func renameOf(at *place) string {
 	return ""
 }
 
-// isDashboards is whether a key is the dashboard's own, in a rule, or Java Sentinel's of before 1.8, where it still says nothing.
+// isDashboards is whether a key is the dashboard's own, in a rule, or Java Sentinel's of before 1.8.
 func isDashboards(at *place) bool {
 	switch at.key {
 	case "app", "ip", "port", "gmtCreate", "gmtModified", "key", "cut", "passCount", "rtSlowRequestAmount":
