@@ -24,7 +24,7 @@ MODULES = internal/image internal/board internal/kustomizecheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo test check bench memory latency curves profile pgo scaling pictures compat soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo test check bench memory latency curves profile pgo scaling pictures compat soak live fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -148,6 +148,9 @@ compat: $(WASM) ## the whole end-to-end suite on each Envoy release; writes COMP
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)
+
+live: ## rules that change every second, of real servers, while workers die
+	$(GO) test -count=1 -timeout 40m ./internal/live -v -live
 
 fuzz: ## fuzz every target for FUZZTIME each
 	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),60s)
