@@ -71,12 +71,14 @@ func crowd(n int) string {
 func TestSixtyChanges(t *testing.T) {
 	server := ruleserver.Start(t, crowd(1))
 	web := envoytest.StartHTTPService(t)
-	source := fmt.Sprintf(`{"type": "http", "cluster": %q, "path": "/rules.json", "rules": "flowRules", "interval_ms": 200}`, server.Addr)
+	source := fmt.Sprintf(`{"type": "http", "cluster": %q, "path": "/rules.json", "rules": "flowRules", "interval_ms": 200}`,
+		server.Addr)
 	file := plugintest.File(t, plugins)
-	e := envoytest.Start(t, envoytest.Config{Concurrency: workers, LogLevel: "warning", Upstreams: []string{server.Addr}, Listeners: []envoytest.Listener{
-		envoytest.HTTP{Upstream: web.Addr(), Wasm: filter(file, "sentinel_http", source)},
-		envoytest.TCP{Upstream: web.Addr(), Wasm: filter(file, "sentinel_tcp", source)},
-	}})
+	e := envoytest.Start(t, envoytest.Config{Concurrency: workers, LogLevel: "warning", Upstreams: []string{server.Addr},
+		Listeners: []envoytest.Listener{
+			envoytest.HTTP{Upstream: web.Addr(), Wasm: filter(file, "sentinel_http", source)},
+			envoytest.TCP{Upstream: web.Addr(), Wasm: filter(file, "sentinel_tcp", source)},
+		}})
 	v := ruleserver.Watch(t, e.URL("http")+"/orders")
 	v.Becomes(t, false)
 	for n := range 6 { // what the first ones take once is no change's
@@ -107,12 +109,15 @@ func TestWorkersDie(t *testing.T) {
 	server := ruleserver.Start(t, ruleserver.Gate(false))
 	web := envoytest.StartHTTPService(t)
 	source := fmt.Sprintf(`{"type": "http", "cluster": %q, "path": "/rules.json", "interval_ms": 200}`, server.Addr)
-	e := envoytest.Start(t, envoytest.Config{Concurrency: workers, LogLevel: "warning", Upstreams: []string{server.Addr}, Listeners: []envoytest.Listener{
-		envoytest.HTTP{Upstream: web.Addr(), ExactBalance: true, Wasm: filter(plugintest.File(t, plugintest.Faulty), "sentinel_http", source)}}})
+	file := plugintest.File(t, plugintest.Faulty)
+	e := envoytest.Start(t, envoytest.Config{Concurrency: workers, LogLevel: "warning", Upstreams: []string{server.Addr},
+		Listeners: []envoytest.Listener{
+			envoytest.HTTP{Upstream: web.Addr(), ExactBalance: true, Wasm: filter(file, "sentinel_http", source)}}})
 	for n := range 12 {
 		for range n % (workers + 1) { // connections go to one worker after the other, so that each dies, and asks, at some time
 			client := envoytest.NewHTTPClient(false)
-			_, _ = envoytest.Do(t.Context(), client, http.MethodGet, e.URL("http")+"/elsewhere", "x-sentinel-fault", "trap") // dies
+			url := e.URL("http") + "/elsewhere"
+			_, _ = envoytest.Do(t.Context(), client, http.MethodGet, url, "x-sentinel-fault", "trap") // dies
 			client.CloseIdleConnections()
 		}
 		server.Put(ruleserver.Gate(n%2 == 0))

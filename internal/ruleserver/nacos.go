@@ -36,7 +36,8 @@ func StartNacos(t testing.TB) *Nacos {
 	if err := os.WriteFile(filepath.Join(home, "pom.xml"), []byte(nacosProject), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	fetch := exec.CommandContext(envoytest.Context(t, patience), "mvn", "-q", "-B", "dependency:copy-dependencies", "-DoutputDirectory=lib")
+	fetch := exec.CommandContext(envoytest.Context(t, patience), "mvn", "-q", "-B", "dependency:copy-dependencies",
+		"-DoutputDirectory=lib")
 	fetch.Dir = home
 	if out, err := fetch.CombinedOutput(); err != nil {
 		t.Skipf("Maven does not find Nacos: %v\n%.500s", err, out)
@@ -55,8 +56,8 @@ func StartNacos(t testing.TB) *Nacos {
 func (n *Nacos) run(t testing.TB, home string) {
 	t.Helper()
 	port := envoytest.PortOf(t, n.Addr)
-	n.cmd = exec.Command("java", "-Xmx300m", "--add-opens", "java.base/java.lang=ALL-UNNAMED", "--add-opens", "java.base/java.util=ALL-UNNAMED",
-		"--add-opens", "java.base/java.lang.reflect=ALL-UNNAMED", "-Duser.home="+home, "-Dnacos.home="+home, "-Dnacos.standalone=true",
+	n.cmd = exec.Command("java", "-Xmx300m", "--add-opens", "java.base/java.lang=ALL-UNNAMED",
+		"--add-opens", "java.base/java.util=ALL-UNNAMED", "--add-opens", "java.base/java.lang.reflect=ALL-UNNAMED", "-Duser.home="+home, "-Dnacos.home="+home, "-Dnacos.standalone=true",
 		"-Dnacos.server.ip=127.0.0.1", "-cp", "lib/*", "com.alibaba.nacos.config.server.Config", fmt.Sprint("--server.port=", port),
 		"--server.address=127.0.0.1", "--server.servlet.contextPath=/nacos")
 	n.cmd.Dir = home
@@ -74,7 +75,8 @@ func (n *Nacos) run(t testing.TB, home string) {
 		_ = n.cmd.Wait()
 	})
 	envoytest.Eventually(t, patience, "Nacos publishes and serves", func() bool {
-		return n.put("ready", "DEFAULT_GROUP", "yes") == nil && get("http://"+n.Addr+"/nacos/v1/cs/configs?dataId=ready&group=DEFAULT_GROUP") == nil
+		return n.put("ready", "DEFAULT_GROUP", "yes") == nil &&
+			get("http://"+n.Addr+"/nacos/v1/cs/configs?dataId=ready&group=DEFAULT_GROUP") == nil
 	})
 }
 
@@ -88,7 +90,8 @@ func (n *Nacos) Put(t testing.TB, dataID, group, content string) {
 
 func (n *Nacos) put(dataID, group, content string) error {
 	client := http.Client{Timeout: 10 * time.Second}
-	answer, err := client.PostForm("http://"+n.Addr+"/nacos/v1/cs/configs", url.Values{"dataId": {dataID}, "group": {group}, "content": {content}})
+	form := url.Values{"dataId": {dataID}, "group": {group}, "content": {content}}
+	answer, err := client.PostForm("http://"+n.Addr+"/nacos/v1/cs/configs", form)
 	if err != nil {
 		return err
 	}
