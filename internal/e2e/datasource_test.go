@@ -57,8 +57,9 @@ func TestDataSourceFails(t *testing.T) {
 	server := ruleserver.Start(t, ruleserver.Gate(false))
 	web := envoytest.StartHTTPService(t)
 	server.Kill()
+	source := sourceAt("http", server.Addr, `"path": "/rules.json", "required": true`)
 	e := start(t, envoytest.Config{Upstreams: []string{server.Addr}, Listeners: []envoytest.Listener{envoytest.HTTP{
-		Upstream: web.Addr(), Wasm: httpFilter(t, `{"failure_mode": "closed", `+sourceAt("http", server.Addr, `"path": "/rules.json", "required": true`)+`}`)}}})
+		Upstream: web.Addr(), Wasm: httpFilter(t, `{"failure_mode": "closed", `+source+`}`)}}})
 	if r := e.Get("http", "/elsewhere"); r.Status != 503 {
 		t.Errorf("status %d before the first answer, want 503", r.Status)
 	}
@@ -71,7 +72,8 @@ func TestDataSourceFails(t *testing.T) {
 		behaviour ruleserver.Behaviour
 		says      string
 	}{
-		{ruleserver.Failing, "status 503"}, {ruleserver.Nonsense, `malformed JSON at line 1, byte 1`}, {ruleserver.Truncated, "error 1 on end"},
+		{ruleserver.Failing, "status 503"}, {ruleserver.Nonsense, `malformed JSON at line 1, byte 1`},
+		{ruleserver.Truncated, "error 1 on end"},
 		{ruleserver.Huge, "more than 4194304"}, {ruleserver.Hanging, "error 1 on end"}, {ruleserver.Slow, "error 1 on end"},
 		{ruleserver.Colliding, `"a" is the id of datasource\[0\]: flowRules\[0\] already`},
 	} {

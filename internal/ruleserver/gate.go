@@ -14,7 +14,8 @@ import (
 
 // Gate is a document that lets everything pass on /orders, or nothing.
 func Gate(open bool) string {
-	return fmt.Sprintf(`{"flowRules": [{"id": "open %v", "resource": "/orders", "threshold": %d}]}`, open, map[bool]int{true: 1_000_000}[open])
+	const text = `{"flowRules": [{"id": "open %v", "resource": "/orders", "threshold": %d}]}`
+	return fmt.Sprintf(text, open, map[bool]int{true: 1_000_000}[open])
 }
 
 // GateRules is the same as a list of flow rules.
@@ -86,7 +87,7 @@ func (v *Verdicts) Becomes(t *testing.T, open bool) {
 	})
 }
 
-// See ends the requests. Between two verdicts on one side and the other there must be an instant before which all could have been
+// See ends the requests. Between verdicts of one kind and of the other there must be an instant before which all can have been
 // decided one way, and after which all the other way.
 func (v *Verdicts) See(t *testing.T, changes int) {
 	t.Helper()
@@ -98,8 +99,9 @@ func (v *Verdicts) See(t *testing.T, changes int) {
 		t.Fatal("no requests")
 	}
 	open, seen := v.all[0].open, 0
-	var last, held, next time.Time // the latest beginning of a verdict like the present one, and when that and the next hold at the latest
-	for _, one := range v.all {    // by their ends, more or less
+	// last is the latest beginning of a verdict like the present one, held and next when that and the next hold at the latest.
+	var last, held, next time.Time
+	for _, one := range v.all { // by their ends, more or less
 		switch {
 		case one.open == open && !next.IsZero() && one.began.After(next):
 			t.Fatalf("open %v: a request that began %v after one had ended by the new rules was decided by the old; change %d",

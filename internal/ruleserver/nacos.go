@@ -57,7 +57,8 @@ func (n *Nacos) run(t testing.TB, home string) {
 	t.Helper()
 	port := envoytest.PortOf(t, n.Addr)
 	n.cmd = exec.Command("java", "-Xmx300m", "--add-opens", "java.base/java.lang=ALL-UNNAMED",
-		"--add-opens", "java.base/java.util=ALL-UNNAMED", "--add-opens", "java.base/java.lang.reflect=ALL-UNNAMED", "-Duser.home="+home, "-Dnacos.home="+home, "-Dnacos.standalone=true",
+		"--add-opens", "java.base/java.util=ALL-UNNAMED", "--add-opens", "java.base/java.lang.reflect=ALL-UNNAMED",
+		"-Duser.home="+home, "-Dnacos.home="+home, "-Dnacos.standalone=true",
 		"-Dnacos.server.ip=127.0.0.1", "-cp", "lib/*", "com.alibaba.nacos.config.server.Config", fmt.Sprint("--server.port=", port),
 		"--server.address=127.0.0.1", "--server.servlet.contextPath=/nacos")
 	n.cmd.Dir = home
