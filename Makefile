@@ -25,7 +25,7 @@ WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '
 
 .DELETE_ON_ERROR:
 .PHONY: help wasm image pull board release run demo test check bench refusals memory latency curves profile pgo scaling \
-	pictures compat java soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+	pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -158,6 +158,9 @@ java: ## compare rules in Java Sentinel's words with Java Sentinel 1.8.9; needs 
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)
+
+live: ## rules that change every second, of real servers, while workers die
+	$(GO) test -count=1 -timeout 40m ./internal/live -v -live
 
 fuzz: ## fuzz every target for FUZZTIME each
 	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),60s)
