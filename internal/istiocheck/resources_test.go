@@ -41,6 +41,12 @@ func TestEveryFileParses(t *testing.T) {
 				}
 				continue
 			}
+			if kind == "WasmPlugin" {
+				if err := parseWasmPlugin(doc); err != nil {
+					t.Errorf("%s: %v", file, err)
+				}
+				continue
+			}
 			fields := required[kind]
 			if len(fields) == 0 {
 				if !slices.Contains(settings, filepath.Base(file)) {
