@@ -129,13 +129,15 @@ func TestJudge(t *testing.T) {
 		{sentinelGo, one(40), one(4)},
 		{emptyRefusing, one(20), one(2)},
 		{sentinelRefusing, one(25), one(2.5)},
+		{emptyC, one(4), one(0.4)},
+		{sentinelTiny, one(7), one(0.7)},
 	}
 	starts := []startRow{{empty, one(2), one(3)}, {sentinel, one(4), one(3.75)}}
 	var met []string
 	for _, target := range judge(cpu, starts) {
 		met = append(met, fmt.Sprintf("%.2f %v", target.Got, target.Met))
 	}
-	want := "[1.00 true 1.60 false 1.40 true 0.25 true 1.25 false 2.00 false 1.25 true]"
+	want := "[1.00 true 1.60 false 1.40 true 1.75 false 0.25 true 1.25 false 2.00 false 1.25 true]"
 	if fmt.Sprint(met) != want {
 		t.Errorf("got %v, want %s", met, want)
 	}
@@ -174,13 +176,14 @@ func TestReportInBothForms(t *testing.T) {
 }
 
 func TestVariants(t *testing.T) {
-	modules := []module{{empty, "e.wasm"}, {emptyRefusing, "r.wasm"}, {sentinel, "s.wasm"}, {sentinelGo, "g.wasm"}, {"other", "o.wasm"}}
+	ours, tiny := module{sentinel, "s.wasm"}, module{sentinelTiny, "t.wasm"}
+	modules := []module{{empty, "e.wasm"}, {emptyRefusing, "r.wasm"}, {emptyC, "c.wasm"}, ours, tiny, {sentinelGo, "g.wasm"}}
 	variants := cpuVariants(modules)
 	var names []string
 	vms := map[string]string{}
 	for _, v := range variants {
 		names = append(names, v.name)
-		if (v.control != nil) != (v.name == sentinel || v.name == sentinelGo) {
+		if (v.control != nil) != (v.name == sentinel || v.name == sentinelTiny || v.name == sentinelGo) {
 			t.Errorf("%s: control is %v", v.name, v.control)
 		}
 		for _, w := range v.listener.Wasm {
@@ -190,25 +193,29 @@ func TestVariants(t *testing.T) {
 			vms[w.VMID] = v.name
 		}
 	}
-	want := []string{unfiltered, native, empty, sentinel, sentinelMany}
-	for _, v := range familyVariants(module{sentinel, "s.wasm"}) {
-		want = append(want, v.name)
-		if _, err := config.Parse([]byte(v.listener.Wasm[0].Config), config.KindHTTP); err != nil {
-			t.Errorf("%s: %v", v.name, err)
+	want := []string{unfiltered, native, empty, emptyC, sentinel, sentinelMany}
+	add := func(variants []variant) {
+		for _, v := range variants {
+			want = append(want, v.name)
+			if _, err := config.Parse([]byte(v.listener.Wasm[0].Config), config.KindHTTP); err != nil {
+				t.Errorf("%s: %v", v.name, err)
+			}
 		}
 	}
-	want = append(want, sentinelGo, "other", nativeRefusing, emptyRefusing)
-	for _, v := range sentinelRefusals("s.wasm") {
-		want = append(want, v.name)
-		if _, err := config.Parse([]byte(v.listener.Wasm[0].Config), config.KindHTTP); err != nil {
-			t.Errorf("%s: %v", v.name, err)
-		}
+	add(familyVariants(ours))
+	want = append(want, sentinelTiny)
+	add(familyVariants(tiny))
+	want = append(want, sentinelGo, nativeRefusing, emptyRefusing)
+	add(sentinelRefusals(ours))
+	add(sentinelRefusals(tiny))
+	if !slices.Contains(want, "sentinel, TinyGo, 1 rule: isolation") || !slices.Contains(want, "sentinel, TinyGo, refusing: flow") {
+		t.Errorf("rows %q", want)
 	}
 	if fmt.Sprint(names) != fmt.Sprint(want) {
 		t.Errorf("got %v, want %v", names, want)
 	}
 	var rules struct{ FlowRules []any }
-	if err := json.Unmarshal([]byte(variants[4].listener.Wasm[0].Config), &rules); err != nil || len(rules.FlowRules) != paths {
+	if err := json.Unmarshal([]byte(variants[5].listener.Wasm[0].Config), &rules); err != nil || len(rules.FlowRules) != paths {
 		t.Errorf("%v: %d rules", err, len(rules.FlowRules))
 	}
 }
@@ -218,12 +225,15 @@ func TestCollectModulesNamesWhatIsMissing(t *testing.T) {
 		t.Skip("builds Wasm")
 	}
 	dir := t.TempDir()
-	o := options{sentinel: filepath.Join(dir, "none.wasm")}
+	o := options{sentinel: filepath.Join(dir, "none.wasm"), tiny: filepath.Join(dir, "no-tiny.wasm")}
 	modules, err := collectModules(t.Context(), dir, o)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(modules) != 3 || modules[0].name != empty || modules[1].name != emptyRefusing || modules[2].name != sentinelGo {
+	if _, err := findClang(); err != nil && modules[len(modules)-1].name == emptyC {
+		t.Errorf("a floor without clang: %v", modules)
+	}
+	if len(modules) < 3 || len(modules) > 4 || modules[0].name != empty || modules[1].name != emptyRefusing || modules[2].name != sentinelGo {
 		t.Errorf("without a Sentinel binary: %v", modules)
 	}
 	o.extra = extraFilters{{"mine", "absent.wasm"}}
@@ -254,5 +264,39 @@ func TestExtraFilters(t *testing.T) {
 	}
 	if err := e.Set("mine=a=b.wasm"); err != nil || len(e) != 1 || e[0] != (module{"mine", "a=b.wasm"}) {
 		t.Errorf("%v: %v", err, e)
+	}
+}
+
+func TestMemoryIsJudgedAboveNoFilter(t *testing.T) {
+	one := func(v float64) summary { return summarize([]float64{v}) }
+	loaded := 120.5
+	r := memoryReport{Load: "10s", Updates: 100, Rows: []memoryRow{
+		{Name: unfiltered, Workers: 4, Ready: one(0.1), Private: one(14)},
+		{Name: empty, Workers: 4, Ready: one(1), Private: one(94)},
+		{Name: sentinel, Workers: 4, Ready: one(1.9), Private: one(118), Loaded: &loaded},
+		{Name: sentinelTiny, Workers: 4, Ready: one(0.5), Private: one(55)},
+	}}
+	r.Targets = r.judge(4)
+	var text strings.Builder
+	if err := r.writeMarkdown(&text); err != nil {
+		t.Fatal(err)
+	}
+	for _, line := range []string{
+		"| filter | workers | start to ready, s | private memory, MB | after 10s of load | after 100 updates |",
+		"| sentinel, 1 rule | 4 | 1.90 | 118.0 | 120 | – |",
+		"| memory above no filter, of the empty filter's, 4 workers | 1.40 | 1.30 | met |",
+		"| start to ready, of the empty filter's, 4 workers | 1.80 | 1.90 | missed |",
+		"| TinyGo: MB above no filter, 4 workers | 40.00 | 41.00 | missed |",
+		"| TinyGo: start to ready, of the empty filter's, 4 workers | 0.50 | 0.50 | met |",
+	} {
+		if !strings.Contains(text.String(), line+"\n") {
+			t.Errorf("no line %q in\n%s", line, text.String())
+		}
+	}
+	if got := r.judge(8); got != nil {
+		t.Errorf("targets without rows: %v", got)
+	}
+	if _, err := numbers("1,x"); err == nil {
+		t.Error("x is a number")
 	}
 }

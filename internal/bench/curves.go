@@ -86,6 +86,8 @@ var curveKinds = []struct {
 	measure func(context.Context, curveOptions) ([]curve, error)
 }{
 	{"rules", ruleCurves},
+	{"refusals", refusalCurves},
+	{"updates", updateCurves},
 	{"native-rules", nativeRuleCurves},
 	{"values", valueCurves},
 	{"native-values", nativeValueCurves},

@@ -60,10 +60,16 @@ func (s *station) close() error {
 
 // add has requests made of a listener, and warms it up. The first listener is the one without a filter.
 func (s *station) add(ctx context.Context, listener string, requests [][]byte) error {
+	return s.addAnswered(ctx, listener, requests, 200)
+}
+
+// addAnswered is add for requests that are answered with another status.
+func (s *station) addAnswered(ctx context.Context, listener string, requests [][]byte, status int) error {
 	c, err := dial(s.envoy.Addr(listener), s.connections, requests)
 	if err != nil {
 		return err
 	}
+	c.status = status
 	s.names, s.ask = append(s.names, listener), append(s.ask, c)
 	if err := c.sendOK(ctx, warmUp); err != nil {
 		return fmt.Errorf("%s: %w", listener, err)
@@ -171,7 +177,7 @@ func ruleCurves(ctx context.Context, o curveOptions) ([]curve, error) {
 	}
 	for _, n := range powersOfTen(o.maxRules) {
 		log.Printf("%d rules", n)
-		costs, s, err := rulePoint(ctx, o, n)
+		costs, s, err := rulePoint(ctx, o, rulesFor(n), n, 200)
 		if err != nil {
 			return nil, err
 		}
@@ -184,19 +190,19 @@ func ruleCurves(ctx context.Context, o curveOptions) ([]curve, error) {
 // atRest is what an Envoy uses without requests, while its VMs do not rest yet.
 type atRest struct{ idle, mb float64 }
 
-// rulePoint measures n rules, with requests for one resource and for all.
-func rulePoint(ctx context.Context, o curveOptions, n int) (costs []float64, rest atRest, err error) {
-	l := guarded(module{sentinel, o.modules[sentinel]}, rulesFor(n))
+// rulePoint measures n rules, with requests for one resource and for all, which are all answered with this status.
+func rulePoint(ctx context.Context, o curveOptions, rules string, n, status int) (costs []float64, rest atRest, err error) {
+	l := guarded(module{sentinel, o.modules[sentinel]}, rules)
 	s, err := openStation(ctx, o, 1, answering(unfiltered), l)
 	if err != nil {
 		return nil, rest, err
 	}
 	defer func() { err = errors.Join(err, s.close()) }()
 	for _, add := range []struct {
-		listener string
-		paths    int
-	}{{unfiltered, n}, {sentinel, 1}, {sentinel, n}} {
-		if err := s.add(ctx, add.listener, requestsFor(add.paths)); err != nil {
+		listener      string
+		paths, status int
+	}{{unfiltered, n, 200}, {sentinel, 1, status}, {sentinel, n, status}} {
+		if err := s.addAnswered(ctx, add.listener, requestsFor(add.paths), add.status); err != nil {
 			return nil, rest, err
 		}
 	}

@@ -64,7 +64,7 @@ func TestRequestsWithEachValue(t *testing.T) {
 }
 
 func TestConfigurationsOfCurves(t *testing.T) {
-	for _, text := range []string{valueConfiguration, rulesFor(3)} {
+	for _, text := range []string{valueConfiguration, rulesFor(3), rulesOf(3, 0), changedRules(3, 1, 1), changedExpressions(mostExpressions, 1, 3)} {
 		if _, err := config.Parse([]byte(text), config.KindHTTP); err != nil {
 			t.Errorf("%s: %v", text, err)
 		}

@@ -1,18 +1,19 @@
 // Command bench measures what Sentinel costs inside a real Envoy, next to the filters one would compare it with:
 //
 //   - Envoy's native local rate limiter,
+//   - an empty filter in C, where clang is installed: the floor of Wasm itself,
 //   - an empty filter built with the same SDK, and one that answers each request by 429,
 //   - sentinel-golang's own Entry and Exit in the same SDK.
 //
 // It prints CPU time per request above a listener without a filter, all taken interleaved from one Envoy process, then
 // time from start to ready and memory per further worker, each from Envoys of their own.
 //
-// `bench latency` prints what they add to a request's latency, next to Envoy's rate limit service; `bench curves` how the
+// `bench memory` prints what an Envoy with them takes in all, and how long it takes to start. `bench latency` prints what they add to a request's latency, next to Envoy's rate limit service; `bench curves` how the
 // cost grows with rules, resources, values and workers; `bench admitted` what filters with one threshold admit at several
 // numbers of workers.
 //
 // It needs Linux and `make wasm`
-// before it; without dist/sentinel.wasm the rows of Sentinel itself are left out.
+// and `make tinygo` before it; without dist/sentinel.wasm or dist/sentinel-tiny.wasm the rows of that artefact are left out.
 package main
 
 import (
@@ -36,6 +37,7 @@ import (
 type options struct {
 	envoy       string
 	sentinel    string
+	tiny        string
 	rounds      int
 	requests    int
 	connections int
@@ -52,7 +54,7 @@ var sentinelOnly = regexp.MustCompile("^sentinel, ")
 
 // wants reports whether the row of that name is to be measured. What others are compared with always is.
 func (o options) wants(name string) bool {
-	return o.only == nil || name == unfiltered || name == empty || o.only.MatchString(name) ||
+	return o.only == nil || name == unfiltered || name == empty || name == emptyC || o.only.MatchString(name) ||
 		name == emptyRefusing && o.only.MatchString(sentinelRefusing)
 }
 
@@ -96,6 +98,7 @@ func main() {
 // commands are what the first argument may ask for, in place of the cost of a request, a start and a worker.
 var commands = map[string]func(ctx context.Context, args []string) error{
 	"latency":  latencyMain,
+	"memory":   memoryMain,
 	"curves":   curvesMain,
 	"admitted": admittedMain,
 }
@@ -106,6 +109,7 @@ func costMain(ctx context.Context, args []string) error {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.StringVar(&o.envoy, "envoy", "", "Envoy `binary`; empty: $ENVOY_PATH, then the pinned one")
 	flags.StringVar(&o.sentinel, "sentinel", "dist/sentinel.wasm", "the Sentinel binary to measure")
+	flags.StringVar(&o.tiny, "tiny", "dist/sentinel-tiny.wasm", "the binary of TinyGo to measure beside it")
 	flags.IntVar(&o.rounds, "rounds", 9, "how often each filter is measured for CPU; at least 3")
 	flags.IntVar(&o.requests, "requests", 8192, "requests per filter and round, in short turns of which the calmer half counts")
 	flags.IntVar(&o.connections, "connections", 16, "keep-alive connections per filter")

@@ -24,6 +24,7 @@ var refusals = []struct {
 }{
 	{name: sentinelRefusing, configuration: rules(rated)},
 	{name: sentinelRefusing + ", fixed body", configuration: rules(rated) + `, "block": {"body": "later\n"}`},
+	{name: sentinelRefusing + ", no filter state", configuration: rules(rated) + `, "block": {"filter_state": false}`},
 	{name: sentinelRefusing + ", gRPC", configuration: rules(rated), call: true},
 	{name: "sentinel, refusing: throttling", configuration: rules(`"flowRules": [{"id": "t", "resource": "R", "threshold": 1, "statIntervalInMs": 600000, "controlBehavior": "Throttling", "maxQueueingTimeMs": 0}]`)},
 	{name: "sentinel, refusing: isolation", configuration: rules(`"isolationRules": [{"id": "i", "resource": "R", "threshold": 1}]`), delayMs: 3600_000},
@@ -40,25 +41,26 @@ func refusalVariants(modules []module) []variant {
 	variants := []variant{{name: nativeRefusing, listener: answering(nativeRefusing), status: 429}}
 	variants[0].listener.Filters = []map[string]any{nativeFilter(1, "600s")}
 	for _, m := range modules {
-		switch m.name {
-		case emptyRefusing:
+		switch {
+		case m.name == emptyRefusing:
 			variants = append(variants, variant{name: m.name, listener: guarded(m, ""), status: 429})
-		case sentinel:
-			variants = append(variants, sentinelRefusals(m.file)...)
+		case isOurs(m.name):
+			variants = append(variants, sentinelRefusals(m)...)
 		}
 	}
 	return variants
 }
 
-func sentinelRefusals(file string) []variant {
+func sentinelRefusals(m module) []variant {
 	variants := make([]variant, 0, len(refusals))
 	for i, r := range refusals {
 		configuration := strings.ReplaceAll(r.configuration, `"R"`, `"bench"`)
+		name := rowOf(m, r.name)
 		v := variant{
-			name: r.name, listener: guarded(module{r.name, file}, fmt.Sprintf(`{"resource_name": "bench", %s}`, configuration)),
+			name: name, listener: guarded(module{name, m.file}, fmt.Sprintf(`{"resource_name": "bench", %s}`, configuration)),
 			status: 429,
 		}
-		v.listener.Wasm[0].VMID = fmt.Sprintf("bench-refusals-%d", i)
+		v.listener.Wasm[0].VMID = fmt.Sprintf("bench-refusals-%d, %s", i, m.name)
 		if r.call {
 			v.header, v.status = "content-type: application/grpc\r\n", 200
 		}

@@ -81,12 +81,17 @@ func judge(cpu []cpuRow, starts []startRow) []target {
 			add("CPU with "+t.what+", of the empty filter's", got.Median, t.limit)
 		}
 	}
+	if tiny, least := rows[sentinelTiny].PerRequest, rows[emptyC].PerRequest; tiny.N > 0 && least.Median > 0 {
+		add("TinyGo: CPU with 1 rule, of the empty C filter's", tiny.Median/least.Median, 1.5)
+	}
 	one, full := rows[sentinel].PerRequest, rows[sentinelGo].PerRequest
 	if one.N > 0 && full.Median > 0 {
 		add("CPU with 1 rule, of sentinel-golang's", one.Median/full.Median, 1.0/3)
 	}
-	if ours, plain := rows[sentinelRefusing].PerRequest, rows[emptyRefusing].PerRequest; ours.N > 0 && plain.Median > 0 {
-		add("CPU of a refusal, of an empty filter's that answers 429", ours.Median/plain.Median, 1.2)
+	for _, name := range []string{sentinelRefusing, sentinelRefusing + ", no filter state", rowOf(module{name: sentinelTiny}, sentinelRefusing)} {
+		if ours, plain := rows[name].PerRequest, rows[emptyRefusing].PerRequest; ours.N > 0 && plain.Median > 0 {
+			add("CPU of "+name+", of an empty filter's that answers 429", ours.Median/plain.Median, 1.2)
+		}
 	}
 	times := map[string]startRow{}
 	for _, r := range starts {
@@ -126,16 +131,22 @@ func (r report) writeMarkdown(w io.Writer) error {
 			fmt.Fprintf(&b, "| %s | %s | %s |\n", row.Name, row.Ready.format(2), row.PerWorker.format(2))
 		}
 	}
-	if len(r.Targets) > 0 {
-		b.WriteString("\n| target | at most | got | |\n|---|---|---|---|\n")
-		for _, t := range r.Targets {
-			verdict := "met"
-			if !t.Met {
-				verdict = "missed"
-			}
-			fmt.Fprintf(&b, "| %s | %.2f | %.2f | %s |\n", t.What, t.Limit, t.Got, verdict)
-		}
-	}
+	writeTargets(&b, r.Targets)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeTargets prints the table of targets, where there are any.
+func writeTargets(b *strings.Builder, targets []target) {
+	if len(targets) == 0 {
+		return
+	}
+	b.WriteString("\n| target | at most | got | |\n|---|---|---|---|\n")
+	for _, t := range targets {
+		verdict := "met"
+		if !t.Met {
+			verdict = "missed"
+		}
+		fmt.Fprintf(b, "| %s | %.2f | %.2f | %s |\n", t.What, t.Limit, t.Got, verdict)
+	}
 }

@@ -23,6 +23,7 @@ const (
 	sentinel     = "sentinel, 1 rule"
 	sentinelMany = "sentinel, 1,000 rules"
 	sentinelAll  = "sentinel, all five families"
+	sentinelTiny = "sentinel, TinyGo, 1 rule"
 	sentinelGo   = "sentinel-golang Entry/Exit"
 )
 
@@ -66,11 +67,20 @@ func collectModules(ctx context.Context, dir string, o options) ([]module, error
 		}
 		modules = append(modules, module{f.name, file})
 	}
-	given := append([]module{{sentinel, o.sentinel}}, o.extra...)
+	floor := filepath.Join(dir, "floor.wasm")
+	if err := buildFloor(ctx, floor); err != nil {
+		log.Printf("no row for the %s: %v", emptyC, err)
+	} else {
+		modules = append(modules, module{emptyC, floor})
+	}
+	given := append([]module{{sentinel, o.sentinel}, {sentinelTiny, o.tiny}}, o.extra...)
 	for i, m := range given {
+		if m.file == "" {
+			continue
+		}
 		file := filepath.Join(dir, fmt.Sprintf("given-%d.wasm", i))
-		if err := copyFile(file, m.file); i == 0 && errors.Is(err, fs.ErrNotExist) {
-			log.Printf("%s does not exist: run `make wasm` first; its rows are left out", m.file)
+		if err := copyFile(file, m.file); i < 2 && errors.Is(err, fs.ErrNotExist) {
+			log.Printf("%s does not exist: run make %s first; its rows are left out", m.file, []string{"wasm", "tinygo"}[i])
 			continue
 		} else if err != nil {
 			return nil, fmt.Errorf("%s: %w", m.name, err)
@@ -114,11 +124,11 @@ func cpuVariants(modules []module) []variant {
 		v := variant{name: m.name, listener: guarded(m, configuration(m.name, unreached))}
 		// Each module and each set of rules has VMs of its own, as it would have in an Envoy of its own.
 		v.listener.Wasm[0].VMID = fmt.Sprintf("bench-%d", i)
-		if m.name == sentinel || m.name == sentinelGo {
+		if m.name == sentinel || m.name == sentinelTiny || m.name == sentinelGo {
 			control := guarded(m, configuration(m.name, controlThreshold))
 			control.Name += ", control"
 			control.Wasm[0].VMID = v.listener.Wasm[0].VMID
-			if m.name == sentinel {
+			if isOurs(m.name) {
 				control.Wasm[0].VMID += "-control"
 			}
 			v.control = &control
@@ -163,19 +173,20 @@ const (
 // rules gives the members of a configuration that has them all.
 func rules(members ...string) string { return strings.Join(members, ", ") }
 
-// isOurs is whether a module is a build of the Sentinel filter: the one that is measured, or another given by -wasm.
+// isOurs is whether a module is a build of the Sentinel filter: one of those that are measured, or another given by -wasm.
 func isOurs(name string) bool { return strings.HasPrefix(name, "sentinel,") }
 
-// familyVariants are the listeners of families for a build of ours, all in one VM, each with a resource of its own. The rows
-// of another build are named for it: "sentinel, before" gives "sentinel, before, 1 rule: isolation".
+// rowOf is the name of a row of a build of ours, by the row's for the first: "sentinel, before" gives "sentinel, before, 1
+// rule: isolation".
+func rowOf(m module, row string) string {
+	return strings.TrimSuffix(m.name, ", 1 rule") + strings.TrimPrefix(row, "sentinel")
+}
+
+// familyVariants are the listeners of families for a build of ours, all in one VM, each with a resource of its own.
 func familyVariants(m module) []variant {
-	build := strings.TrimSuffix(m.name, "1 rule")
-	if m.name != sentinel {
-		build += ", "
-	}
 	variants := make([]variant, 0, len(families))
 	for i, f := range families {
-		name := build + strings.TrimPrefix(f.name, "sentinel, ")
+		name := rowOf(m, f.name)
 		configuration := strings.ReplaceAll(f.configuration, `"R"`, fmt.Sprintf(`"bench, %d"`, i))
 		l := guarded(module{name, m.file}, fmt.Sprintf(`{"resource_name": "bench, %d", %s}`, i, configuration))
 		l.Wasm[0].VMID = "bench-families, " + m.name
@@ -230,10 +241,13 @@ func configuration(name string, threshold float64) string {
 }
 
 // rulesFor guards each of the first n request paths by a rule of its own that is never reached.
-func rulesFor(n int) string {
+func rulesFor(n int) string { return rulesOf(n, unreached) }
+
+// rulesOf is rulesFor with another threshold.
+func rulesOf(n int, threshold float64) string {
 	rules := make([]any, n)
 	for i := range rules {
-		rules[i] = flowRule(fmt.Sprintf("r%d", i), path(i), unreached)
+		rules[i] = flowRule(fmt.Sprintf("r%d", i), path(i), threshold)
 	}
 	return encode(map[string]any{"flowRules": rules})
 }

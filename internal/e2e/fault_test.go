@@ -2,8 +2,11 @@ package e2e
 
 import (
 	"context"
+	"fmt"
+	"net/http"
 	"strconv"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -243,6 +246,51 @@ func TestSabotage(t *testing.T) {
 	audit(t, e, "web-qps").within(t, faultThreshold)
 	plugintest.NoVMDied(t, e)
 	t.Logf("%v records replaced, %v faults", replaced, e.Sum("sentinel_faults"))
+}
+
+// TestLostDirectory has another plugin with our vm_id overwrite what says which record is whose, while half of each
+// budget is spent: whoever looks for its record then finds the one that there was, and no budget is had twice.
+func TestLostDirectory(t *testing.T) {
+	const rules, threshold, spent = 200, 8, 4
+	web := envoytest.StartHTTPService(t)
+	listener := func(threshold int) envoytest.Listener {
+		return envoytest.HTTP{Upstream: web.Addr(), Wasm: httpFilter(t, `{`+flowRules(eachOf(rules,
+			fmt.Sprintf(`{"id": "f%%d", "resource": "/r%%d", "threshold": %d, "statIntervalInMs": %d}`, threshold, forever)))+`}`)}
+	}
+	thief := envoytest.HTTP{Name: "saboteur", Upstream: web.Addr(), Wasm: []envoytest.Wasm{
+		{File: plugintest.File(t, saboteur), RootID: "saboteur"}}}
+	e := start(t, envoytest.Config{Dynamic: true, Listeners: []envoytest.Listener{listener(spent), thief}})
+	ask := func(times int) int {
+		var passed atomic.Int64
+		inParallel(times*rules, func(client *http.Client, i int) {
+			r, err := envoytest.Do(t.Context(), client, "GET", fmt.Sprintf("%s/r%d", e.URL("http"), i%rules))
+			if err != nil {
+				t.Error(err)
+			} else if r.Status == http.StatusOK {
+				passed.Add(1)
+			}
+		})
+		return int(passed.Load())
+	}
+	if got := ask(2 * spent); got != spent*rules {
+		t.Fatalf("%d passed before, want %d", got, spent*rules)
+	}
+	if _, err := plugintest.NewLane(t, e, "saboteur").Do(t.Context(), "/", "x-sabotage", "pages"); err != nil {
+		t.Fatal(err)
+	}
+	e.Update(listener(threshold), thief) // its filter looks for its records again
+	more := 0
+	envoytest.Eventually(t, soon, "what is left is had", func() bool {
+		more += ask(2)
+		return more >= (threshold-spent)*rules
+	})
+	if more += ask(threshold); more != (threshold-spent)*rules {
+		t.Errorf("%d passed after the directory was lost, want %d", more, (threshold-spent)*rules)
+	}
+	if replaced := e.Sum("sentinel_records_replaced"); replaced == 0 {
+		t.Error("no page was found lost: the test tries nothing")
+	}
+	waitMetric(t, e, 0, "sentinel_faults")
 }
 
 // seeSnapshot checks that the metrics follow what is in flight, which they know from the snapshot.

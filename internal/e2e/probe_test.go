@@ -175,3 +175,30 @@ func TestBreakerOfTwoFilters(t *testing.T) {
 		envoytest.Eventually(t, soon, "all hear of it", func() bool { return e.Get(name, "/").Status == http.StatusOK })
 	}
 }
+
+// TestOpenBreakerWhoseThresholdChanges: a rule without an id is the same breaker whatever its threshold becomes, and stays
+// open.
+func TestOpenBreakerWhoseThresholdChanges(t *testing.T) {
+	service, up := startStage(t)
+	listener := func(threshold int) envoytest.Listener {
+		return envoytest.HTTP{Upstream: up, Wasm: httpFilter(t, `{"resource_name": "svc", `+breakers(fmt.Sprintf(`{"resource": "svc",
+			"strategy": "ErrorCount", "threshold": %d, "minRequestAmount": 1, "statIntervalMs": 60000,
+			"retryTimeoutMs": 600000}`, threshold))+`}`)}
+	}
+	e := start(t, envoytest.Config{Dynamic: true, Listeners: []envoytest.Listener{listener(3)}})
+	service.fail(true)
+	envoytest.Eventually(t, soon, "it opens", func() bool {
+		e.Get("http", "/")
+		return e.Sum("sentinel_breaker_state", "resource", "svc") == open
+	})
+	service.fail(false)
+	before := agreedRules(t, e)
+	e.Update(listener(100))
+	envoytest.Eventually(t, soon, "all VMs have the new rules", func() bool { return agreedRules(t, e) != before })
+	for range 4 * workers {
+		if r := e.Get("http", "/"); r.Status != http.StatusTooManyRequests {
+			t.Errorf("status %d from the breaker that is open", r.Status)
+		}
+	}
+	waitMetric(t, e, open, "sentinel_breaker_state", "resource", "svc")
+}

@@ -97,6 +97,8 @@ var StatsTags = []object{
 	{"tag_name": "rule", "regex": `^wasmcustom\.sentinel_[a-z_]+.*?(;rule=([^;]*))`},
 	{"tag_name": "kind", "regex": `^wasmcustom\.sentinel_[a-z_]+.*?(;kind=([^;]*))`},
 	{"tag_name": "worker", "regex": `^wasmcustom\.sentinel_[a-z_]+.*?(;worker=([^;]*))`},
+	{"tag_name": "from", "regex": `^wasmcustom\.sentinel_[a-z_]+.*?(;from=([^;]*))`},
+	{"tag_name": "to", "regex": `^wasmcustom\.sentinel_[a-z_]+.*?(;to=([^;]*))`},
 }
 
 // bootstrap gives the JSON bootstrap for the listeners, and a cluster for each upstream they or extraUpstreams name,

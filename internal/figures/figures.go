@@ -58,6 +58,18 @@ type CostRow struct {
 	PerRequest Summary `json:"us_per_request"`
 }
 
+// Memory is of what `make memory` found the part that is drawn.
+type Memory struct {
+	Rows []MemoryRow `json:"rows"`
+}
+
+// MemoryRow is the private memory in MB of an Envoy with one filter and so many workers.
+type MemoryRow struct {
+	Name    string  `json:"name"`
+	Workers int     `json:"workers"`
+	Private Summary `json:"mb_private"`
+}
+
 // Curve is one of `make curves`: how a few measures grow with one number.
 type Curve struct {
 	Kind    string       `json:"kind"`  // of the measurement, as -only takes it

@@ -68,6 +68,8 @@ func drawAll(from, dir string) error {
 		{"admitted", measured(from, "admitted", drawAdmitted)},
 		{"scaling", measured(from, "scaling", drawScaling)},
 		{"cost", measured(from, "bench", drawCost)},
+		{"refusals", measured(from, "bench", drawRefusals)},
+		{"memory", measured(from, "memory", drawMemory)},
 		{"growth", measured(from, "curves", drawGrowth)},
 	} {
 		p, found, err := picture.draw()

@@ -1,6 +1,7 @@
 package main
 
 import (
+	"errors"
 	"fmt"
 	"image/color"
 	"slices"
@@ -95,14 +96,62 @@ func drawScaling(rows []figures.Scaling) (*plot.Plot, error) {
 	return p, nil
 }
 
-// drawCost are bars of CPU time per request, the least at the top.
+// bar is one of a picture of them.
+type bar struct {
+	name  string
+	value float64
+}
+
+// drawCost are bars of CPU time per admitted request. Of TinyGo's artefact there is what can be compared.
 func drawCost(c figures.Cost) (*plot.Plot, error) {
-	rows := slices.Clone(c.CPU[1:]) // the first is the whole of a request without a filter
+	const tiny = "sentinel, TinyGo, "
+	return drawBars("What a request costs: µs of Envoy's CPU above a listener without a filter", "µs per request",
+		costs(c, func(name string) bool {
+			return !isRefusal(name) && (!strings.HasPrefix(name, tiny) || name == tiny+"1 rule" || name == tiny+"all five families")
+		}))
+}
+
+// drawRefusals are bars of CPU time per refused request.
+func drawRefusals(c figures.Cost) (*plot.Plot, error) {
+	return drawBars("What a refused request costs: µs of Envoy's CPU above a listener without a filter", "µs per request",
+		costs(c, isRefusal))
+}
+
+// isRefusal is whether a row is of a filter that refuses all.
+func isRefusal(name string) bool {
+	return strings.Contains(name, "refusing") || strings.Contains(name, "429")
+}
+
+// costs are bars for rows, but for the first: that is the whole of a request without a filter.
+func costs(c figures.Cost, wanted func(name string) bool) (bars []bar) {
+	for _, r := range c.CPU[1:] {
+		if wanted(r.Name) {
+			bars = append(bars, bar{r.Name, r.PerRequest.Median})
+		}
+	}
+	return bars
+}
+
+// drawMemory are bars of private memory.
+func drawMemory(m figures.Memory) (*plot.Plot, error) {
+	var bars []bar
+	for _, r := range m.Rows {
+		bars = append(bars, bar{fmt.Sprintf("%s, workers: %d", r.Name, r.Workers), r.Private.Median})
+	}
+	return drawBars("What an Envoy takes in all: private memory in MB", "MB", bars)
+}
+
+// drawBars are bars from the top, ours in a colour of their own.
+func drawBars(title, x string, rows []bar) (*plot.Plot, error) {
+	if len(rows) == 0 {
+		return nil, errors.New("nothing to draw")
+	}
+	rows = slices.Clone(rows)
 	slices.Reverse(rows)
-	p := newPlot("What a request costs: µs of Envoy's CPU above a listener without a filter", "µs per request", "")
+	p := newPlot(title, x, "")
 	values, names := make(plotter.Values, len(rows)), make([]string, len(rows))
 	for i, r := range rows {
-		values[i], names[i] = max(r.PerRequest.Median, 0), r.Name
+		values[i], names[i] = max(r.value, 0), r.name
 	}
 	for i, own := range []bool{false, true} {
 		part := slices.Clone(values)
@@ -155,6 +204,7 @@ func drawGrowth(curves []figures.Curve) (*plot.Plot, error) {
 		ink           color.Color
 	}{
 		{"rules", "rules", "rules, requests to one resource", blue},
+		{"refusals", "rules", "rules, requests to one resource, all refused", violet},
 		{"rules", "resources", "resources with a rule, requests to all in turn", orange},
 		{"values", "values", "values that a hotspot rule has seen", green},
 	} {

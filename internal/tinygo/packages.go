@@ -2,6 +2,7 @@ package tinygo
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"os"
@@ -36,9 +37,15 @@ func exists(path string) bool {
 	return err == nil
 }
 
+// ErrPackages is in errors about packages that are missing and could not be installed.
+var ErrPackages = errors.New("TinyGo needs packages of Debian's that are missing")
+
+// MissingPackages are the names of those.
+func MissingPackages() []string { return missing(exists) }
+
 // needPackages installs the packages that are missing. Where it may not, its error says how.
 func needPackages(ctx context.Context, log io.Writer) error {
-	names := missing(exists)
+	names := MissingPackages()
 	if len(names) == 0 {
 		return nil
 	}
@@ -53,7 +60,7 @@ func needPackages(ctx context.Context, log io.Writer) error {
 		cmd := exec.CommandContext(ctx, args[0], args[1:]...)
 		cmd.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 		if out, err := cmd.CombinedOutput(); err != nil {
-			return fmt.Errorf("%s: %w\n%s", command, err, out)
+			return fmt.Errorf("%w: %s; %s: %w\n%s", ErrPackages, strings.Join(names, ", "), command, err, out)
 		}
 	}
 	return nil
@@ -61,6 +68,6 @@ func needPackages(ctx context.Context, log io.Writer) error {
 
 // byHand says what somebody must do who can do what needPackages may not.
 func byHand(names []string, command string) error {
-	return fmt.Errorf("TinyGo needs packages of Debian's that are missing: %s. As root: %s. "+
-		"Or name a TinyGo of your own, 0.41 or later: TINYGO=/path/of/tinygo", strings.Join(names, ", "), command)
+	return fmt.Errorf("%w: %s. As root: %s. "+
+		"Or name a TinyGo of your own, 0.41 or later: TINYGO=/path/of/tinygo", ErrPackages, strings.Join(names, ", "), command)
 }

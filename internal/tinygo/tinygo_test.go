@@ -2,6 +2,7 @@ package tinygo
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"slices"
@@ -39,7 +40,11 @@ func TestMissingPackagesAreNamed(t *testing.T) {
 	if want := []string{"libclang-rt-19-dev-wasm32", "wasi-libc"}; !slices.Equal(got, want) {
 		t.Errorf("missing %v, want %v", got, want)
 	}
-	text := byHand(got, "apt-get install wasi-libc").Error()
+	err := byHand(got, "apt-get install wasi-libc")
+	if !errors.Is(err, ErrPackages) {
+		t.Errorf("%v is no ErrPackages: who could do without TinyGo would fail", err)
+	}
+	text := err.Error()
 	for _, part := range []string{"libclang-rt-19-dev-wasm32, wasi-libc", "As root: apt-get install", "TINYGO="} {
 		if !strings.Contains(text, part) {
 			t.Errorf("%q lacks %q", text, part)

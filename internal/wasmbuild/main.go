@@ -13,6 +13,8 @@ import (
 
 	"sentinel-envoy/internal/tinygo"
 	"sentinel-envoy/internal/wasmbuild/build"
+	"sentinel-envoy/internal/wasmbuild/module"
+	"sentinel-envoy/internal/wasmbuild/parts"
 )
 
 func main() {
@@ -29,6 +31,7 @@ func main() {
 	flag.StringVar(&o.TinyGo, "tinygo", "", "`path` of a TinyGo of your own, 0.41 or later, to compile with")
 	flag.StringVar(&o.TinyGoTarget, "tinygo-target", "", "`target` for TinyGo (default wasip1)")
 	flag.StringVar(&o.WasmOpt, "wasm-opt", "", "`path` of Binaryen's wasm-opt, to run with -O3")
+	sizes := flag.Bool("parts", false, "print what the module is made of, by size; implies -names")
 	verbose := flag.Bool("v", false, "print which imports of Go's became functions, and which exports were dropped")
 	flag.Usage = func() {
 		fmt.Fprintln(flag.CommandLine.Output(), "usage: wasmbuild [flags] package")
@@ -41,6 +44,7 @@ func main() {
 	}
 	o.Package = flag.Arg(0)
 	o.Callbacks = strings.Split(exports, ",")
+	o.Names = o.Names || *sizes
 
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
 	defer stop()
@@ -58,8 +62,27 @@ func main() {
 		os.Exit(1)
 	}
 	fmt.Printf("%s: %.2f MB, sha256 %s\n", o.Out, float64(res.Size)/1e6, res.SHA256)
+	if *sizes {
+		if err := printParts(o.Out); err != nil {
+			fmt.Fprintln(os.Stderr, "wasmbuild:", err)
+			os.Exit(1)
+		}
+	}
 	if *verbose {
 		fmt.Println("replaced imports:", strings.Join(res.Replaced, " "))
 		fmt.Println("dropped exports:", strings.Join(res.Dropped, " "))
 	}
+}
+
+// printParts prints what a module with names is made of.
+func printParts(file string) error {
+	b, err := os.ReadFile(file)
+	if err != nil {
+		return err
+	}
+	m, err := module.Parse(b)
+	if err != nil {
+		return err
+	}
+	return parts.Write(os.Stdout, m)
 }

@@ -18,12 +18,29 @@ func NameBlock(b *engine.Block) { name(b, BlockedBy, BlockedFigure) }
 // NameShadowBlock leaves there what would have refused it.
 func NameShadowBlock(b *engine.Block) { name(b, ShadowBlockedBy, ShadowBlockedFigure) }
 
-// named is what a property is set to, void with the next one.
-var named []byte
-
 func name(b *engine.Block, by, figure string) {
-	named = b.AppendBy(named[:0])
-	_ = setProperty(by, named)
-	named = b.AppendFigure(named[:0])
-	_ = setProperty(figure, named)
+	named.are(b)
+	_ = setProperty(by, named.by)
+	_ = setProperty(figure, named.figure)
+}
+
+// named are the names of the last refusal: most are like the one before.
+var named names
+
+// names are what an access log prints of a refusal, and what Envoy gives as the details of its answer.
+type names struct {
+	of                  engine.Block
+	by, figure, details []byte
+}
+
+// are makes the names those of a refusal.
+func (n *names) are(b *engine.Block) {
+	of := *b
+	of.RetryAfterMs = 0 // it has no name
+	if of == n.of {
+		return
+	}
+	n.of = of
+	n.by, n.figure = b.AppendBy(n.by[:0]), b.AppendFigure(n.figure[:0])
+	n.details = append(append(append(n.details[:0], "sentinel{"...), n.by...), '}')
 }

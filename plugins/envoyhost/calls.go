@@ -1,5 +1,7 @@
 package envoyhost
 
+import "sentinel-envoy/shared/engine"
+
 // Now is the monotonic time in nanoseconds. It is a call to Envoy: take one a callback.
 func Now() int64 { return monotonic() }
 
@@ -37,10 +39,11 @@ func CreatePlugin(context uint32) { createPlugin(context) }
 // EndPlugin lets the SDK end the plugin of a context, and forget it.
 func EndPlugin(context uint32) { endPlugin(context) }
 
-// SendResponse answers the request in the effective context, which must be paused then. For a gRPC request Envoy makes a
-// response of gRPC with grpcStatus of it.
-func SendResponse(status uint32, headers *HeaderMap, body []byte, grpcStatus int32) error {
-	return sendResponse(status, headers.encode(), body, grpcStatus)
+// SendResponse answers the request in the effective context, which must be paused then, because of a refusal: Envoy's
+// response.code_details name it. For a gRPC request Envoy makes a response of gRPC with grpcStatus of it.
+func SendResponse(b *engine.Block, status uint32, headers *HeaderMap, body []byte, grpcStatus int32) error {
+	named.are(b)
+	return sendResponse(status, named.details, headers.encode(), body, grpcStatus)
 }
 
 // ResumeRequest lets the paused request in the effective context go on.

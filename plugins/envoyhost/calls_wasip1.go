@@ -47,6 +47,16 @@ func proxyGetSharedData(key *byte, size uint32, value, valueSize, cas *uint32) u
 //go:noescape
 func proxySetSharedData(key *byte, size uint32, value *byte, valueSize, cas uint32) uint32
 
+//go:wasmimport env proxy_define_metric
+//go:noescape
+func proxyDefineMetric(kind uint32, name *byte, size uint32, id *uint32) uint32
+
+//go:wasmimport env proxy_increment_metric
+func proxyIncrementMetric(id uint32, delta int64) uint32
+
+//go:wasmimport env proxy_record_metric
+func proxyRecordMetric(id uint32, value uint64) uint32
+
 // The SDK says that the module speaks ABI 0.2.0; proxy_get_log_level came with 0.2.1, and is all that this adds.
 //
 //go:wasmexport proxy_abi_version_0_2_1
@@ -125,9 +135,9 @@ func setProperty(name string, value []byte) error {
 	return status(st).err()
 }
 
-// sendResponse gives the host the headers as it encodes them.
-func sendResponse(code uint32, headers, body []byte, grpcStatus int32) error {
-	st := proxySendLocalResponse(code, nil, 0, unsafe.SliceData(body), uint32(len(body)),
+// sendResponse gives the host the headers as it encodes them, and what its access log calls details.
+func sendResponse(code uint32, details, headers, body []byte, grpcStatus int32) error {
+	st := proxySendLocalResponse(code, unsafe.SliceData(details), uint32(len(details)), unsafe.SliceData(body), uint32(len(body)),
 		unsafe.SliceData(headers), uint32(len(headers)), grpcStatus)
 	return status(st).err()
 }

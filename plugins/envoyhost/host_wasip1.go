@@ -2,7 +2,7 @@ package envoyhost
 
 import (
 	"errors"
-	"fmt"
+	"unsafe"
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
@@ -64,28 +64,22 @@ func (*Host) Dequeue(id uint32) ([]byte, error) {
 // Now implements host.Clock.
 func (*Host) Now() int64 { return monotonic() }
 
-// Define implements host.Metrics.
+// Define implements host.Metrics. The SDK's calls for metrics know no way to fail but a panic.
 func (*Host) Define(kind host.MetricKind, name string) (id uint32, err error) {
-	defer recoverTo(&err)
+	const counter, gauge = 0, 1
+	of := uint32(gauge)
 	if kind == host.Counter {
-		return uint32(proxywasm.DefineCounterMetric(name)), nil
+		of = counter
 	}
-	return uint32(proxywasm.DefineGaugeMetric(name)), nil
+	st := proxyDefineMetric(of, unsafe.StringData(name), uint32(len(name)), &id)
+	return id, status(st).err()
 }
 
 // Add implements host.Metrics.
-func (*Host) Add(id uint32, delta int64) (err error) {
-	defer recoverTo(&err)
-	proxywasm.MetricCounter(id).Increment(uint64(delta))
-	return nil
-}
+func (*Host) Add(id uint32, delta int64) error { return status(proxyIncrementMetric(id, delta)).err() }
 
-// Record implements host.Metrics. The SDK has no call for setting a gauge; the host sets with the one for histograms.
-func (*Host) Record(id uint32, value uint64) (err error) {
-	defer recoverTo(&err)
-	proxywasm.MetricHistogram(id).Record(value)
-	return nil
-}
+// Record implements host.Metrics.
+func (*Host) Record(id uint32, value uint64) error { return status(proxyRecordMetric(id, value)).err() }
 
 // Log implements host.Log.
 func (*Host) Log(level host.Level, message string) { logAt(level, message) }
@@ -121,11 +115,4 @@ func translate(err error) error {
 		return host.ErrEmpty
 	}
 	return err
-}
-
-// recoverTo turns a panic of the SDK into an error: its metric calls know no other way to fail.
-func recoverTo(err *error) {
-	if r := recover(); r != nil {
-		*err = fmt.Errorf("envoyhost: %v", r)
-	}
 }

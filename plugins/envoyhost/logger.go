@@ -1,8 +1,6 @@
 package envoyhost
 
 import (
-	"fmt"
-
 	"github.com/alibaba/sentinel-golang/logging"
 
 	"sentinel-envoy/shared/host"
@@ -45,7 +43,7 @@ func line(err error, msg string, pairs []any) string {
 		text += ": " + err.Error()
 	}
 	for _, p := range pairs {
-		text += " " + fmt.Sprint(p)
+		text += " " + host.Text(p)
 	}
 	return text
 }

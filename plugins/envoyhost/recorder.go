@@ -66,6 +66,7 @@ type Answer struct {
 	Headers    [][2]string
 	Body       string
 	GRPCStatus int32
+	Details    string
 }
 
 // RecordedCall is an HTTP call.
@@ -305,9 +306,9 @@ func setProperty(name string, value []byte) error {
 	return inStream("setProperty", func(s *RecordedStream) { s.State[name] = string(value) })
 }
 
-func sendResponse(status uint32, headers, body []byte, grpcStatus int32) error {
+func sendResponse(status uint32, details, headers, body []byte, grpcStatus int32) error {
 	return inStream("sendResponse", func(s *RecordedStream) {
-		answer := Answer{Status: status, Body: string(body), GRPCStatus: grpcStatus}
+		answer := Answer{Status: status, Body: string(body), GRPCStatus: grpcStatus, Details: string(details)}
 		p := openPairs(headers)
 		for name, value, there := p.next(); there; name, value, there = p.next() {
 			answer.Headers = append(answer.Headers, [2]string{string(name), string(value)})

@@ -24,25 +24,32 @@ var unavailable = []byte("flow control is unavailable\n")
 
 // Refuse implements vm.Stream: the request is answered here.
 func (s *stream) Refuse(b *engine.Block, now int64) envoyhost.Action {
-	envoyhost.NameBlock(b)
+	if s.Plugin.Config().Block.FilterState {
+		envoyhost.NameBlock(b)
+	}
 	kind, _ := envoyhost.RequestHeader(contentType)
-	if err := s.handler.answers.to(b, kind, now).send(); err != nil {
+	if err := s.handler.answers.to(b, kind, now).send(b); err != nil {
 		s.Plugin.Fault("answering", err)
 	}
 	return envoyhost.Pause
 }
 
 // answers makes the replies of one filter to the requests that it refuses, in memory that it keeps: when most requests are
-// refused, a reply must not cost more than what it is made of. A reply is void with the next.
+// refused, a reply must not cost more than what it is made of. Most are as the one before, so each part is made again only
+// where it is another. A reply is void with the next.
 type answers struct {
 	plugin *vm.Plugin
 	block  *config.Block
-	// plain and call are the headers for a request and for a call of gRPC. The former are as most refusals have them, so they
-	// are made again only where retry-after, in seconds, is another.
-	plain, call   envoyhost.HeaderMap
+	// plain and call are the headers for a request and for a call of gRPC.
+	plain, call envoyhost.HeaderMap
+	// seconds are those of retry-after, told is what body explains.
 	retryAfter    string
 	seconds       int64
+	told          engine.Explanation
 	body, message []byte
+	// called is the content type that call is for, where it is as the refusal before had it.
+	called  []byte
+	current bool
 }
 
 // answer is one reply.
@@ -53,8 +60,8 @@ type answer struct {
 	grpc    int
 }
 
-func (a answer) send() error {
-	return envoyhost.SendResponse(uint32(a.status), a.headers, a.body, int32(a.grpc))
+func (a answer) send(b *engine.Block) error {
+	return envoyhost.SendResponse(b, uint32(a.status), a.headers, a.body, int32(a.grpc))
 }
 
 // unknown is where it is not known when asking again makes sense.
@@ -74,7 +81,7 @@ func (a *answers) to(b *engine.Block, kind string, now int64) answer {
 		return a.unavailable(isCall, kind)
 	}
 	if a.block.Body == "" {
-		a.body = a.plugin.AppendExplanation(a.body[:0], b, now)
+		a.explain(b, now)
 	}
 	if seconds := secondsOf(b.RetryAfterMs); seconds != a.seconds {
 		a.promise(seconds)
@@ -82,27 +89,40 @@ func (a *answers) to(b *engine.Block, kind string, now int64) answer {
 	if !isCall {
 		return answer{a.block.Status, &a.plain, a.body, a.block.GRPCStatus}
 	}
-	a.call.Reset()
-	a.addHeaders(&a.call, true)
-	return a.toCall(kind, a.body, a.block.GRPCStatus)
+	if !a.current || string(a.called) != kind {
+		a.call.Reset()
+		a.addHeaders(&a.call, true)
+		a.addCall(kind, a.body, a.block.GRPCStatus)
+		a.called, a.current = append(a.called[:0], kind...), true
+	}
+	return answer{200, &a.call, nil, a.block.GRPCStatus}
+}
+
+// explain makes the body that says why.
+func (a *answers) explain(b *engine.Block, now int64) {
+	if why := a.plugin.Explain(b, now); why != a.told || len(a.body) == 0 {
+		a.told, a.current = why, false
+		a.body = why.AppendText(a.body[:0])
+	}
 }
 
 // unavailable is the reply to a request that could not be decided.
 func (a *answers) unavailable(isCall bool, kind string) answer {
 	a.call.Reset()
+	a.current = false
 	if isCall {
-		return a.toCall(kind, unavailable, grpcUnavailable)
+		a.addCall(kind, unavailable, grpcUnavailable)
+		return answer{200, &a.call, nil, grpcUnavailable}
 	}
 	return answer{unavailableStatus, &a.call, unavailable, grpcUnavailable}
 }
 
-// toCall adds to the headers what gRPC has in place of a body.
-func (a *answers) toCall(kind string, text []byte, status int) answer {
+// addCall adds to the headers what gRPC has in place of a body.
+func (a *answers) addCall(kind string, text []byte, status int) {
 	a.message = appendPercentEncoded(a.message[:0], text)
 	a.call.Add(contentType, kind)
 	a.call.Add(grpcStatusName, strconv.Itoa(status))
 	a.call.AddBytes("grpc-message", a.message)
-	return answer{200, &a.call, nil, status}
 }
 
 // secondsOf are the whole seconds after which asking again makes sense.
@@ -115,6 +135,7 @@ func secondsOf(ms int64) int64 {
 
 // promise makes the headers that say so.
 func (a *answers) promise(seconds int64) {
+	a.current = false
 	a.seconds, a.retryAfter = seconds, strconv.FormatInt(seconds, 10)
 	a.plain.Reset()
 	a.addHeaders(&a.plain, false)

@@ -133,7 +133,7 @@ func TestAnswersToCalls(t *testing.T) {
 		s.Request["content-type"] = kind
 		s.RequestHeaders()
 		want := envoyhost.Answer{Status: 200, GRPCStatus: 14, Headers: [][2]string{
-			{"x-envoy-ratelimited", "true"}, {"content-type", kind}, {"grpc-status", "14"}, {"grpc-message", "10 %25 more: %C3%BC%0A"}}}
+			{"x-envoy-ratelimited", "true"}, {"content-type", kind}, {"grpc-status", "14"}, {"grpc-message", "10 %25 more: %C3%BC%0A"}}, Details: "sentinel{flow:full}"}
 		if got := s.Answers[0]; fmt.Sprint(got) != fmt.Sprint(want) {
 			t.Errorf("%+v, want %+v", got, want)
 		}
@@ -159,6 +159,47 @@ func TestShadowIsInTheFilterState(t *testing.T) {
 }
 
 // The seconds of retry-after are whole ones, and not too few.
+// Who does not print the filter state need not pay for it; Envoy's details name the rule all the same.
+func TestWithoutFilterState(t *testing.T) {
+	e, p := start(t, `"block": {"filter_state": false}, `+full)
+	s := begin(t, p, envoyhost.Pause)
+	if len(s.State) > 0 || s.Answers[0].Details != "sentinel{flow:full}" {
+		t.Errorf("filter state %q, details %q", s.State, s.Answers[0].Details)
+	}
+	e.Faults()
+}
+
+// Parts of an answer are kept for the next; none may be of a refusal by another rule, of another time or to another client.
+func TestAnswersAreNotMixedUp(t *testing.T) {
+	e := vmtest.Start(t, map[string]vm.HandlerKind{"sentinel_http": http.Kind}, "")
+	p := e.Plugin("sentinel_http", `{"flowRules": [
+		{"id": "a", "resource": "/a", "threshold": 0, "statIntervalInMs": 1000},
+		{"id": "b", "resource": "/b", "threshold": 1, "statIntervalInMs": 600000}]}`)
+	ask := func(path, kind string) *vmtest.Stream {
+		s := p.Stream()
+		s.Request[":path"], s.Request["content-type"] = path, kind
+		s.RequestHeaders()
+		return s
+	}
+	ask("/b", "").End()
+	for i := range 20 {
+		for path, want := range map[string]string{"/a": "flow:a 0/0", "/b": "flow:b 1/1"} {
+			kind := []string{"text/plain", "application/grpc", "application/grpc+proto"}[i%3]
+			s := ask(path, kind)
+			by, figure := s.State[envoyhost.BlockedBy], s.State[envoyhost.BlockedFigure]
+			answer := s.Answers[0]
+			got := fmt.Sprint(by, " ", figure)
+			if text := fmt.Sprint(answer.Headers, answer.Body); got != want || answer.Details != "sentinel{"+by+"}" ||
+				!strings.Contains(text, "rule "+path[1:]+": ") || (i%3 > 0) != strings.Contains(text, "[content-type "+kind+"]") {
+				t.Errorf("%s, %s: filter state %q, answer %+v", path, kind, got, answer)
+			}
+			s.End()
+			e.Run(300 * time.Millisecond)
+		}
+	}
+	e.Faults()
+}
+
 func TestRetryAfterIsRoundedUp(t *testing.T) {
 	e, p := start(t, `"flowRules": [{"id": "slow", "resource": "web", "threshold": 1, "statIntervalInMs": 5000}]`)
 	begin(t, p, envoyhost.Continue)
@@ -177,7 +218,9 @@ func TestRetryAfterIsRoundedUp(t *testing.T) {
 
 // A fault of ours, as a panic or as an error of the host, follows the failure mode.
 func TestFailureMode(t *testing.T) {
-	unavailable := envoyhost.Answer{Status: 503, Body: "flow control is unavailable\n", GRPCStatus: 14}
+	unavailable := envoyhost.Answer{
+		Status: 503, Body: "flow control is unavailable\n", GRPCStatus: 14, Details: "sentinel{unavailable:}",
+	}
 	for _, mode := range []string{"open", "closed"} {
 		for _, fault := range []string{"panic", "error"} {
 			t.Run(mode+" "+fault, func(t *testing.T) {

@@ -34,14 +34,14 @@ func newHandler(p *vm.Plugin) (vm.Handler, error) {
 }
 
 // NewStream implements vm.Handler.
-func (h *handler) NewStream(context uint32) vm.Stream {
+func (h *handler) NewStream(context uint32) *vm.Base {
 	s := h.reuse()
 	if s == nil {
 		s = &stream{handler: h}
 	}
 	s.Init(h.plugin, s, context)
 	s.complete, s.inTrailers = false, false
-	return s
+	return &s.Base
 }
 
 // reuse takes a stream that is over, nil if there is none.

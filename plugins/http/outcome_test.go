@@ -196,6 +196,29 @@ func TestResponseTime(t *testing.T) {
 	}
 }
 
+// Where no time of it counts, nobody asks for that of a request's end; it counts now all the same, and not when the response
+// began.
+func TestEndOfALongResponse(t *testing.T) {
+	e, p := start(t, fmt.Sprintf(flowRule, "1000"))
+	s := p.Stream()
+	s.RequestHeaders()
+	e.Run(7 * time.Millisecond)
+	s.ResponseHeaders()
+	e.Run(30 * time.Second)
+	clear(e.Counts)
+	if s.End(); e.Counts["now"] != 0 {
+		t.Error("the end asks for the time")
+	}
+	e.Run(300 * time.Millisecond)
+	if ms, _ := e.Metric("sentinel_rt_ms;resource=web"); ms != 7 {
+		t.Errorf("on average responses took %d ms in the last second, want 7", ms)
+	}
+	e.Metrics(map[string]uint64{
+		"sentinel_completed;resource=web": 1, "sentinel_rt_ms_sum;resource=web": 7, "sentinel_in_flight;resource=web": 0,
+	})
+	e.Faults()
+}
+
 // The time that a request waits for its turn is not the service's.
 func TestResponseTimeOfWhatHasWaited(t *testing.T) {
 	e, p := start(t, paced)

@@ -64,10 +64,18 @@ func (s *stream) OnResponseTrailers() {
 // OnEnd implements vm.Stream: the request leaves its resource.
 func (s *stream) OnEnd() {
 	if s.Entry.InFlight() {
-		now := envoyhost.Now()
+		now := s.endsAt()
 		s.Entry.Exit(now, s.outcome(now))
 	}
 	if len(s.handler.free) < maxFree {
 		s.handler.free = append(s.handler.free, s)
 	}
+}
+
+// endsAt is the time, where the end's matters: mostly the answer's has told all.
+func (s *stream) endsAt() int64 {
+	if s.Entry.HasAnswer() && !s.Entry.TimeCounts() {
+		return s.Entry.Recent()
+	}
+	return envoyhost.Now()
 }

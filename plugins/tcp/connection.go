@@ -39,15 +39,17 @@ func (*connection) Resume() error { return envoyhost.ResumeConnection() }
 
 // Refuse implements vm.Stream: the connection is closed, at once or after its message.
 func (c *connection) Refuse(b *engine.Block, now int64) envoyhost.Action {
-	envoyhost.NameBlock(b)
 	cfg := &c.Plugin.Config().Block
+	if cfg.FilterState {
+		envoyhost.NameBlock(b)
+	}
 	if !cfg.TCPMessage || b.Reason == engine.Unavailable || c.hasty || len(c.handler.closing) >= maxClosing {
 		c.close()
 		return envoyhost.Pause
 	}
 	// Only bytes that come from the upstream can be changed on their way to the client: it must be let connect.
 	if c.message = cfg.Body; c.message == "" {
-		c.message = string(c.Plugin.AppendExplanation(nil, b, now))
+		c.message = string(c.Plugin.Explain(b, now).AppendText(nil))
 	}
 	c.deadline = now + messageWaitMs*1e6
 	c.handler.closing[c.Context()] = c

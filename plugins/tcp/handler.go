@@ -29,10 +29,10 @@ func newHandler(p *vm.Plugin) (vm.Handler, error) {
 }
 
 // NewStream implements vm.Handler.
-func (h *handler) NewStream(context uint32) vm.Stream {
+func (h *handler) NewStream(context uint32) *vm.Base {
 	c := &connection{handler: h}
 	c.Init(h.plugin, c, context)
-	return c
+	return &c.Base
 }
 
 // OnTick implements vm.Handler: it closes refused connections whose client has its message, or whose upstream has not

@@ -108,74 +108,74 @@ func (d *Dispatcher) OnQueueReady(context uint32) {
 // OnRequestHeaders is called with the headers of a request. last is whether nothing follows.
 func (d *Dispatcher) OnRequestHeaders(context uint32, last bool) (action envoyhost.Action) {
 	envoyhost.Begin()
-	s := d.streams.get(context)
-	if s == nil {
+	b := d.streams.get(context)
+	if b == nil {
 		return envoyhost.Continue
 	}
-	defer recoverPanic(func(err error) { s.base().fail(err, &action) })
-	return s.OnRequestHeaders(last)
+	defer recoverPanic(func(err error) { b.fail(err, &action) })
+	return b.stream.OnRequestHeaders(last)
 }
 
 // OnRequestData is called with a part of the body of a request, or with its trailers.
 func (d *Dispatcher) OnRequestData(context uint32, last bool) (action envoyhost.Action) {
 	envoyhost.Begin()
-	s := d.streams.get(context)
-	if s == nil {
+	b := d.streams.get(context)
+	if b == nil {
 		return envoyhost.Continue
 	}
-	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
-	return s.OnRequestData(last)
+	defer recoverPanic(func(err error) { b.failData(err, &action) })
+	return b.stream.OnRequestData(last)
 }
 
 // OnResponseHeaders is called with the headers of a response.
 func (d *Dispatcher) OnResponseHeaders(context uint32) {
 	envoyhost.Begin()
-	if s := d.streams.get(context); s != nil {
+	if b := d.streams.get(context); b != nil {
 		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
-		s.OnResponseHeaders()
+		b.stream.OnResponseHeaders()
 	}
 }
 
 // OnResponseTrailers is called with the trailers of a response.
 func (d *Dispatcher) OnResponseTrailers(context uint32) {
 	envoyhost.Begin()
-	if s := d.streams.get(context); s != nil {
+	if b := d.streams.get(context); b != nil {
 		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
-		s.OnResponseTrailers()
+		b.stream.OnResponseTrailers()
 	}
 }
 
 // OnNewConnection is called when a client has connected.
 func (d *Dispatcher) OnNewConnection(context uint32) (action envoyhost.Action) {
 	envoyhost.Begin()
-	s := d.streams.get(context)
-	if s == nil {
+	b := d.streams.get(context)
+	if b == nil {
 		return envoyhost.Continue
 	}
-	defer recoverPanic(func(err error) { s.base().fail(err, &action) })
-	return s.OnNewConnection()
+	defer recoverPanic(func(err error) { b.fail(err, &action) })
+	return b.stream.OnNewConnection()
 }
 
 // OnDownstreamData is called when a client has sent size bytes.
 func (d *Dispatcher) OnDownstreamData(context uint32, size int) (action envoyhost.Action) {
 	envoyhost.Begin()
-	s := d.streams.get(context)
-	if s == nil {
+	b := d.streams.get(context)
+	if b == nil {
 		return envoyhost.Continue
 	}
-	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
-	return s.OnDownstreamData(size)
+	defer recoverPanic(func(err error) { b.failData(err, &action) })
+	return b.stream.OnDownstreamData(size)
 }
 
 // OnUpstreamData is called when an upstream has sent size bytes. last is whether it sends nothing more.
 func (d *Dispatcher) OnUpstreamData(context uint32, size int, last bool) (action envoyhost.Action) {
 	envoyhost.Begin()
-	s := d.streams.get(context)
-	if s == nil {
+	b := d.streams.get(context)
+	if b == nil {
 		return envoyhost.Continue
 	}
-	defer recoverPanic(func(err error) { s.base().failData(err, &action) })
-	return s.OnUpstreamData(size, last)
+	defer recoverPanic(func(err error) { b.failData(err, &action) })
+	return b.stream.OnUpstreamData(size, last)
 }
 
 // OnLog is called when a stream has ended.
@@ -196,12 +196,12 @@ func (d *Dispatcher) OnDone(context uint32) bool {
 
 // end ends the stream of a context, and reports whether there was one, or the last that ended was it.
 func (d *Dispatcher) end(context uint32) bool {
-	s := d.streams.take(context)
-	if s == nil {
+	b := d.streams.take(context)
+	if b == nil {
 		return context == d.ended
 	}
 	d.ended = context
-	s.base().end()
+	b.end()
 	return true
 }
 

@@ -12,10 +12,10 @@ import (
 // listed is a handler whose streams write down how often they end.
 type listed struct{ ends map[uint32]int }
 
-func (h *listed) NewStream(context uint32) Stream {
+func (h *listed) NewStream(context uint32) *Base {
 	s := &listedStream{handler: h}
 	s.Init(&Plugin{}, s, context)
-	return s
+	return &s.Base
 }
 
 func (h *listed) OnTick(int64) {}

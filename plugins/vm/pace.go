@@ -35,14 +35,16 @@ func (d *Dispatcher) adjustPace(now int64) {
 // rouse ends the VM's rest, in a callback about a context.
 func (d *Dispatcher) rouse(context uint32) {
 	d.pace.used = true
-	if d.pace.period == engine.TickMs || d.timer == nil {
-		return
+	if d.pace.period != engine.TickMs && d.timer != nil {
+		d.wakeUp(context)
 	}
+}
+
+func (d *Dispatcher) wakeUp(context uint32) {
 	d.pace.period = engine.TickMs
 	d.timer.setPeriod()
 	now := envoyhost.Now()
-	d.engine.Tick(now)
-	d.engine.Period(false, now)
+	d.engine.Wake(now)
 	if err := envoyhost.SetEffectiveContext(context); err != nil {
 		d.engine.Fault("rousing the VM", err)
 	}

@@ -1,8 +1,9 @@
 package vm
 
 import (
-	"fmt"
+	"errors"
 	"runtime"
+	"strconv"
 
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/config"
@@ -12,7 +13,7 @@ import (
 // Handler makes the streams of one plugin.
 type Handler interface {
 	// NewStream returns what Envoy knows by a context's id from now on.
-	NewStream(context uint32) Stream
+	NewStream(context uint32) *Base
 	// OnTick is called in each tick, at the time now in nanoseconds, Idle whether it has nothing to do.
 	OnTick(now int64)
 	Idle() bool
@@ -79,7 +80,7 @@ func (p *Plugin) OnStart(size int) (started bool) {
 func (p *Plugin) start(rootID string, size int) error {
 	kind, ok := p.dispatcher.kinds[rootID]
 	if !ok {
-		return fmt.Errorf("unknown root_id %q: this binary has sentinel_http and sentinel_tcp", rootID)
+		return errors.New("unknown root_id " + strconv.Quote(rootID) + ": this binary has sentinel_http and sentinel_tcp")
 	}
 	data, err := configuration(size, envoyhost.PluginConfiguration)
 	if err != nil {

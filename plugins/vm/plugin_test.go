@@ -38,13 +38,13 @@ func (h *scripted) OnTick(int64) {
 func (*scripted) Idle() bool { return true }
 
 // NewStream implements vm.Handler.
-func (h *scripted) NewStream(context uint32) vm.Stream {
+func (h *scripted) NewStream(context uint32) *vm.Base {
 	if h.newStream != nil {
 		h.newStream()
 	}
 	s := &request{}
 	s.Init(h.plugin, s, context)
-	return s
+	return &s.Base
 }
 
 // request is a request to the resource "web".
@@ -56,8 +56,8 @@ type request struct {
 func (r *request) OnRequestHeaders(bool) envoyhost.Action { return r.Enter("web") }
 
 // Refuse implements vm.Stream.
-func (*request) Refuse(*engine.Block, int64) envoyhost.Action {
-	_ = envoyhost.SendResponse(429, &envoyhost.HeaderMap{}, nil, 8)
+func (*request) Refuse(b *engine.Block, _ int64) envoyhost.Action {
+	_ = envoyhost.SendResponse(b, 429, &envoyhost.HeaderMap{}, nil, 8)
 	return envoyhost.Pause
 }
 

@@ -1,7 +1,8 @@
 package vm
 
 import (
-	"fmt"
+	"errors"
+	"strconv"
 
 	"sentinel-envoy/plugins/envoyhost"
 )
@@ -20,7 +21,7 @@ func (p *Plugin) askSource(now int64) {
 		{":method", "GET"}, {":path", source.Path}, {":authority", source.Authority}, {"accept", "text/plain"},
 	}
 	if err := envoyhost.CallHTTP(source.Cluster, headers, source.IntervalMs, p.onSourceAnswer); err != nil {
-		p.Answered(nil, fmt.Errorf("cluster %q: %w", source.Cluster, err), now)
+		p.Answered(nil, errors.New("cluster "+strconv.Quote(source.Cluster)+": "+err.Error()), now)
 	}
 }
 
@@ -33,7 +34,7 @@ func (p *Plugin) onSourceAnswer(headers, size int) {
 
 func readAnswer(headers, size int) ([]byte, error) {
 	if headers == 0 {
-		return nil, fmt.Errorf("no answer")
+		return nil, errors.New("no answer")
 	}
 	list, err := envoyhost.CallHeaders()
 	if err != nil {
@@ -41,11 +42,11 @@ func readAnswer(headers, size int) ([]byte, error) {
 	}
 	for _, h := range list {
 		if h[0] == ":status" && h[1] != "200" {
-			return nil, fmt.Errorf("status %s", h[1])
+			return nil, errors.New("status " + h[1])
 		}
 	}
 	if size > maxAnswer {
-		return nil, fmt.Errorf("an answer of %d bytes", size)
+		return nil, errors.New("an answer of " + strconv.Itoa(size) + " bytes")
 	}
 	return envoyhost.CallBody(size)
 }

@@ -31,8 +31,6 @@ type Stream interface {
 	Refuse(b *engine.Block, now int64) envoyhost.Action
 	// Resume lets the stream go on after a pause.
 	Resume() error
-
-	base() *Base
 }
 
 // Base is what all streams have: an entry into a resource and, while it is held back, a place among the plugin's streams
@@ -56,8 +54,6 @@ var errNotAwake = errors.New("the filter is parked")
 func (b *Base) Init(p *Plugin, s Stream, context uint32) {
 	b.Plugin, b.stream, b.context, b.refused = p, s, context, false
 }
-
-func (b *Base) base() *Base { return b }
 
 // Context is the id of the stream's context.
 func (b *Base) Context() uint32 { return b.context }

@@ -9,13 +9,13 @@ type streams struct {
 
 type slot struct {
 	id     uint32 // 0 in a free slot: Envoy's numbers begin with 1
-	stream Stream
+	stream *Base
 }
 
 const fewestSlots = 64
 
 // get returns the stream of a context, nil if there is none.
-func (s *streams) get(id uint32) Stream {
+func (s *streams) get(id uint32) *Base {
 	if i, found := s.find(id); found {
 		return s.slots[i].stream
 	}
@@ -23,7 +23,7 @@ func (s *streams) get(id uint32) Stream {
 }
 
 // put sets the stream of a context.
-func (s *streams) put(id uint32, stream Stream) {
+func (s *streams) put(id uint32, stream *Base) {
 	if 2*(s.count+1) > len(s.slots) {
 		s.resize(max(fewestSlots, 2*len(s.slots)))
 	}
@@ -35,7 +35,7 @@ func (s *streams) put(id uint32, stream Stream) {
 }
 
 // take removes the stream of a context and returns it, nil if there is none.
-func (s *streams) take(id uint32) Stream {
+func (s *streams) take(id uint32) *Base {
 	i, found := s.find(id)
 	if !found {
 		return nil

@@ -8,12 +8,6 @@ import (
 	"time"
 )
 
-// named is a stream that can be told from others.
-type named struct {
-	listedStream
-	id uint32
-}
-
 // TestStreams compares the table with a map, over contexts that live for a short or a long time, and over ids that all
 // want the same slot.
 func TestStreams(t *testing.T) {
@@ -22,13 +16,13 @@ func TestStreams(t *testing.T) {
 	random := rand.New(rand.NewPCG(seed, 0))
 	for _, stride := range []uint32{1, 7, 64, 1 << 20} {
 		var table streams
-		want := map[uint32]*named{}
+		want := map[uint32]*Base{}
 		next := uint32(1)
 		for step := range 50_000 {
 			// The number of streams rises and falls between none and about 2,000.
 			rising := step/5000%2 == 0
 			if roll := random.IntN(100); roll < 60 == rising {
-				s := &named{id: next}
+				s := &Base{context: next}
 				table.put(next, s)
 				want[next] = s
 				next += stride

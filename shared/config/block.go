@@ -13,6 +13,7 @@ func (p *parser) block(at *place, v value, b *Block) {
 		{"body", p.text(&b.Body, maxBody)},
 		{"headers", p.only(KindHTTP, func(at *place, v value) { p.blockHeaders(at, v, b) })},
 		{"grpc_status", p.only(KindHTTP, integer(p, &b.GRPCStatus, 1, 16))},
+		{"filter_state", p.boolean(&b.FilterState)},
 		{"tcp_message", p.only(KindTCP, p.boolean(&b.TCPMessage))},
 	})
 }

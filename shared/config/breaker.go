@@ -2,27 +2,48 @@ package config
 
 import "sentinel-envoy/shared/rule"
 
-// breakerFields are the keys of a circuit breaker rule.
-func (r *rules) breakerFields(c *rule.CircuitBreaker) []field {
-	return r.targetFields(&c.Target,
-		field{"strategy", enum(r.parser, &c.Strategy, rule.SlowRequestRatio, rule.ErrorRatio, rule.ErrorCount)},
-		field{"retryTimeoutMs", integer(r.parser, &c.RetryTimeoutMs, 1, maxUint32)},
-		field{"minRequestAmount", integer(r.parser, &c.MinRequestAmount, 0, maxExact)},
-		field{"statIntervalMs", integer(r.parser, &c.StatIntervalMs, 1, maxInterval)},
-		field{"statSlidingWindowBucketCount", integer(r.parser, &c.StatSlidingWindowBucketCount, 0, maxBuckets)},
-		field{"maxAllowedRtMs", integer(r.parser, &c.MaxAllowedRtMs, 0, maxExact)},
-		field{"threshold", r.number(&c.Threshold)},
-		field{"probeNum", integer(r.parser, &c.ProbeNum, 0, maxExact)},
-	)
+// breakerDraft is a circuit breaker rule as it is read.
+type breakerDraft struct {
+	rule.CircuitBreaker
+	java javaDegrade
+}
+
+// breakerWords are the keys of a circuit breaker rule.
+func (r *rules) breakerWords(d *breakerDraft) words {
+	c := &d.CircuitBreaker
+	return words{
+		both: r.targetFields(&c.Target,
+			r.limitApp(&d.java.limitApp),
+			field{"minRequestAmount", integer(r.parser, &c.MinRequestAmount, 0, maxExact)},
+			field{"statIntervalMs", integer(r.parser, &c.StatIntervalMs, 1, maxInterval)},
+		),
+		own: []field{
+			{"strategy", enum(r.parser, &c.Strategy, rule.SlowRequestRatio, rule.ErrorRatio, rule.ErrorCount)},
+			{"retryTimeoutMs", integer(r.parser, &c.RetryTimeoutMs, 1, maxUint32)},
+			{"statSlidingWindowBucketCount", integer(r.parser, &c.StatSlidingWindowBucketCount, 0, maxBuckets)},
+			{"maxAllowedRtMs", integer(r.parser, &c.MaxAllowedRtMs, 0, maxExact)},
+			{"threshold", r.number(&c.Threshold)},
+			{"probeNum", integer(r.parser, &c.ProbeNum, 0, maxExact)},
+		},
+		java: r.javaDegradeFields(&d.java),
+	}
 }
 
 // circuitBreaker completes a circuit breaker rule, and finds what is wrong with it.
-func (r *rules) circuitBreaker(at *place, seen uint64, fields []field, c *rule.CircuitBreaker) {
-	r.javaDefaults(at, seen, fields, "minRequestAmount", "5", "statIntervalMs", "1000")
-	r.require(at, seen, fields, "resource", "retryTimeoutMs", "statIntervalMs", "threshold")
-	r.checkCircuitBreaker(at, c)
-	r.checkResource(at, &c.Target)
-	r.include(at, c)
+func (r *rules) circuitBreaker(s *saying, d *breakerDraft) {
+	c := d.CircuitBreaker // a copy: the draft is the next rule's, too
+	if s.java {
+		r.fromJavaDegrade(s, &d.java, &c)
+	} else {
+		r.require(s, "resource", "retryTimeoutMs", "statIntervalMs", "threshold")
+		r.checkCircuitBreaker(s.at, &c)
+	}
+	r.ignoreLimitApp(s, d.java.limitApp)
+	if c.StatSlidingWindowBucketCount == 0 {
+		c.StatSlidingWindowBucketCount = 1
+	}
+	r.checkResource(s.at, &c.Target)
+	r.include(s, &c)
 }
 
 func (r *rules) checkCircuitBreaker(at *place, c *rule.CircuitBreaker) {
@@ -30,10 +51,7 @@ func (r *rules) checkCircuitBreaker(at *place, c *rule.CircuitBreaker) {
 	if isRatio && c.Threshold > 1 {
 		r.add(at.at("threshold"), "must be from 0 to 1 with ", c.Strategy.String())
 	}
-	if c.StatSlidingWindowBucketCount == 0 {
-		c.StatSlidingWindowBucketCount = 1
-	}
-	if c.StatIntervalMs%c.StatSlidingWindowBucketCount != 0 { // upstream would silently use 1
+	if n := c.StatSlidingWindowBucketCount; n > 0 && c.StatIntervalMs%n != 0 { // upstream would silently use 1
 		r.add(at.at("statSlidingWindowBucketCount"), "must divide statIntervalMs")
 	}
 }

@@ -19,8 +19,8 @@ const (
 )
 
 // checkCapacity finds what does not fit.
-func (r *rules) checkCapacity(cfg *Config, top *place) {
-	names := r.resourceNames(cfg)
+func (r *rules) checkCapacity(top *place) {
+	cfg, names := r.cfg, r.resourceNames()
 	expressions := 0
 	for _, one := range cfg.Rules {
 		if one.For().Pattern != nil {
@@ -64,7 +64,8 @@ func demand(rules []rule.Rule, names map[string]bool) (records int, values int64
 }
 
 // resourceNames are the resources that a filter can have, whether or not a rule is for them.
-func (r *rules) resourceNames(cfg *Config) map[string]bool {
+func (r *rules) resourceNames() map[string]bool {
+	cfg := r.cfg
 	names := map[string]bool{cfg.ResourceName: true}
 	for i := range cfg.Resources {
 		names[cfg.Resources[i].Name] = true

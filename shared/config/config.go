@@ -55,6 +55,7 @@ type Config struct {
 	Rules []rule.Rule // flowRules and the other families' lists, in the document's order
 
 	SystemSource *SystemSource // system_source: nil if there is none
+	Arguments    []Argument    // arguments: what Java Sentinel's paramIdx means here
 
 	ResourceName string     // resource_name: the resource of whatever nothing else matches; "" is none
 	Resources    []Resource // resources, in order: the first match wins
@@ -85,6 +86,8 @@ type Block struct {
 	Headers    [][2]string // headers: names in lower case with their values, sorted by name
 	GRPCStatus int         // grpc_status: 1 to 16, default 8, RESOURCE_EXHAUSTED
 	TCPMessage bool        // tcp_message: the client of a blocked connection gets Body in place of the first upstream data
+	// FilterState is whether an access log finds there what refused: filter_state, default true.
+	FilterState bool
 }
 
 // Resource is an entry of `resources`: what meets every condition of its match is the resource Name.

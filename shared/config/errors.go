@@ -50,8 +50,8 @@ func (e Errors) Error() string {
 // place is where in the document something stands. It becomes text only when there is a mistake to tell.
 type place struct {
 	parent *place // nil at the top
-	key    string
-	index  int // of a list's element; -1 for a key
+	key    string // at the top the document's name, empty for a configuration
+	index  int    // of a list's element; -1 for a key
 }
 
 func (p *place) at(key string) *place { return &place{parent: p, key: key, index: -1} }
@@ -60,19 +60,23 @@ func (p *place) item(i int) *place { return &place{parent: p, index: i} }
 
 func (p *place) String() string {
 	if p.parent == nil {
-		return ""
+		return p.key
 	}
+	before := p.parent.String()
 	if p.index >= 0 {
-		return p.parent.String() + "[" + strconv.Itoa(p.index) + "]"
+		return before + "[" + strconv.Itoa(p.index) + "]"
 	}
 	key := p.key
 	if key == "" || strings.ContainsFunc(key, func(r rune) bool { return !isWord(r) }) || len(key) > maxEcho {
 		key = quote(key)
 	}
-	if p.parent.parent == nil {
+	switch {
+	case before == "":
 		return key
+	case p.parent.parent == nil:
+		return before + ": " + key
 	}
-	return p.parent.String() + "." + key
+	return before + "." + key
 }
 
 func isWord(r rune) bool {

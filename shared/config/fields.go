@@ -45,14 +45,13 @@ type parser struct {
 	kind Kind
 }
 
-// object reads an object that has no keys but the fields'. The result has bit i set when fields[i] was there, and
-// elsewhere when a key was another Sentinel's.
+// object reads an object that has no keys but the fields'. The result has bit i set when fields[i] was there.
 func (p *parser) object(at *place, v value, fields []field) (seen uint64) {
 	p.each(at, v, func(key string, v value) {
 		i := index(fields, key)
 		switch {
 		case i < 0:
-			seen |= p.unknown(at.at(key), key, fields)
+			seen |= p.unknown(at.at(key), v, fields)
 		case seen&(1<<i) != 0:
 			p.add(at.at(key), "given twice")
 		case v.typ == jsonparser.Null: // as left out: the dashboard writes null where there is nothing
@@ -175,16 +174,23 @@ func (p *parser) number(dst *float64) setter {
 // integer reads a whole number from low to high, which must fit T.
 func integer[T ~int | ~int32 | ~int64 | ~uint32 | ~uint64](p *parser, dst *T, low, high int64) setter {
 	return func(at *place, v value) {
-		f, ok := p.float(at, v)
-		if !ok || !p.inRange(at, v, f, low, high) {
-			return
+		if f, ok := p.whole(at, v, low, high); ok {
+			*dst = T(f)
 		}
-		if f != math.Trunc(f) {
-			p.add(at, "must be a whole number, got ", v.describe())
-			return
-		}
-		*dst = T(f)
 	}
+}
+
+// whole reads a whole number; it stands by itself because the closures of integer are many.
+func (p *parser) whole(at *place, v value, low, high int64) (float64, bool) {
+	f, ok := p.float(at, v)
+	if !ok || !p.inRange(at, v, f, low, high) {
+		return 0, false
+	}
+	if f != math.Trunc(f) {
+		p.add(at, "must be a whole number, got ", v.describe())
+		return 0, false
+	}
+	return f, true
 }
 
 func (p *parser) float(at *place, v value) (float64, bool) {
@@ -237,24 +243,34 @@ func enum[T interface {
 	~int32
 	String() string
 }](p *parser, dst *T, values ...T) setter {
-	return func(at *place, v value) {
-		for _, known := range values {
-			if v.typ == jsonparser.String && strings.EqualFold(string(v.raw), known.String()) {
-				*dst = known
-				return
-			}
-			if f, err := strconv.ParseFloat(string(v.raw), 64); v.typ == jsonparser.Number && err == nil && f == float64(known) {
-				*dst = known
-				return
-			}
-		}
-		var names []string
-		for _, known := range values {
-			names = append(names, strconv.Itoa(int(known))+" ("+known.String()+")")
-		}
-		p.add(at, "must be ", strings.Join(names, " or "), ", got ", v.describe())
-		*dst = undefined // so that no later check takes it for the first of the values
+	choices := make([]choice, len(values))
+	for i, known := range values {
+		choices[i] = choice{int32(known), known.String()}
 	}
+	return func(at *place, v value) { *dst = T(p.choose(at, v, choices)) }
+}
+
+// choice is a value of an enumeration.
+type choice struct {
+	number int32
+	name   string
+}
+
+// choose reads one of the choices, undefined if it is none of them, so that no later check takes it for the first.
+func (p *parser) choose(at *place, v value, choices []choice) int32 {
+	var names []string
+	for _, known := range choices {
+		if v.typ == jsonparser.String && strings.EqualFold(string(v.raw), known.name) {
+			return known.number
+		}
+		f, err := strconv.ParseFloat(string(v.raw), 64)
+		if v.typ == jsonparser.Number && err == nil && f == float64(known.number) {
+			return known.number
+		}
+		names = append(names, strconv.Itoa(int(known.number))+" ("+known.name+")")
+	}
+	p.add(at, "must be ", strings.Join(names, " or "), ", got ", v.describe())
+	return undefined
 }
 
 const undefined = 127

@@ -306,7 +306,7 @@ func decides(t *testing.T, kind config.Kind, cfg *config.Config) {
 	for _, name := range resources(cfg) {
 		var e engine.Entry
 		if b := filter.Enter(name, process.Now(), &e); b != nil {
-			if text := string(filter.AppendExplanation(nil, b, process.Now())); len(text) > 2000 || !strings.HasSuffix(text, "\n") {
+			if text := string(filter.Explain(b, process.Now()).AppendText(nil)); len(text) > 2000 || !strings.HasSuffix(text, "\n") {
 				t.Errorf("explained as %q", text)
 			}
 			continue

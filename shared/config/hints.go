@@ -1,128 +1,110 @@
 package config
 
-import "strings"
+import (
+	"strings"
+
+	"github.com/buger/jsonparser"
+)
 
 // renamed is a key of another Sentinel's documents, and what to write for it here.
 type renamed struct {
-	list string // whose elements have it; "" is the document itself, anyRule every family
+	list string // whose elements have it; "" is the document itself
 	key  string
 	hint string
 }
 
-const (
-	anyRule   = "*Rules"
-	dashboard = "leave it out: it is the dashboard's own"
-	cluster   = "leave it out: a limit over several Envoys is for Envoy's rate limit service"
-	ofItsOwn  = " as a rule of its own, or nothing if it is negative"
-)
-
-// renames are the names of Sentinel for Java, of its gateway adapters and of its dashboard, and one of sentinel-golang's past.
+// renames are names of Java Sentinel's documents, of its gateway adapters and of its dashboard that are not read as they are,
+// and one of sentinel-golang's past.
 var renames = []renamed{
-	{"", "degradeRules", "write circuitBreakerRules"},
-	{"", "paramFlowRules", "write hotspotRules"},
+	{"", "degradeRules", "write circuitBreakerRules; the rules in it may stay as they are"},
+	{"", "paramFlowRules", "write hotspotRules; the rules in it may stay as they are"},
 	{"", "rules", "write its content in its place"},
-	{"", "gatewayFlowRules", "write flowRules, or hotspotRules for those with a paramItem"},
-	{"", "apiDefinitions", "write resources: of each, apiName becomes name, and predicateItems match"},
-	{"", "authorityRules", "not supported: who may call is for Envoy's RBAC filter"},
+	{"", "gatewayFlowRules", gateway},
+	{"", "apiDefinitions", gateway},
 
-	{anyRule, "limitApp", "leave it out: to limit one caller, give its traffic a resource of its own"},
-	{anyRule, "clusterMode", cluster},
-	{anyRule, "clusterConfig", cluster},
-	{anyRule, "app", dashboard},
-	{anyRule, "ip", dashboard},
-	{anyRule, "port", dashboard},
-	{anyRule, "gmtCreate", dashboard},
-	{anyRule, "gmtModified", dashboard},
-	{anyRule, "rule", "write its content in its place"},
-
-	{"flowRules", "count", "write threshold"},
-	{"flowRules", "grade", "leave it out if it is 1 (QPS); if it is 0 (threads), write resource and threshold in isolationRules"},
-	{"flowRules", "strategy", "write relationStrategy, 0 or 1; 2 (chain) is not supported: a request here has no call chain"},
-	{"flowRules", "resourceMode", "leave it out: resource is a path, or the name of an entry of resources"},
-	{"flowRules", "intervalSec", "write statIntervalInMs, in milliseconds: 1000 times as much"},
-	{"flowRules", "interval", "write statIntervalInMs, in milliseconds"},
-	{"flowRules", "intervalUnit", "leave it out: statIntervalInMs is in milliseconds"},
-	{"flowRules", "burst", "leave it out if it is 0; only hotspotRules have a burstCount"},
-	{"flowRules", "maxQueueingTimeoutMs", "write maxQueueingTimeMs"},
-	{"flowRules", "paramItem", "write the rule in hotspotRules: its parseStrategy becomes paramSource, fieldName paramKey, intervalSec durationInSec"},
+	{"flowRules", "resourceMode", gateway},
+	{"flowRules", "intervalSec", gateway},
+	{"flowRules", "interval", gateway},
+	{"flowRules", "intervalUnit", gateway},
+	{"flowRules", "burst", gateway},
+	{"flowRules", "maxQueueingTimeoutMs", gateway},
+	{"flowRules", "paramItem", gateway},
 	{"resources", "apiName", "write name"},
 	{"resources", "predicateItems", `write match, an entry for each item: {"path": {"exact": …}}, or prefix or regex for its matchStrategy 1 or 2`},
-	{"isolationRules", "count", "write threshold"},
-	{"isolationRules", "grade", "leave it out"},
 
-	{"circuitBreakerRules", "grade", "write strategy, with the same value"},
-	{"circuitBreakerRules", "count", "write threshold; if grade is 0 (slow calls), write maxAllowedRtMs"},
-	{"circuitBreakerRules", "slowRatioThreshold", "write threshold if grade is 0 (slow calls); otherwise leave it out"},
-	{"circuitBreakerRules", "timeWindow", "write retryTimeoutMs, in milliseconds: 1000 times as much"},
-
-	{"hotspotRules", "grade", "write metricType, with the same value"},
-	{"hotspotRules", "count", "write threshold"},
-	{"hotspotRules", "paramIdx", "write paramIndex"},
-	{"hotspotRules", "paramFlowItemList", "write specificItems; of each item, classType becomes valKind, object valStr and count threshold"},
 	{"specificItems", "object", "write valStr"},
 	{"specificItems", "count", "write threshold"},
 	{"specificItems", "classType", "write valKind: 0 for int, long and byte, 1 for String and char, 2 for boolean, 3 for double and float"},
 
-	{"systemRules", "highestSystemLoad", `write {"metricType": 0, "triggerCount": …, "strategy": 1}` + ofItsOwn},
-	{"systemRules", "avgRt", `write {"metricType": 1, "triggerCount": …}` + ofItsOwn},
-	{"systemRules", "maxThread", `write {"metricType": 2, "triggerCount": …}` + ofItsOwn},
-	{"systemRules", "qps", `write {"metricType": 3, "triggerCount": …}` + ofItsOwn},
-	{"systemRules", "highestCpuUsage", `write {"metricType": 4, "triggerCount": …}` + ofItsOwn},
 	{"systemRules", "adaptiveStrategy", "write strategy"},
+}
+
+const gateway = "a gateway's rule becomes one of ours by sentinel convert --from gateway"
+
+// listOfRule is the key of the list that a place in a rule belongs to, "" where it is in none.
+func listOfRule(at *place) string {
+	for at = at.parent; at != nil; at = at.parent {
+		if at.index >= 0 {
+			return at.parent.key
+		}
+	}
+	return ""
 }
 
 // renameOf is what to write for the key at a place; "" when it is nobody's.
 func renameOf(at *place) string {
-	list := ""
-	switch {
-	case at.parent.index >= 0:
-		list = at.parent.parent.key
-	case at.parent.parent != nil:
+	list := listOfRule(at)
+	if list == "" && at.parent.parent != nil {
 		return "" // of an object in no list
 	}
 	for _, r := range renames {
-		if r.key == at.key && (r.list == list || r.list == anyRule && strings.HasSuffix(list, "Rules")) {
+		if r.key == at.key && r.list == list {
 			return r.hint
 		}
 	}
 	return ""
 }
 
-// elsewhere is the bit of what object has seen that stands for a key of renames: the rule was written for another
-// Sentinel, and what it leaves out or numbers differently would load and mean something else here.
-const elsewhere = 1 << 63
-
-// javaDefaults asks such a rule for the keys that it leaves out and whose default differs: pairs of key and Java's default.
-func (r *rules) javaDefaults(at *place, seen uint64, fields []field, pairs ...string) {
-	for i := 0; seen&elsewhere != 0 && i < len(pairs); i += 2 {
-		if !has(seen, fields, pairs[i]) {
-			r.add(at.at(pairs[i]), "missing; Java Sentinel's default is ", pairs[i+1])
-		}
+// isDashboards is whether a key is the dashboard's own, in a rule.
+func isDashboards(at *place) bool {
+	switch at.key {
+	case "app", "ip", "port", "gmtCreate", "gmtModified":
+		return strings.HasSuffix(listOfRule(at), "Rules")
 	}
+	return false
 }
 
-// unknown says what the key should be, as far as it can be told. The result is elsewhere or 0.
-func (p *parser) unknown(at *place, key string, fields []field) uint64 {
-	if len(p.mistakes.list) >= maxErrors {
-		p.more++ // the searches below cost, and nobody would read their results
+// unknown reads a key that is not the fields': what the dashboard writes beside a rule is nothing to us, and what it wraps in
+// `rule` counts as if it stood there. Of others it says what they should be, as far as that can be told. It returns like object.
+func (p *parser) unknown(at *place, v value, fields []field) uint64 {
+	switch {
+	case isDashboards(at):
 		return 0
+	case at.key == "rule" && v.typ == jsonparser.Object && at.parent.index >= 0 && strings.HasSuffix(listOfRule(at), "Rules"):
+		return p.object(at, v, fields)
+	case len(p.mistakes.list) >= maxErrors:
+		p.more++ // the searches below cost, and nobody would read their results
+	default:
+		p.add(at, "unknown key", hintFor(at, fields))
 	}
+	return 0
+}
+
+// hintFor is what a key should be, to put behind the word that it is unknown.
+func hintFor(at *place, fields []field) string {
 	if hint := renameOf(at); hint != "" {
-		p.add(at, "unknown key; ", hint)
-		return elsewhere
+		return "; " + hint
 	}
 	best, nearest := 3, ""
 	for _, f := range fields {
-		if d := distance(bare(key), bare(f.key)); d < best {
+		if d := distance(bare(at.key), bare(f.key)); d < best {
 			best, nearest = d, f.key
 		}
 	}
-	if nearest != "" {
-		p.add(at, "unknown key; did you mean ", nearest, "?")
-		return 0
+	if nearest == "" {
+		return ""
 	}
-	p.add(at, "unknown key")
-	return 0
+	return "; did you mean " + nearest + "?"
 }
 
 // bare is a key without what people write differently: capitals and underscores.

@@ -108,68 +108,107 @@ func (r *rules) checkParam(at *place, h *rule.Hotspot, hasIndex bool) {
 	}
 }
 
-// hotspotFields are the keys of a hotspot rule.
-func (r *rules) hotspotFields(h *rule.Hotspot) []field {
-	fields := r.targetFields(&h.Target,
-		field{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
-		field{"controlBehavior", enum(r.parser, &h.ControlBehavior, rule.Reject, rule.Throttling)},
-		field{"threshold", integer(r.parser, &h.Threshold, 0, maxExact)},
-		field{"maxQueueingTimeMs", integer(r.parser, &h.MaxQueueingTimeMs, 0, maxUint32)},
-		field{"burstCount", integer(r.parser, &h.BurstCount, 0, maxExact)},
-		field{"durationInSec", integer(r.parser, &h.DurationInSec, 0, maxSeconds)},
-		field{"paramsMaxCapacity", integer(r.parser, &h.ParamsMaxCapacity, 0, MaxValues)},
-		field{"specificItems", func(at *place, v value) { r.items(at, v, h) }},
-	)
-	return append(fields, r.paramFields(h)...)
+// hotspotDraft is a hotspot rule as it is read.
+type hotspotDraft struct {
+	rule.Hotspot
+	behavior value // controlBehavior, whose numbers Java Sentinel has for other things
+	java     javaParam
+}
+
+// hotspotWords are the keys of a hotspot rule. Where the parameter comes from Java Sentinel's rules may say as well.
+func (r *rules) hotspotWords(d *hotspotDraft) words {
+	h := &d.Hotspot
+	return words{
+		both: append(r.targetFields(&h.Target,
+			r.limitApp(&d.java.limitApp),
+			field{"controlBehavior", func(_ *place, v value) { d.behavior = v }},
+			field{"maxQueueingTimeMs", integer(r.parser, &h.MaxQueueingTimeMs, 0, maxUint32)},
+			field{"burstCount", integer(r.parser, &h.BurstCount, 0, maxExact)},
+			field{"durationInSec", integer(r.parser, &h.DurationInSec, 0, maxSeconds)},
+			field{"paramsMaxCapacity", integer(r.parser, &h.ParamsMaxCapacity, 0, MaxValues)},
+		), r.paramFields(h)...),
+		own: []field{
+			{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
+			{"threshold", integer(r.parser, &h.Threshold, 0, maxExact)},
+			{"specificItems", func(at *place, v value) { r.items(at, v, h) }},
+		},
+		java: r.javaParamFields(d),
+	}
 }
 
 // hotspot completes a hotspot rule, and finds what is wrong with it.
-func (r *rules) hotspot(at *place, seen uint64, fields []field, h *rule.Hotspot) {
-	r.javaDefaults(at, seen, fields, "metricType", "1 (QPS)", "durationInSec", "1")
-	if seen&elsewhere != 0 && h.ControlBehavior != rule.Reject {
-		r.add(at, "controlBehavior differs from Java Sentinel's: for 1 (warm up) write 0, as it rejects there, for 2 (rate limiter) 1")
+func (r *rules) hotspot(s *saying, d *hotspotDraft) {
+	h := d.Hotspot // a copy: the draft is the next rule's, too
+	if s.java {
+		r.fromJavaParam(s, d, &h)
+	} else {
+		r.require(s, "resource", "threshold")
+		if s.has("controlBehavior") {
+			enum(r.parser, &h.ControlBehavior, rule.Reject, rule.Throttling)(s.at.at("controlBehavior"), d.behavior)
+		}
 	}
-	r.require(at, seen, fields, "resource", "threshold")
+	r.ignoreLimitApp(s, d.java.limitApp)
 	if h.MetricType == rule.HotspotQPS && h.DurationInSec == 0 {
-		r.add(at.at("durationInSec"), "must be > 0 with QPS")
+		r.add(s.at.at("durationInSec"), "must be > 0 with QPS")
 	}
 	if h.ParamIndex != 0 && h.ParamKey != "" {
-		r.add(at.at("paramKey"), "must be empty when paramIndex is given")
+		r.add(s.at.at("paramKey"), "must be empty when paramIndex is given")
 	}
-	r.checkParam(at, h, has(seen, fields, "paramIndex"))
-	r.checkItems(at.at("specificItems"), h)
-	r.checkResource(at, &h.Target)
-	r.include(at, h)
+	if !s.java || s.has("paramIdx") { // without, it is not known whether an argument says it
+		r.checkParam(s.at, &h, s.has("paramIndex") || s.java)
+	}
+	r.checkItems(s.key("specificItems", "paramFlowItemList"), s.item(), &h)
+	r.checkResource(s.at, &h.Target)
+	r.include(s, &h)
+}
+
+// item is the key of the value in an element of a hotspot rule's items.
+func (s *saying) item() string {
+	if s.java {
+		return "object"
+	}
+	return "valStr"
 }
 
 // items reads the values that have a threshold of their own.
 func (r *rules) items(at *place, v value, h *rule.Hotspot) {
-	r.list(at, v, func(at *place, v value) bool {
-		if len(h.SpecificItems) == maxItems {
-			r.add(at, "more than ", strconv.Itoa(maxItems), " specific items")
-			return false
-		}
-		before := r.count()
-		var item rule.SpecificItem
-		fields := []field{
-			{"valKind", enum(r.parser, &item.ValKind, rule.KindInt, rule.KindString, rule.KindBool, rule.KindFloat64)},
+	r.itemList(at, v, h, func(item *rule.SpecificItem) []field {
+		return []field{
 			{"valStr", r.text(&item.ValStr, maxResource)},
 			{"threshold", integer(r.parser, &item.Threshold, 0, maxExact)},
+			{"valKind", enum(r.parser, &item.ValKind, rule.KindInt, rule.KindString, rule.KindBool, rule.KindFloat64)},
 		}
-		r.require(at, r.object(at, v, fields), fields, "valStr", "threshold")
-		if r.count() == before && !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
-			r.add(at.at("valStr"), "must be a ", item.ValKind.String(), ", got ", quote(item.ValStr))
-		}
-		h.SpecificItems = append(h.SpecificItems, item)
-		return true
 	})
 }
 
-// checkItems brings the items into the form that values are compared in, and finds those that are one.
-func (r *rules) checkItems(at *place, h *rule.Hotspot) {
+// itemList reads a list of items.
+func (r *rules) itemList(at *place, v value, h *rule.Hotspot, keys func(*rule.SpecificItem) []field) {
+	r.list(at, v, func(at *place, v value) bool { return r.readItem(at, v, h, keys) })
+}
+
+// readItem reads an item. The first two of its keys are its value and its threshold.
+func (r *rules) readItem(at *place, v value, h *rule.Hotspot, keys func(*rule.SpecificItem) []field) bool {
+	if len(h.SpecificItems) == maxItems {
+		r.add(at, "more than ", strconv.Itoa(maxItems), " specific items")
+		return false
+	}
+	before := r.count()
+	var item rule.SpecificItem
+	fields := keys(&item)
+	s := &saying{at: at, fields: fields, seen: r.object(at, v, fields)}
+	r.require(s, fields[0].key, fields[1].key)
+	if r.count() == before && !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
+		r.add(at.at(fields[0].key), "must be a ", item.ValKind.String(), ", got ", quote(item.ValStr))
+	}
+	h.SpecificItems = append(h.SpecificItems, item)
+	return true
+}
+
+// checkItems, whose values have that key, brings the items into the form that values are compared in, and finds those that are one.
+func (r *rules) checkItems(at *place, key string, h *rule.Hotspot) {
 	param, seen := request.ParamOf(h), map[string]bool{}
 	for i := range h.SpecificItems {
-		item, at := &h.SpecificItems[i], at.item(i).at("valStr")
+		item, at := &h.SpecificItems[i], at.item(i).at(key)
 		prefix, isNetwork := request.ParseNetwork(item.ValStr)
 		switch {
 		case item.ValStr == "": // has been said, or is the empty value

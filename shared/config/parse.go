@@ -32,7 +32,7 @@ func Parse(data []byte, kind Kind) (*Config, error) {
 }
 
 func (p *parser) config(data []byte) *Config {
-	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: outcome.DefaultFailures()}
+	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8, FilterState: true}, Failures: outcome.DefaultFailures()}
 	top := &place{index: -1}
 	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
 		return cfg
@@ -52,15 +52,32 @@ func (p *parser) config(data []byte) *Config {
 		p.add(top, "must be an object")
 		return cfg
 	}
-	r := &rules{parser: p, ids: map[string]*place{}, unnamed: map[string]*place{}, doubles: map[string]int{}}
-	fields := append(r.fields(cfg), p.filterFields(cfg)...)
-	fields = append(fields, field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }})
+	r := newRules(p, cfg, Guess)
+	r.first(top, value{data, jsonparser.Object}, "arguments", r.arguments)
+	fields := append(r.fields(), p.filterFields(cfg)...)
+	fields = append(fields,
+		field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }},
+		field{"arguments", func(*place, value) {}}, // has been read
+	)
 	p.object(top, value{data, jsonparser.Object}, fields)
-	cfg.RuleHash = r.hash
-	r.checkCapacity(cfg, top)
-	p.checkReach(cfg, r.targets)
-	p.checkSources(cfg, top)
+	r.check(top)
 	return cfg
+}
+
+// first reads a key before all others, wherever it stands.
+func (p *parser) first(at *place, v value, key string, set setter) {
+	p.each(at, v, func(k string, v value) {
+		if k == key && v.typ != jsonparser.Null {
+			set(at.at(key), v)
+		}
+	})
+}
+
+// check finds what is wrong with all rules together.
+func (r *rules) check(top *place) {
+	r.checkCapacity(top)
+	r.checkReach()
+	r.checkSources()
 }
 
 // looksLikeYAML is whether the first line of a text that is no JSON has a key, an element of a list, or a comment.

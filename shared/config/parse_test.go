@@ -56,7 +56,7 @@ func TestNoConfiguration(t *testing.T) {
 				t.Errorf("%q: %v", doc, err)
 				continue
 			}
-			want := &Config{Block: Block{Status: 429, GRPCStatus: 8}, Failures: outcome.DefaultFailures()}
+			want := &Config{Block: Block{Status: 429, GRPCStatus: 8, FilterState: true}, Failures: outcome.DefaultFailures()}
 			if !reflect.DeepEqual(cfg, want) {
 				t.Errorf("%q: %+v", doc, cfg)
 			}
@@ -76,7 +76,7 @@ func TestHTTPConfiguration(t *testing.T) {
 	  "resources": [{"name": "orders", "match": {"method": ["GET", "PUT"], "host": "*.Example.com",
 	    "path": {"regex": "/orders/[0-9]+"},
 	    "headers": [{"name": "X-Tier", "exact": "gold"}, {"name": "x-b", "prefix": ""}, {"name": "x-c", "present": true}]}}],
-	  "block": {"status": 503, "body": "slow \u0064own", "headers": {"X-B": "2", "x-a": "1"}, "grpc_status": 14},
+	  "block": {"status": 503, "body": "slow \u0064own", "headers": {"X-B": "2", "x-a": "1"}, "grpc_status": 14, "filter_state": false},
 	  "mode": "shadow", "failure_mode": "closed"}`), KindHTTP)
 	if err != nil {
 		t.Fatal(err)
@@ -279,7 +279,7 @@ func TestAllFamilies(t *testing.T) {
 			&rule.System{Target: rule.Target{ID: "s0"}, TriggerCount: 3, Strategy: rule.NoAdaptive},
 		},
 		SystemSource: &SystemSource{Cluster: "node", Path: "/metrics", Authority: "node", IntervalMs: 500},
-		Block:        Block{Status: 429, GRPCStatus: 8}, Failures: outcome.DefaultFailures(), RuleHash: cfg.RuleHash,
+		Block:        Block{Status: 429, GRPCStatus: 8, FilterState: true}, Failures: outcome.DefaultFailures(), RuleHash: cfg.RuleHash,
 	}
 	if !reflect.DeepEqual(*cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", *cfg, want)

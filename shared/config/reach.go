@@ -36,9 +36,7 @@ const maxComparisons = 50_000
 
 // reach finds rules that can never act, and warns of those that do not what they seem to.
 type reach struct {
-	*parser
-	cfg     *Config
-	targets []target
+	*rules
 	entries map[string][]*Resource // by name
 	names   []string               // that a resource here may have
 	// paths are the rules' paths and path patterns, each under the name that was first given to it.
@@ -52,24 +50,24 @@ type reach struct {
 }
 
 // checkReach looks at the resources of all rules. The VM's rules are for filters it does not know.
-func (p *parser) checkReach(cfg *Config, targets []target) {
+func (all *rules) checkReach() {
 	r := &reach{
-		parser: p, cfg: cfg, targets: targets, entries: map[string][]*Resource{},
+		rules: all, entries: map[string][]*Resource{},
 		paths: map[string]string{}, exact: map[string]int{}, left: maxComparisons,
 	}
 	r.checkEntries()
 	r.nameResources()
-	for i := range targets {
-		t := &targets[i]
+	for i := range r.targets {
+		t := &r.targets[i]
 		switch {
 		case t.of.Regex:
 			r.checkExpression(t)
-		case t.of.Resource == cfg.ResourceName:
+		case t.of.Resource == r.cfg.ResourceName:
 		case r.entries[t.of.Resource] != nil:
 			r.checkNamedLikePath(t)
-		case t.isPath() && p.kind != KindTCP:
+		case t.isPath() && r.kind != KindTCP:
 			r.checkPath(t)
-		case p.kind != KindVM:
+		case r.kind != KindVM:
 			r.checkName(t)
 		}
 	}
@@ -121,14 +119,14 @@ func (r *reach) checkRelations() {
 	if r.kind == KindVM {
 		return
 	}
-	for i, f := range rule.Of[rule.Flow](r.cfg.Rules) {
+	eachOf(r.rules, func(at *place, f *rule.Flow) {
 		isPath := r.kind == KindHTTP && strings.HasPrefix(f.RefResource, "/")
 		known := isPath || f.RefResource == r.cfg.ResourceName || r.entries[f.RefResource] != nil
 		if f.RelationStrategy == rule.AssociatedResource && !known {
-			r.warn(r.place("flowRules", i).at("refResource"), label(&f.Target), " acts only on what another filter takes for ",
+			r.warn(at.at("refResource"), label(&f.Target), " acts only on what another filter takes for ",
 				quote(f.RefResource), ": nothing here is that resource")
 		}
-	}
+	})
 }
 
 func (r *reach) place(key string, i int) *place { return (&place{index: -1}).at(key).item(i) }

@@ -1,6 +1,8 @@
 package config
 
 import (
+	"math/bits"
+	"slices"
 	"strconv"
 
 	"github.com/buger/jsonparser"
@@ -18,79 +20,138 @@ const (
 	coldFactor  = 3    // Sentinel's default
 )
 
-// rules reads the five lists and keeps what is said of all of them together.
+// rules reads the families' lists and keeps what is said of all of them together.
 type rules struct {
 	*parser
+	cfg     *Config
+	format  Format
 	n       int
+	places  []*place          // of cfg.Rules
 	ids     map[string]*place // the rule that has the id
 	unnamed map[string]*place // the rule without an id that has the content
 	doubles map[string]int    // how many rules without an id have one name
-	hash    uint64
 	targets []target
-	before  int // how many mistakes there were before the rule that is being read
+
+	// before is how many mistakes there were before the rule that is being read; javaID is the number that it has for an id.
+	before int
+	javaID value
 }
 
-// fields are the families' lists: a family is read where its key stands here.
-func (r *rules) fields(cfg *Config) []field {
-	return []field{
-		listOf(r, cfg, rule.FlowFamily, r.flowFields, r.flow),
-		listOf(r, cfg, rule.BreakerFamily, r.breakerFields, r.circuitBreaker),
-		listOf(r, cfg, rule.IsolationFamily, r.isolationFields, r.isolation),
-		listOf(r, cfg, rule.HotspotFamily, r.hotspotFields, r.hotspot),
-		listOf(r, cfg, rule.SystemFamily, r.systemFields, r.system),
+func newRules(p *parser, cfg *Config, format Format) *rules {
+	return &rules{
+		parser: p, cfg: cfg, format: format,
+		ids: map[string]*place{}, unnamed: map[string]*place{}, doubles: map[string]int{},
 	}
 }
 
-// ruleOf is a pointer to a rule of the type T.
-type ruleOf[T any] interface {
-	*T
-	rule.Rule
+// fields are the families' lists: a family is read where its key stands here.
+func (r *rules) fields() []field {
+	return []field{
+		listOf(r, rule.FlowFamily, r.flowWords, r.flow),
+		listOf(r, rule.BreakerFamily, r.breakerWords, r.circuitBreaker),
+		listOf(r, rule.IsolationFamily, r.isolationWords, r.isolation),
+		listOf(r, rule.HotspotFamily, r.hotspotWords, r.hotspot),
+		listOf(r, rule.SystemFamily, r.systemWords, r.system),
+	}
+}
+
+// words are the keys of a rule: those that we share with Java Sentinel, those that it has not, and those that we have not.
+type words struct{ both, own, java []field }
+
+// saying is a rule as it was read.
+type saying struct {
+	at     *place
+	fields []field
+	seen   uint64
+	java   bool // whether it is in Java Sentinel's words
+}
+
+// has is whether the rule has the key.
+func (s *saying) has(key string) bool { return has(s.seen, s.fields, key) }
+
+// key is the place of one of two keys: ours, or what Java Sentinel calls it.
+func (s *saying) key(own, java string) *place {
+	if s.java {
+		return s.at.at(java)
+	}
+	return s.at.at(own)
 }
 
 // listOf reads one family: its keys, each rule into the same draft, because their setters cost more than a rule, and then
-// what check completes and finds in a copy of it. A rule with mistakes keeps its place in the list, so that indices stay the
-// document's.
-func listOf[T any, R ruleOf[T]](
-	r *rules, cfg *Config, of *rule.Family,
-	keys func(draft R) []field, check func(at *place, seen uint64, fields []field, one R),
-) field {
+// what complete makes of it.
+func listOf[D any](r *rules, of *rule.Family, keys func(*D) words, complete func(*saying, *D)) field {
 	return field{of.Key, func(at *place, v value) {
-		draft := R(new(T))
-		fields := keys(draft)
-		r.list(at, v, func(at *place, v value) bool {
-			if r.n++; r.n > MaxRules {
-				r.add(at, "more than ", strconv.Itoa(MaxRules), " rules in one configuration")
-				return false
-			}
-			one := R(new(T))
-			cfg.Rules = append(cfg.Rules, one)
-			if v.typ != jsonparser.Object {
-				r.add(at, "must be an object, got ", v.describe())
-				return true
-			}
-			r.before, *draft = r.count(), *one
-			seen := r.object(at, v, fields)
-			*one = *draft
-			check(at, seen, fields, one)
-			return true
-		})
+		draft, empty := new(D), *new(D)
+		known := keys(draft)
+		r.readAll(at, v, &known, func() { *draft = empty }, func(s *saying) { complete(s, draft) })
 	}}
+}
+
+// readAll reads a list of rules; it stands by itself because each family has a listOf.
+func (r *rules) readAll(at *place, v value, known *words, begin func(), complete func(*saying)) {
+	fields := slices.Concat(known.both, known.own, known.java)
+	r.list(at, v, func(at *place, v value) bool {
+		if r.n++; r.n > MaxRules {
+			r.add(at, "more than ", strconv.Itoa(MaxRules), " rules in one configuration")
+			return false
+		}
+		if v.typ != jsonparser.Object {
+			r.add(at, "must be an object, got ", v.describe())
+			return true
+		}
+		begin()
+		r.before, r.javaID = r.count(), value{}
+		s := &saying{at: at, fields: fields, seen: r.object(at, v, fields)}
+		r.tellApart(s, known)
+		complete(s)
+		return true
+	})
+}
+
+// tellApart finds whose words a rule is in, and those that do not go together.
+func (r *rules) tellApart(s *saying, known *words) {
+	ours := s.seen >> len(known.both)
+	javas := ours >> len(known.own)
+	ours &= 1<<len(known.own) - 1
+	s.java = r.format == Java || javas != 0
+	switch {
+	case javas != 0 && r.format == Sentinel:
+		r.add(s.at.at(known.java[bits.TrailingZeros64(javas)].key), "is Java Sentinel's; write format java, or leave format out")
+	case s.java && ours != 0 && javas != 0:
+		r.add(s.at.at(known.own[bits.TrailingZeros64(ours)].key), "does not go with ",
+			known.java[bits.TrailingZeros64(javas)].key, ", which is Java Sentinel's: write the rule in its words or in ours")
+	case s.java && ours != 0:
+		r.add(s.at.at(known.own[bits.TrailingZeros64(ours)].key), "is not Java Sentinel's, which the format is")
+	case !s.java && r.javaID.typ == jsonparser.Number:
+		r.add(s.at.at("id"), "must be a string, got ", r.javaID.describe())
+	}
 }
 
 // targetFields are the keys of every rule that guards a resource.
 func (r *rules) targetFields(of *rule.Target, others ...field) []field {
 	return append([]field{
-		{"id", r.label(&of.ID, rule.MaxID)},
+		r.idField(&of.ID),
 		{"resource", r.label(&of.Resource, maxResource)},
 		{"regex", r.boolean(&of.Regex)},
 	}, others...)
 }
 
+// idField is the key of a rule's id. Java Sentinel has numbers, which are rows of its dashboard's memory and name nothing.
+func (r *rules) idField(dst *string) field {
+	return field{"id", func(at *place, v value) {
+		if v.typ == jsonparser.Number {
+			r.javaID = v
+			return
+		}
+		r.label(dst, rule.MaxID)(at, v)
+	}}
+}
+
 // require adds a mistake for each of the keys that is not there.
-func (r *rules) require(at *place, seen uint64, fields []field, keys ...string) {
+func (r *rules) require(s *saying, keys ...string) {
 	for _, key := range keys {
-		if !has(seen, fields, key) {
-			r.add(at.at(key), "missing")
+		if !s.has(key) {
+			r.add(s.at.at(key), "missing")
 		}
 	}
 }
@@ -111,33 +172,39 @@ func (r *rules) checkResource(at *place, of *rule.Target) {
 	r.targets = append(r.targets, t)
 }
 
-// include gives the rule an id when it has none, and counts it in.
-func (r *rules) include(at *place, content rule.Rule) {
+// include keeps a rule, and gives it an id when it has none.
+func (r *rules) include(s *saying, content rule.Rule) {
 	id := &content.For().ID
 	switch {
 	case *id != "":
 		if first := r.ids[*id]; first != nil {
-			r.add(at.at("id"), quote(*id), " is the id of ", first.String(), " already")
+			r.add(s.at.at("id"), quote(*id), " is the id of ", first.String(), " already")
 			return
 		}
 	case r.count() > r.before: // it has mistakes: its content means nothing
 		return
-	case !r.name(at, content):
+	case !r.name(s, content):
 		return
 	}
-	r.ids[*id] = at
-	r.hash += rule.Hash(*id, content)
+	r.ids[*id] = s.at
+	r.cfg.Rules, r.places = append(r.cfg.Rules, content), append(r.places, s.at)
+	r.cfg.RuleHash += rule.Hash(*id, content)
 }
 
 // name gives a rule the id that follows from its content: the next of its name that no other rule has. A rule that says what
-// another has said is a mistake.
-func (r *rules) name(at *place, content rule.Rule) bool {
+// another has said is a mistake; Java Sentinel, and so we of its rules, leave it out.
+func (r *rules) name(s *saying, content rule.Rule) bool {
 	same := content.Family().Name + string(content.Canonical(nil))
-	if first := r.unnamed[same]; first != nil {
-		r.add(at, "is the same as ", first.String(), "; leave one out or give each an id")
+	switch first := r.unnamed[same]; {
+	case first == nil:
+	case s.java:
+		r.warn(s.at, "is the same as ", first.String(), ", and left out as by Java Sentinel")
+		return false
+	default:
+		r.add(s.at, "is the same as ", first.String(), "; leave one out or give each an id")
 		return false
 	}
-	r.unnamed[same] = at
+	r.unnamed[same] = s.at
 	name := rule.IDOf(content, 1)
 	id := name
 	for n := r.doubles[name]; ; n++ {
@@ -148,4 +215,13 @@ func (r *rules) name(at *place, content rule.Rule) bool {
 	}
 	content.For().ID = id
 	return true
+}
+
+// eachOf calls f for every rule of one type, with its place.
+func eachOf[T any](r *rules, f func(at *place, one *T)) {
+	for i, one := range r.cfg.Rules {
+		if t, ok := one.(any).(*T); ok {
+			f(r.places[i], t)
+		}
+	}
 }

@@ -32,18 +32,21 @@ func (p *parser) systemSource(at *place, v value, cfg *Config) {
 const invisible = " is not visible from inside Envoy: it needs a system_source in the same configuration"
 
 // checkSources finds rules about figures that nothing here can tell.
-func (p *parser) checkSources(cfg *Config, top *place) {
-	if cfg.SystemSource != nil {
+func (r *rules) checkSources() {
+	if r.cfg.SystemSource != nil {
 		return
 	}
-	for i, r := range rule.Of[rule.System](cfg.Rules) {
-		if r.ID != "" && (r.MetricType == rule.SystemLoad || r.MetricType == rule.SystemCPUUsage) {
-			p.add(top.at("systemRules").item(i).at("metricType"), r.MetricType.String(), invisible)
+	eachOf(r, func(at *place, s *rule.System) {
+		if s.MetricType == rule.SystemLoad || s.MetricType == rule.SystemCPUUsage {
+			if at.index >= 0 { // of Java Sentinel's rules it is the figure's place
+				at = at.at("metricType")
+			}
+			r.add(at, s.MetricType.String(), invisible)
 		}
-	}
-	for i, r := range rule.Of[rule.Flow](cfg.Rules) {
-		if r.ID != "" && r.TokenCalculateStrategy == rule.MemoryAdaptive {
-			p.add(top.at("flowRules").item(i).at("tokenCalculateStrategy"), "MemoryAdaptive: the memory in use", invisible)
+	})
+	eachOf(r, func(at *place, f *rule.Flow) {
+		if f.TokenCalculateStrategy == rule.MemoryAdaptive {
+			r.add(at.at("tokenCalculateStrategy"), "MemoryAdaptive: the memory in use", invisible)
 		}
-	}
+	})
 }

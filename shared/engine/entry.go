@@ -27,14 +27,17 @@ type Entry struct {
 	// observers have seen it pass.
 	observers []family.Observer
 	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits in
-	// queue.
+	// queue; at the end it is the first hold that was not told.
 	next   int
 	wakeAt int64
 	queue  *family.Queue
+	// ticket is what the rule that is being asked gives.
+	ticket family.Ticket
 	// nth is which of the stream's values that rule is asked about.
 	nth int
-	// holds are what it took and has to give back, or whose rules want to know its end.
+	// holds are what it took and may have to give back; told is whether the rule of one wants to know its end.
 	holds []hold
+	told  bool
 	// spared is the refusal that it was spared, because its filter does not enforce.
 	spared *Block
 }
@@ -140,28 +143,34 @@ func (e *Entry) proceed(now int64) *Block {
 // took before one of them refused is given back. A rule is passed before it is asked, so that none is asked again that fails.
 func (e *Entry) ask(now int64) (b *Block, err error) {
 	defer family.Recover(&err)
-	f, res := e.filter, e.resource
-	for e.next < len(res.rules) {
-		r, nth := res.rules[e.next], e.nth
+	f, rules := e.filter, e.resource.rules
+	for e.next < len(rules) {
+		r, nth := rules[e.next], e.nth
 		f.Stream.Nth = nth
 		e.next, e.nth = e.next+1, 0
-		ticket, refusal, err := r.Enter(now)
+		e.ticket = family.Ticket{}
+		refusal, err := r.Enter(&e.ticket, now)
 		if err != nil {
 			return nil, err
 		}
 		if f.vm.env.Debug {
 			r.Of().Audit.Count(refusal == nil)
 		}
-		if ticket.Again {
-			e.next, e.nth = e.next-1, nth+1
-		}
 		if refusal != nil {
 			e.abandon(now)
 			return e.refuse(r.Of(), refusal, now), nil
 		}
-		e.holds = append(e.holds, hold{r.Checker, ticket})
-		if ticket.WakeAt > now && f.cfg.Mode == config.Enforce {
-			e.wait(r.Of().Queue, ticket.WakeAt)
+		if e.ticket.Again {
+			e.next, e.nth = e.next-1, nth+1
+		}
+		waits := e.ticket.Waits && f.cfg.Mode == config.Enforce
+		e.told = e.told || e.ticket.Exit
+		if waits || e.ticket.Exit || e.next < len(rules) { // of the others nothing can be given back any more
+			e.holds = append(e.holds, hold{r.Checker, e.ticket})
+		}
+		if waits {
+			r.Of().Waited(e.ticket.At - now)
+			e.wait(r.Of().Queue, e.ticket.At)
 			return nil, nil
 		}
 	}
@@ -187,18 +196,16 @@ func (e *Entry) refuse(by *family.Base, b *Block, now int64) *Block {
 	return b
 }
 
-// admit counts the entry as passed. It keeps only the holds whose rules want to know its end.
+// admit counts the entry as passed.
 func (e *Entry) admit(now int64) {
-	kept := e.holds[:0]
-	for _, h := range e.holds {
-		if h.ticket.Exit {
-			kept = append(kept, h)
-		}
+	if e.next = 0; !e.told {
+		e.holds = e.holds[:0]
 	}
-	e.holds = kept
 	e.inFlight, e.sent = true, now
 	e.resource.node.Pass(now)
-	e.observers = e.resource.observers
+	if len(e.resource.observers) > 0 {
+		e.observers = e.resource.observers
+	}
 	for _, o := range e.observers {
 		o.Passed(now)
 	}
@@ -228,12 +235,6 @@ func (h *hold) undo(now int64) (err error) {
 	return h.rule.Undo(h.ticket, now)
 }
 
-// exit tells the rule how the entry ended, likewise.
-func (h *hold) exit(end outcome.End, now int64) (err error) {
-	defer family.Recover(&err)
-	return h.rule.Exit(h.ticket, end, now)
-}
-
 // Spared is why an entry that entered would have been refused if its filter enforced, nil if it would not. It is valid until
 // the next entry is asked about.
 func (e *Entry) Spared() *Block { return e.spared }
@@ -248,6 +249,10 @@ func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.interest 
 // TimeCounts is whether anything looks at how long the service took. To find out whether it was the service costs a plugin a
 // call to its host.
 func (e *Entry) TimeCounts() bool { return e.inFlight && e.resource.interest >= family.InTimes }
+
+// Recent is a time in nanoseconds at which the entry was already there, at most a tick old, for which nobody asks the host.
+// It is good enough for the end of an entry of which no time counts.
+func (e *Entry) Recent() int64 { return max(e.sent, e.answered, e.filter.vm.lastTick) }
 
 // Sent says that the client has sent some more of an entry, at the time now in nanoseconds.
 func (e *Entry) Sent(now int64) {
@@ -276,6 +281,9 @@ func (e *Entry) HasAnswer() bool { return e.answered != 0 }
 
 // AwaitsAnswer is whether Answers has something to do.
 func (e *Entry) AwaitsAnswer() bool {
+	if !e.told {
+		return false
+	}
 	for i := range e.holds {
 		if e.holds[i].ticket.Answer {
 			return true
@@ -313,21 +321,36 @@ func (e *Entry) Exit(now int64, end outcome.End) {
 }
 
 func (e *Entry) leave(now int64, end outcome.End) {
-	e.inFlight = false
-	e.filter.vm.env.Check("counting an end", e.complete(end, now))
-	for i := range e.holds {
-		e.filter.vm.env.Check("ending an entry", e.holds[i].exit(end, now))
+	for {
+		err := e.tell(end, now)
+		if err == nil {
+			break
+		}
+		e.filter.vm.Fault("ending an entry", err)
 	}
 	e.holds = e.holds[:0]
 	e.part()
 }
 
-// complete counts the end. A panic is an error: the rules are told all the same.
-func (e *Entry) complete(end outcome.End, now int64) (err error) {
+// tell counts the end, and tells the rules that want to know. A panic is an error. After one the next call goes on behind it,
+// so that all others hear of the end.
+func (e *Entry) tell(end outcome.End, now int64) (err error) {
 	defer family.Recover(&err)
-	e.resource.node.Complete(now, end)
-	for _, o := range e.observers {
-		o.Ended(end, now)
+	if e.inFlight {
+		e.inFlight = false
+		e.resource.node.Complete(now, end)
+		for _, o := range e.observers {
+			o.Ended(end, now)
+		}
+	}
+	for e.next < len(e.holds) {
+		h := &e.holds[e.next]
+		if e.next++; !h.ticket.Exit {
+			continue
+		}
+		if err := h.rule.Exit(h.ticket, end, now); err != nil {
+			return err
+		}
 	}
 	return nil
 }
@@ -342,15 +365,30 @@ func (f *Filter) Unavailable(err error) *Block {
 	return &Block{Reason: Unavailable, RetryAfterMs: -1}
 }
 
-// AppendExplanation says in one line why a request was refused: the rule, what it saw and its threshold, and what all workers
-// saw over the last second, where that is known. The line is appended to dst.
-func (f *Filter) AppendExplanation(dst []byte, b *Block, now int64) []byte {
-	dst = append(append(dst, "blocked by "...), b.Reason...)
-	dst = append(append(dst, " rule "...), b.Rule...)
-	dst = b.AppendText(append(dst, ": "...))
-	if r, ok := f.vm.env.Board.Rates(stat.HashOf(b.Resource), now); ok {
-		dst = strconv.AppendUint(append(dst, "; last second "...), r.Pass, 10)
-		dst = strconv.AppendUint(append(dst, " passed, "...), r.Block, 10)
+// Explanation is why a request was refused. Those that are equal have one text.
+type Explanation struct {
+	block Block
+	rates stat.Rates
+	known bool
+}
+
+// Explain says why a request was refused: the rule, what it saw and its threshold, and what all workers saw over the last
+// second, where that is known.
+func (f *Filter) Explain(b *Block, now int64) Explanation {
+	e := Explanation{block: *b}
+	e.block.RetryAfterMs = 0 // it is not told
+	e.rates, e.known = f.vm.env.Board.Rates(stat.HashOf(b.Resource), now)
+	return e
+}
+
+// AppendText appends the explanation to dst, in one line.
+func (e Explanation) AppendText(dst []byte) []byte {
+	dst = append(append(dst, "blocked by "...), e.block.Reason...)
+	dst = append(append(dst, " rule "...), e.block.Rule...)
+	dst = e.block.AppendText(append(dst, ": "...))
+	if e.known {
+		dst = strconv.AppendUint(append(dst, "; last second "...), e.rates.Pass, 10)
+		dst = strconv.AppendUint(append(dst, " passed, "...), e.rates.Block, 10)
 		dst = append(dst, " blocked"...)
 	}
 	return append(dst, '\n')

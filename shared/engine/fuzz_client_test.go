@@ -124,7 +124,7 @@ func (a *attacked) send(t testing.TB, from attacker) {
 			t.Fatalf("%q is the resource of %+v", name, c)
 		}
 		if b := f.Enter(name, a.process.Now(), &entries[i]); b != nil {
-			a.told = append(a.told, string(f.AppendExplanation(nil, b, a.process.Now())))
+			a.told = append(a.told, string(f.Explain(b, a.process.Now()).AppendText(nil)))
 		}
 		if i%8 == 0 {
 			a.process.Advance(tick)

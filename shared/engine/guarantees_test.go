@@ -11,6 +11,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/rule"
@@ -432,7 +433,7 @@ func TestGuarantee7CorruptedSharedDataIsCountedAndTheLimitHoldsAgain(t *testing.
 				admit(wk.http, 3, w.Now())
 			}
 			if rng.IntN(10) == 0 {
-				w.Corrupt(func(_ string, value []byte) ([]byte, bool) { return rubbish(rng, value), rng.IntN(2) == 0 })
+				w.Corrupt(func(_ string, value []byte) ([]byte, bool) { return memhost.Rubbish(rng, value), rng.IntN(2) == 0 })
 			}
 			w.run(tick)
 		}
@@ -493,7 +494,7 @@ func TestGuarantee7RubbishInTheQueueIsCountedAndPassedOver(t *testing.T) {
 		t.Fatal(err)
 	}
 	for range 1000 {
-		if err := stranger.Enqueue(queue, rubbish(rng, []byte("a message of somebody else's"))); err != nil {
+		if err := stranger.Enqueue(queue, memhost.Rubbish(rng, []byte("a message of somebody else's"))); err != nil {
 			t.Fatal(err)
 		}
 	}

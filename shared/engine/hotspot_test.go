@@ -89,7 +89,7 @@ func TestHotspotSaysWhy(t *testing.T) {
 		t.Fatalf("%+v", b)
 	}
 	want := "blocked by hotspot rule per-user: 2 of 2 in 1000 ms for one header x-user"
-	if text := string(wk.http.AppendExplanation(nil, b, w.Now())); !strings.HasPrefix(text, want) {
+	if text := string(wk.http.Explain(b, w.Now()).AppendText(nil)); !strings.HasPrefix(text, want) {
 		t.Errorf("%q, want %q", text, want)
 	}
 	w.run(second)

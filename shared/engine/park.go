@@ -84,12 +84,9 @@ func (vm *VM) exportOf(res *guarded) {
 	m.Unbounded()
 	vm.resources.Export(res.node, now)
 	for _, c := range res.rules {
-		m.Export(&c.Of().Blocked, now)
-		m.Export(&c.Of().Shadow, now)
+		c.Of().Export(now)
 	}
-	for _, k := range vm.kinds {
-		k.Export(now)
-	}
+	vm.exportKinds(now)
 }
 
 // exportAll exports what was counted, all at once, for it would be lost with the counters.

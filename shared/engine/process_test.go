@@ -267,25 +267,6 @@ func (c *simulation) disturb() {
 	case c.fault != nil && c.sim.Rand.IntN(50) == 0 && some.Worker != nil:
 		some.Fail(nil)
 	case c.rubbish && c.sim.Rand.IntN(500) == 0:
-		c.sim.Corrupt(func(_ string, value []byte) ([]byte, bool) { return rubbish(c.rng, value), c.rng.IntN(4) == 0 })
+		c.sim.Corrupt(func(_ string, value []byte) ([]byte, bool) { return memhost.Rubbish(c.rng, value), c.rng.IntN(4) == 0 })
 	}
-}
-
-// rubbish is what another writer may leave in place of a value.
-func rubbish(rng *rand.Rand, value []byte) []byte {
-	switch rng.IntN(3) {
-	case 0:
-		return value[:rng.IntN(len(value)+1)]
-	case 1:
-		flipped := append([]byte(nil), value...)
-		if len(flipped) > 0 {
-			flipped[rng.IntN(len(flipped))] ^= byte(1 + rng.IntN(255))
-		}
-		return flipped
-	}
-	noise := make([]byte, rng.IntN(100))
-	for i := range noise {
-		noise[i] = byte(rng.Uint32())
-	}
-	return noise
 }

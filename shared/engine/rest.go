@@ -7,6 +7,8 @@ const (
 	// and its watch over the others are renewed before they run out, also when a tick is late by as much again.
 	restMs           = 800
 	aggregatorRestMs = 400
+	// restWorkEvery is how often a VM at rest does all that a tick does, in nanoseconds. Between, it says that it lives.
+	restWorkEvery = 1600e6
 	// hushedAfter is for how long the aggregator must have received nothing before it rests, in nanoseconds: by then it has
 	// published that nothing happens.
 	hushedAfter = 3e9
@@ -29,6 +31,27 @@ func (vm *VM) Period(quiet bool, now int64) uint32 {
 		vm.period = max(min(vm.period, s.Config().IntervalMs/2), TickMs)
 	})
 	return vm.period
+}
+
+// Wake does the tick that is due before a VM at rest decides anything, or hears of anything.
+func (vm *VM) Wake(now int64) {
+	vm.worked = 0
+	vm.Tick(now)
+	vm.Period(false, now)
+}
+
+// doze finds whether there is nothing more to do in a tick: the VM rests, and all is as it was when it last did everything.
+func (vm *VM) doze(now int64) {
+	vm.dozed = false
+	if vm.period > TickMs && now-vm.worked < restWorkEvery {
+		vm.dozed = vm.leader.holds(now)
+	}
+}
+
+// holds renews this worker's role, if it has it, and reports whether the aggregator is the one that it was.
+func (l *leader) holds(now int64) bool {
+	role, err := l.env.Worker.Role(now)
+	return err == nil && role.Term == l.role.Term && role.Mine == l.role.Mine
 }
 
 // mayRest is whether nobody waits for what this worker does as the leader, or would do.

@@ -20,15 +20,19 @@ const (
 // the others. Calls that come too early, because several filters share a VM, do nothing.
 func (vm *VM) Tick(now int64) {
 	env := vm.env
-	if env.Tick > 0 && now-vm.lastTick < TickMs*1e6*3/4 {
+	if env.Tick > 0 && now-vm.lastTick < TickMs*1e6*3/4 && !vm.dozed {
 		return
 	}
 	env.Tick += vm.due(now)
 	vm.lastTick = now
+	env.Try("renewing the slot", now, vm.beat)
+	if env.Try("looking at the aggregator", now, vm.doze); vm.dozed {
+		return
+	}
+	vm.worked = now
 	env.Metrics.BeginTick()
 	env.Board.BeginTick(now)
 	env.Machines.BeginTick()
-	env.Try("renewing the slot", now, vm.beat)
 	for _, k := range vm.kinds {
 		env.Try("ticking", now, k.Tick)
 	}
@@ -92,13 +96,18 @@ func (vm *VM) flush(now int64) {
 		vm.atRest = resting
 	}
 	env.Metrics.Export(&env.QueueFull, now)
-	for _, k := range vm.kinds {
-		k.Export(now)
-	}
+	vm.exportKinds(now)
 	vm.health.export(env, now)
 	env.Machines.All(func(s *machine.Source) { vm.showSource(s, s.Stale(now), now) })
 	if me, held := env.Worker.Identity(); held {
 		env.Metrics.Gauge(rulesHash(me.Slot), vm.RuleHash()&0xffffffff, now)
+	}
+}
+
+// exportKinds exports the metrics of each family's own.
+func (vm *VM) exportKinds(now int64) {
+	for _, k := range vm.kinds {
+		vm.env.Try("exporting a family", now, k.Export)
 	}
 }
 
@@ -110,8 +119,7 @@ func (vm *VM) flushCounts(now int64) {
 		env.Metrics.Export(&f.Unnamed, now)
 	}
 	vm.checkers.All(func(c *sharedChecker) {
-		env.Metrics.Export(&c.Of().Blocked, now)
-		env.Metrics.Export(&c.Of().Shadow, now)
+		c.Of().Export(now)
 		if line := c.Of().FlushAudit(); line != "" {
 			env.Host.Log(host.Debug, line)
 		}

@@ -39,6 +39,9 @@ type VM struct {
 	// period is how often it should tick, in milliseconds.
 	period  uint32
 	flushed int64
+	// worked is when a tick last did all that there is to do, dozed whether the last one did not.
+	worked int64
+	dozed  bool
 	// atRest is whether its counts were exported since it rests.
 	atRest bool
 	// warned is whether a filter has the warnings of the VM's own configuration.

@@ -1,7 +1,6 @@
 package family
 
 import (
-	"fmt"
 	"strconv"
 
 	"sentinel-envoy/shared/host"
@@ -81,7 +80,7 @@ func Recover(err *error) {
 	case host.Death:
 		panic(r)
 	default:
-		*err = fmt.Errorf("panic: %v", r)
+		*err = host.Panicked(r)
 	}
 }
 

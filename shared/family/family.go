@@ -14,9 +14,9 @@ import (
 
 // Checker is one rule as one filter applies it to one resource. Times are the monotonic clock's, in nanoseconds.
 type Checker interface {
-	// Enter asks the rule about one entry. It returns what the entry has taken, or why it is refused. An error is a fault,
-	// and decides nothing.
-	Enter(now int64) (Ticket, *Refusal, error)
+	// Enter asks the rule about one entry. It writes to t, which is empty, what the entry has taken, or returns why it is
+	// refused. An error is a fault, and decides nothing.
+	Enter(t *Ticket, now int64) (*Refusal, error)
 	// Undo gives back what Enter took, because a later rule refused or the entry left while it waited.
 	Undo(t Ticket, now int64) error
 	// Answered says that the service has begun to answer an entry whose ticket asks for that, and how it ends if it goes on
@@ -34,8 +34,8 @@ type Checker interface {
 type Ticket struct {
 	At int64
 	ID uint64
-	// WakeAt is until when the entry has to wait, 0 if it need not.
-	WakeAt int64
+	// Waits is whether the entry has to wait until At, in nanoseconds.
+	Waits bool
 	// Exit is whether the rule wants to know how the entry ends, Answer whether also when the service begins to answer.
 	Exit, Answer bool
 	// Again is whether the rule must be asked again, about the stream's next value of its parameter.

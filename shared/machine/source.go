@@ -3,7 +3,6 @@ package machine
 import (
 	"encoding/binary"
 	"errors"
-	"fmt"
 	"strconv"
 
 	"sentinel-envoy/shared/config"
@@ -123,7 +122,7 @@ func (s *Source) Answered(answer []byte, failed error, now int64) error {
 	}
 	err := s.update(operation{publishes: true, answer: answer, interval: s.interval()}, now)
 	if err == nil && s.op.failed != nil {
-		return fmt.Errorf("%s%s: %w", s.config.Authority, s.config.Path, s.op.failed)
+		return errors.New(s.config.Authority + s.config.Path + ": " + s.op.failed.Error())
 	}
 	return err
 }

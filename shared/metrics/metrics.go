@@ -173,6 +173,9 @@ func Rule(id string) string { return ";rule=" + escape(id) }
 // Kind is described with Resource.
 func Kind(name string) string { return ";kind=" + name }
 
+// Change are the labels of a change from one state to another.
+func Change(from, to string) string { return ";from=" + from + ";to=" + to }
+
 // escape makes a value that can be part of a metric's name: percent-encoding of what is not printable ASCII, and of the
 // characters that mean something there or that Envoy replaces or, like a dot at the end, drops.
 func escape(value string) string {

@@ -35,39 +35,38 @@ const (
 	gaveUp                   // the client left, or an operator's limit on durations was reached
 )
 
-// causes are those of Envoy's details, without the reasons that these may have in brackets. What is not here was done by other
-// filters, or by what a client sent.
-var causes = map[string]cause{
-	"via_upstream":                           byUpstream,
-	"upstream_reset_before_response_started": upstreamOut,
-	"upstream_reset_after_response_started":  upstreamOut,
-	"no_healthy_upstream":                    upstreamOut,
-	"response_timeout":                       timeout,
-	"upstream_per_try_timeout":               timeout,
-	"upstream_per_try_idle_timeout":          timeout,
-	"stream_idle_timeout":                    timeout,
-	"downstream_remote_disconnect":           gaveUp,
-	"http2.remote_reset":                     gaveUp,
-	"http2.remote_refuse":                    gaveUp,
-	"http3.remote_reset":                     gaveUp,
-	"http3.remote_refuse":                    gaveUp,
-	"max_duration_timeout":                   gaveUp,
-	"upstream_max_stream_duration_reached":   gaveUp,
-	"":                                       gaveUp, // since Envoy 1.40 a client's reset with NO_ERROR
-}
-
+// causeOf is what Envoy's details name. What is not here was done by other filters, or by what a client sent.
 func causeOf(details string) cause {
 	if details == "via_upstream" {
 		return byUpstream // nearly all are
 	}
-	name, reason := details, ""
-	if i := strings.IndexAny(details, "{("); i >= 0 {
-		name, reason = details[:i], details[i+1:]
+	name, reason := splitReason(details)
+	switch name {
+	case "via_upstream":
+		return byUpstream
+	case "upstream_reset_before_response_started", "upstream_reset_after_response_started", "no_healthy_upstream":
+		if strings.HasPrefix(reason, "overflow") || strings.HasPrefix(reason, "overload_manager") {
+			return elsewhere // limits of Envoy's own kept the request from its upstream
+		}
+		return upstreamOut
+	case "response_timeout", "upstream_per_try_timeout", "upstream_per_try_idle_timeout", "stream_idle_timeout":
+		return timeout
+	case "downstream_remote_disconnect", "http2.remote_reset", "http2.remote_refuse", "http3.remote_reset",
+		"http3.remote_refuse", "max_duration_timeout", "upstream_max_stream_duration_reached",
+		"": // since Envoy 1.40 a client's reset with NO_ERROR
+		return gaveUp
 	}
-	if strings.HasPrefix(reason, "overflow") || strings.HasPrefix(reason, "overload_manager") {
-		return elsewhere // limits of Envoy's own kept the request from its upstream
+	return elsewhere
+}
+
+// splitReason splits Envoy's details from the reason that they may have in brackets.
+func splitReason(details string) (name, reason string) {
+	for i := range len(details) {
+		if c := details[i]; c == '{' || c == '(' {
+			return details[:i], details[i+1:]
+		}
 	}
-	return causes[name]
+	return details, ""
 }
 
 // HTTP says how a request ended, by what counts as a failure.

@@ -8,8 +8,11 @@ import "strings"
 // upper case: a slash, a semicolon, a percent sign, and what begins a query or a fragment. A percent sign that encodes
 // nothing stands for itself, "%25".
 func NormalPath(path string) string {
-	i := strings.IndexAny(path, "%;")
-	if i < 0 {
+	i := 0
+	for i < len(path) && path[i] != '%' && path[i] != ';' {
+		i++
+	}
+	if i == len(path) {
 		return path
 	}
 	b := append(make([]byte, 0, len(path)+len("%25")), path[:i]...)

@@ -41,6 +41,9 @@ func (p Param) Canonical(value string) string {
 // host is an authority's host, without its port and the dots that may end a name; an address in its one form, with brackets
 // where it is v6.
 func host(authority string) string {
+	if isPlainHost(authority) {
+		return authority
+	}
 	if strings.Count(authority, ":") > 1 && authority[0] != '[' { // v6 as an item may have it
 		authority = "[" + authority + "]"
 	}
@@ -51,6 +54,17 @@ func host(authority string) string {
 		}
 	}
 	return strings.ToLower(strings.TrimRight(host, "."))
+}
+
+// isPlainHost is whether an authority is a host in its one form, as most are.
+func isPlainHost(authority string) bool {
+	for i := range len(authority) {
+		c := authority[i]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && (c != '.' || i == len(authority)-1) {
+			return false
+		}
+	}
+	return true
 }
 
 // address is an address in its one form: without port, brackets, quotes and zone, and v4 where it is v4 in v6.

@@ -195,8 +195,10 @@ func WithoutPort(authority string) string {
 
 // withoutQuery cuts the query and the fragment off a path.
 func withoutQuery(path string) string {
-	if end := strings.IndexAny(path, "?#"); end >= 0 {
-		return path[:end]
+	for i := range len(path) {
+		if path[i] == '?' || path[i] == '#' {
+			return path[:i]
+		}
 	}
 	return path
 }

@@ -1,8 +1,9 @@
 package resource
 
 import (
-	"fmt"
+	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
 	"sentinel-envoy/shared/config"
@@ -69,7 +70,7 @@ func (h *HTTP) addPath(name string) error {
 	}
 	p, err := pattern.ParsePath(name)
 	if err != nil {
-		return fmt.Errorf("resource %q: %w", name, err)
+		return errors.New("resource " + strconv.Quote(name) + ": " + err.Error())
 	}
 	h.patterns.Add(p, name)
 	return nil

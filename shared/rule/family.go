@@ -16,6 +16,9 @@ var (
 	BreakerFamily   = &Family{Name: "circuitBreaker", Key: "circuitBreakerRules", Order: 5}
 )
 
+// Families are all of them, in their order.
+var Families = []*Family{SystemFamily, FlowFamily, IsolationFamily, HotspotFamily, BreakerFamily}
+
 // Rule is what the families have in common.
 type Rule interface {
 	Family() *Family

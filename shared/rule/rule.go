@@ -13,6 +13,12 @@ type Target struct {
 	Pattern *regexp.Regexp `json:"-"`
 }
 
+// Origins that a limitApp stands for, beside those it names.
+const (
+	AnyOrigin   = "default" // all, and those without one
+	OtherOrigin = "other"   // those that no other rule of the resource names
+)
+
 // For is the rule's target.
 func (t *Target) For() *Target { return t }
 

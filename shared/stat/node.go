@@ -6,6 +6,7 @@ package stat
 
 import (
 	"math"
+	"slices"
 
 	"sentinel-envoy/shared/outcome"
 )
@@ -55,9 +56,10 @@ type Node struct {
 	current, previous Bucket
 	// end is that of the current bucket, in nanoseconds.
 	end int64
-	// dirty is whether there is something to report, named whether the aggregator has been told the name.
-	dirty, named bool
-	nodes        *Nodes
+	// dirty is whether there is something to report, recent whether ReportRecent looks at the node, named whether the aggregator
+	// has been told the name, and gone whether nobody uses it any more.
+	dirty, recent, named, gone bool
+	nodes                      *Nodes
 }
 
 // Hidden begins the names of what is counted though it is no resource: nobody is shown it, and no resource can have one.
@@ -75,8 +77,7 @@ func HashOf(name string) uint64 {
 // at returns the bucket that holds now.
 func (n *Node) at(now int64) *Bucket {
 	if !n.dirty {
-		n.dirty = true
-		n.nodes.dirty = append(n.nodes.dirty, n)
+		n.nodes.changed(n)
 	}
 	if now < n.end {
 		return &n.current
@@ -126,6 +127,8 @@ type Nodes struct {
 	byName map[string]*Node
 	refs   map[*Node]int
 	dirty  []*Node
+	// recent are those that may have entries in flight, or were used lately.
+	recent []*Node
 }
 
 // NewNodes returns an empty set.
@@ -147,6 +150,7 @@ func (ns *Nodes) Release(n *Node) (gone bool) {
 	if ns.refs[n]--; ns.refs[n] > 0 {
 		return false
 	}
+	n.gone = true
 	delete(ns.refs, n)
 	delete(ns.byName, n.Name)
 	return true
@@ -166,7 +170,13 @@ const recentBuckets = 4
 // and those that were used in the last two seconds: a report can be lost with the aggregator that has read it.
 func (ns *Nodes) ReportRecent(now int64) {
 	oldest := BucketOf(now) - recentBuckets
-	ns.mark(func(n *Node) bool { return n.InFlight > 0 || n.current.Number > oldest })
+	ns.recent = slices.DeleteFunc(ns.recent, func(n *Node) bool {
+		n.recent = !n.gone && (n.InFlight > 0 || n.current.Number > oldest)
+		if n.recent && !n.dirty {
+			ns.changed(n)
+		}
+		return !n.recent
+	})
 }
 
 // ReportAll marks every node that was ever used, for an aggregator that has not heard of it.
@@ -174,14 +184,19 @@ func (ns *Nodes) ReportAll() {
 	for n := range ns.refs {
 		n.named = false
 	}
-	ns.mark(func(n *Node) bool { return n.current.Number > 0 })
+	for n := range ns.refs {
+		if !n.dirty && n.current.Number > 0 {
+			ns.changed(n)
+		}
+	}
 }
 
-func (ns *Nodes) mark(due func(*Node) bool) {
-	for n := range ns.refs {
-		if !n.dirty && due(n) {
-			n.dirty = true
-			ns.dirty = append(ns.dirty, n)
-		}
+// changed marks a node that is not marked as one that has something to report.
+func (ns *Nodes) changed(n *Node) {
+	n.dirty = true
+	ns.dirty = append(ns.dirty, n)
+	if !n.recent {
+		n.recent = true
+		ns.recent = append(ns.recent, n)
 	}
 }

@@ -1,6 +1,7 @@
 package build
 
 import (
+	"bytes"
 	"context"
 	"crypto/sha256"
 	_ "embed"
@@ -21,7 +22,7 @@ import (
 
 // coldPackages run when a configuration is read, or something has gone wrong, and never for a request. Inlined calls make
 // them larger, those of the repository half as large again.
-var coldPackages = []string{"sentinel-envoy/shared/config", "sentinel-envoy/shared/rule", "fmt", "regexp/syntax"}
+var coldPackages = []string{"sentinel-envoy/shared/config", "sentinel-envoy/shared/rule", "regexp/syntax"}
 
 // sentinelModule is imported for its statistics. Its utilities import a maker of UUIDs, and with it the network and
 // cryptography; its logger imports encoding/json.
@@ -30,13 +31,33 @@ const sentinelModule = "github.com/alibaba/sentinel-golang"
 //go:embed slim/logging/logging.go
 var slimLogging []byte
 
-// slimmed are the files of sentinelModule that are left out, or replaced, with the SHA-256 of what has been looked at.
+//go:embed slim/clock/clock.go
+var slimClock []byte
+
+// slimmed are the files of sentinelModule that are left out, replaced or changed, with the SHA-256 of what has been looked
+// at. Package fmt, with reflect and all types that know how to format themselves, would be there for messages of the
+// windows that nobody has ever seen.
 var slimmed = map[string]struct {
-	sum  string
-	with []byte // nil: nothing
+	sum string
+	to  func(content []byte) []byte // nil: nothing
 }{
-	"logging/logging.go": {"19668048f78295e613f6cdffaa81463b8343edc8954c9fd385d96fbc3a7ec649", slimLogging},
-	"util/uuid.go":       {"ab37a76c0201f8fbb0f2bb7ace028ed6715e8d7b40d531a787e285b8c6cfb474", nil},
+	"logging/logging.go": {"19668048f78295e613f6cdffaa81463b8343edc8954c9fd385d96fbc3a7ec649",
+		func([]byte) []byte { return slimLogging }},
+	"util/uuid.go":                    {"ab37a76c0201f8fbb0f2bb7ace028ed6715e8d7b40d531a787e285b8c6cfb474", nil},
+	"util/time.go":                    {"3b4f85fc1e1d0659746126cf8e62b624592f3df3605e742ad7a369594abb43df", func([]byte) []byte { return slimClock }},
+	"util/time_ticker.go":             {"e394fb4df6fdc07680dba3b1364b0f013d23c7e565b678bdb0dfdb4e26cb5a8d", nil},
+	"core/base/result.go":             {"f2e6809d8ca79064774a9044950d0f7441cb2a4157ced0007beb1ce9b05e8bd5", withoutFmt},
+	"core/stat/base/leap_array.go":    {"97a125dc61081566d6a4e94dab0e8f903f189336f6a6991095ba4c6ac540f2e0", withoutFmt},
+	"core/stat/base/metric_bucket.go": {"71806e403f0580e7d2651168d18b97102b3fc80e4dac38e880b5257853dd22bc", withoutFmt},
+}
+
+// withoutFmt lets a file import the slim logging in place of fmt and of the errors that are made with it.
+func withoutFmt(content []byte) []byte {
+	for _, imported := range []string{"fmt", "github.com/pkg/errors"} {
+		name := imported[strings.LastIndexByte(imported, '/')+1:]
+		content = bytes.Replace(content, []byte(`"`+imported+`"`), []byte(name+` "`+sentinelModule+`/logging"`), 1)
+	}
+	return content
 }
 
 // goPackage is what `go list` says of a package.
@@ -125,10 +146,10 @@ func (ov *overlay) slim(file, rel string) (string, error) {
 		return "", fmt.Errorf("%s is not the file that the build replaces: see to it that what takes its place still does, "+
 			"then correct its SHA-256 to %x", file, sum)
 	}
-	if s.with == nil {
+	if s.to == nil {
 		return "", nil
 	}
-	return ov.write(filepath.Base(file), s.with)
+	return ov.write(filepath.Base(file), s.to(b))
 }
 
 // redirect writes a copy of a main module's go.mod, and of the go.sum beside it, that has a module replaced by a directory.

@@ -1,6 +1,6 @@
 // Package module takes WebAssembly binary modules apart into sections, looks at what they import and export, and puts
 // them together again without the parts nobody needs. It knows the binary format of the core specification as far as the
-// import and export sections; it never looks into code.
+// import, export and name sections, and of code the sizes.
 package module
 
 import (

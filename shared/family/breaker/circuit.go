@@ -7,6 +7,7 @@ import (
 
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/worker"
@@ -28,6 +29,10 @@ type circuit struct {
 	rule     string
 	resource string
 	gauge    string
+	// changes are those of the phase that this worker has brought about, of the kinds there have been, each named so and with
+	// what it is between.
+	changesName string
+	changes     []metrics.Counter
 	// running are the probes of this worker, which were renewed last at the time renewed.
 	running []running
 	renewed int64
@@ -94,13 +99,31 @@ func (c *circuit) show(phase Phase, now int64) (changed bool) {
 	return true
 }
 
-// log says that the phase has changed, by what a rule says.
-func (c *circuit) log(before, after Phase, r *breakerRule) {
+// changed counts and logs that this worker has changed the phase, by what a rule says.
+func (c *circuit) changed(before, after Phase, r *breakerRule) {
 	if before == after {
 		return
 	}
+	c.count(c.changesName + metrics.Change(before.String(), after.String()))
 	c.kind.env.Host.Log(host.Info, "circuit breaker "+c.rule+" of "+c.resource+": "+before.String()+" -> "+after.String()+
 		", "+family.Number(r.seen)+" of "+family.Number(r.Threshold)+" "+r.Strategy.String())
+}
+
+// count counts a change that has a name: there are four.
+func (c *circuit) count(name string) {
+	i := slices.IndexFunc(c.changes, func(m metrics.Counter) bool { return m.Name == name })
+	if i < 0 {
+		i = len(c.changes)
+		c.changes = append(c.changes, metrics.Counter{Name: name})
+	}
+	c.changes[i].N++
+}
+
+// export brings the counters of changes up to date.
+func (c *circuit) export(now int64) {
+	for i := range c.changes {
+		c.kind.env.Metrics.Export(&c.changes[i], now)
+	}
 }
 
 // view is what one rule knows of its circuit's record, which it reads at most once a tick, and only while it is in use, so
@@ -183,7 +206,7 @@ func (r *breakerRule) update(op *update, now int64) (done bool, err error) {
 	r.phase, r.entersAt = s.Phase, s.EntersAt(&r.params, op.watch, op.now)
 	r.seen = math.Round(s.Seen*1e4) / 1e4 // for people
 	r.fresh, r.readIn = true, env.Tick
-	c.log(op.before, s.Phase, r)
+	c.changed(op.before, s.Phase, r)
 	if c.show(s.Phase, now) {
 		r.again = true
 		r.use()

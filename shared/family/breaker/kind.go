@@ -42,13 +42,14 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 	b.id = b.RecordID("circuit", of.Strategy.String(), strconv.FormatInt(b.params.Window.BucketNs, 10),
 		strconv.Itoa(b.params.Window.Buckets))
 	b.circuit = k.circuits.Acquire(b.id, func() *circuit {
-		gauge := "sentinel_breaker_state"
+		gauge, changes := "sentinel_breaker_state", "sentinel_breaker_changes"
 		if f.Mode == config.Shadow {
-			gauge = "sentinel_shadow_breaker_state"
+			gauge, changes = "sentinel_shadow_breaker_state", "sentinel_shadow_breaker_changes"
 		}
+		labels := metrics.Resource(resource) + metrics.Rule(b.Base.ID)
 		return &circuit{
 			kind: k, cell: record.Cell{ID: b.id}, rule: b.Base.ID, resource: resource,
-			gauge: gauge + metrics.Resource(resource) + metrics.Rule(b.Base.ID),
+			gauge: gauge + labels, changesName: changes + labels,
 		}
 	})
 	return b
@@ -73,6 +74,9 @@ func (k *kind) Tick(now int64) {
 		return !c.probing
 	})
 }
+
+// Export implements family.Kind.
+func (k *kind) Export(now int64) { k.circuits.All(func(c *circuit) { c.export(now) }) }
 
 // Records implements family.Kind.
 func (k *kind) Records(f func(family.Toucher)) { k.circuits.All(func(c *circuit) { f(c) }) }

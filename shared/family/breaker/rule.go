@@ -33,28 +33,30 @@ func measureOf(r *rule.CircuitBreaker) string {
 }
 
 // Enter implements family.Checker.
-func (r *breakerRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+func (r *breakerRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
 	r.use()
 	if !r.current() {
 		if err := r.sync(now); err != nil {
-			return family.Ticket{}, nil, err
+			return nil, err
 		}
 	}
 	if r.phase == Closed {
-		return family.Ticket{Exit: true}, nil, nil
+		t.Exit = true
+		return nil, nil
 	}
 	if now < r.entersAt {
-		return family.Ticket{}, r.refuse(now), nil
+		return r.refuse(now), nil
 	}
 	op := r.kind.newUpdate(enter)
 	done, err := r.update(op, now)
 	if err != nil {
-		return family.Ticket{}, nil, err
+		return nil, err
 	}
 	if !done || !op.ok {
-		return family.Ticket{}, r.refuse(now), nil
+		return r.refuse(now), nil
 	}
-	return r.begin(op.probe, now), nil, nil
+	*t = r.begin(op.probe, now)
+	return nil, nil
 }
 
 func (r *breakerRule) refuse(now int64) *family.Refusal {
@@ -144,7 +146,12 @@ func (r *breakerRule) Release(now int64) {
 	if r.pending.Total > 0 {
 		r.Env.Check("bringing a circuit breaker up to date", r.sync(now))
 	}
-	if c := r.circuit; r.kind.circuits.Release(r.id, false) && c.exported && c.shown != Closed {
+	c := r.circuit
+	if !r.kind.circuits.Release(r.id, false) {
+		return
+	}
+	c.export(now)
+	if c.exported && c.shown != Closed {
 		r.Env.Metrics.Gauge(c.gauge, uint64(Closed), now)
 	}
 }

@@ -49,6 +49,7 @@ type Budget struct {
 	warms bool
 	// size and since tell how fast the last reservation was spent.
 	size, since int64
+	nearLimit
 	// refused remembers a refusal: it holds in bucket refusedIn, until the time refusedUntil, for a capacity up to
 	// refusedCapacity.
 	refused                                           Verdict
@@ -61,6 +62,7 @@ type Budget struct {
 func NewBudget(table *record.Table, id record.ID, window Window) *Budget {
 	b := &Budget{table: table, cell: record.Cell{ID: id}, window: window, bucket: -1, refusedIn: -1}
 	b.op.budget = b
+	b.end()
 	return b
 }
 
@@ -86,8 +88,7 @@ func (b *Budget) TakeWarm(warm *WarmUp, now int64) (Verdict, error) {
 
 // take asks for one permit of capacity, or of as much of it as warm allows at the time.
 func (b *Budget) take(capacity int64, warm *WarmUp, now int64) (Verdict, error) {
-	if b.left > 0 && now >= b.begins && now < b.ends && capacity >= b.capacity {
-		b.left--
+	if b.spend(capacity, now) {
 		return Verdict{OK: true, At: now, Used: b.usedNow}, nil
 	}
 	if bucket := b.window.Bucket(now); bucket == b.refusedIn && now < b.refusedUntil && capacity <= b.refusedCapacity {
@@ -98,12 +99,23 @@ func (b *Budget) take(capacity int64, warm *WarmUp, now int64) (Verdict, error) 
 	return b.reserve(capacity, warm, now)
 }
 
+// spend takes one of the permits that are reserved, and reports whether there was one under a threshold that admits capacity.
+func (b *Budget) spend(capacity, now int64) bool {
+	if b.left <= 0 || now < b.begins || now >= b.ends || capacity < b.capacity {
+		return false
+	}
+	b.left--
+	return true
+}
+
 // reserve gives back what is left of the last reservation and makes a new one, in one update.
 func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, error) {
 	op := &b.op
 	*op = operation{
 		budget: b, now: now, full: capacity, warm: warm, want: b.appetite(now), back: b.left, backIn: b.bucket,
 	}
+	b.countNear()
+	b.end()
 	b.left, b.warms = 0, warm != nil
 	err := b.table.Update(&b.cell, now, op)
 	switch err {
@@ -122,6 +134,7 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 	b.bucket, b.left, b.capacity = bucket, op.granted-1, capacity
 	b.begins, b.ends = b.startOf(bucket), b.startOf(bucket+1)
 	b.size, b.since = op.granted, op.now
+	b.begin(op.granted, op.used, op.capacity)
 	return Verdict{OK: true, At: op.now, Used: op.used}, nil
 }
 
@@ -163,6 +176,8 @@ func (b *Budget) Settle(now int64) error {
 	if !b.Holding() {
 		return nil
 	}
+	b.countNear()
+	b.end()
 	n := b.left
 	b.size -= n
 	b.left = 0

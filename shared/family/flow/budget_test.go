@@ -204,28 +204,6 @@ func TestGuarantee1NeverOverOnRealThreads(t *testing.T) {
 	}
 }
 
-// rubbish is what another writer may leave in place of a value: noise, a part of it, or a well-formed record that says
-// what none of us says.
-func rubbish(rng *rand.Rand, value []byte) []byte {
-	switch rng.IntN(4) {
-	case 0:
-		return nil
-	case 1:
-		return value[:rng.IntN(len(value)+1)]
-	case 2:
-		flipped := append([]byte(nil), value...)
-		if len(flipped) > 0 {
-			flipped[rng.IntN(len(flipped))] ^= byte(1 + rng.IntN(255))
-		}
-		return flipped
-	}
-	noise := make([]byte, rng.IntN(100))
-	for i := range noise {
-		noise[i] = byte(rng.Uint32())
-	}
-	return noise
-}
-
 func TestGuarantee7CorruptedRecordsAdmitNothingTwice(t *testing.T) {
 	seeds.Try(t, 1, func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 1))
@@ -243,7 +221,7 @@ func TestGuarantee7CorruptedRecordsAdmitNothingTwice(t *testing.T) {
 		for step := range 20000 {
 			if rng.IntN(100) == 0 && step < 15000 {
 				p.Corrupt(func(key string, value []byte) ([]byte, bool) {
-					return rubbish(rng, value), strings.Contains(key, "/rec/")
+					return memhost.Rubbish(rng, value), strings.Contains(key, "/rec/")
 				})
 			}
 			v, err := budgets[rng.IntN(3)].Take(threshold, p.Now())
@@ -300,7 +278,7 @@ func TestGuarantee7CorruptedDirectoryAdmitsNothingTwice(t *testing.T) {
 			}
 		}
 		p.Corrupt(func(key string, value []byte) ([]byte, bool) {
-			return rubbish(rng, value[:len(value)-1]), strings.Contains(key, "/dir/")
+			return memhost.Rubbish(rng, value[:len(value)-1]), strings.Contains(key, "/dir/")
 		})
 		p.Advance(61 * second) // so that slots are due to be marked as in use
 		for range 10 * len(budgets) {

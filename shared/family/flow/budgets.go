@@ -1,6 +1,7 @@
 package flow
 
 import (
+	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/record"
@@ -12,6 +13,8 @@ type Budgets struct {
 	all family.Pool[record.ID, *SharedBudget]
 	// holding are the budgets that may have reserved permits to return.
 	holding []*SharedBudget
+	// shown are the budgets whose gauges the next exports bring up to date.
+	shown []*SharedBudget
 }
 
 // SharedBudget is a budget that a worker's rules share.
@@ -22,6 +25,14 @@ type SharedBudget struct {
 	of      *Budgets
 	holding bool
 	audit   audit
+	// mode and labels are the rule's. limit and warm are of the last permit that was asked for, before the first of which
+	// figures is nil. shows is whether it is among those shown.
+	mode    config.Mode
+	labels  string
+	limit   float64
+	warm    *WarmUp
+	figures *figures
+	shows   bool
 }
 
 // NewBudgets returns the budgets of a worker.
@@ -29,15 +40,27 @@ func NewBudgets(env *family.Env) *Budgets {
 	return &Budgets{env: env, all: family.NewPool[record.ID, *SharedBudget]()}
 }
 
-// Acquire returns the budget with that id, until Release. name is the rule's.
-func (bs *Budgets) Acquire(id record.ID, name string, w Window) *SharedBudget {
+// Acquire returns the budget with that id, until Release. Metrics and messages name the rule that it is of.
+func (bs *Budgets) Acquire(id record.ID, of *family.Base, w Window) *SharedBudget {
 	return bs.all.Acquire(id, func() *SharedBudget {
-		return &SharedBudget{Budget: NewBudget(bs.env.Table, id, w), id: id, name: name, of: bs}
+		return &SharedBudget{
+			Budget: NewBudget(bs.env.Table, id, w), id: id, name: of.ID, of: bs, mode: of.Mode, labels: of.Labels(),
+		}
 	})
 }
 
-// Release gives the budget up.
-func (b *SharedBudget) Release() { b.of.all.Release(b.id, false) }
+// Release gives the budget up, at the time now in nanoseconds.
+func (b *SharedBudget) Release(now int64) {
+	if b.of.all.Release(b.id, false) {
+		b.close(now)
+	}
+}
+
+// Spend takes a permit that was reserved before, which most entries find, and reports whether there was one under a threshold
+// that admits capacity. Its time is now. Where there is none, Take says more.
+func (b *SharedBudget) Spend(capacity, now int64) bool {
+	return !b.of.env.Debug && b.spend(capacity, now)
+}
 
 // Take is Budget.Take, or with a warm-up TakeWarm; the next tick returns what is left of a reservation.
 func (b *SharedBudget) Take(threshold float64, warm *WarmUp, now int64) (v Verdict, err error) {
@@ -45,6 +68,10 @@ func (b *SharedBudget) Take(threshold float64, warm *WarmUp, now int64) (v Verdi
 		v, err = b.Budget.Take(threshold, now)
 	} else {
 		v, err = b.TakeWarm(warm, now)
+	}
+	b.limit, b.warm = threshold, warm
+	if !b.shows {
+		b.show()
 	}
 	if !b.holding && b.Holding() {
 		b.holding = true

@@ -52,7 +52,7 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 	case flow.RelationStrategy == rule.AssociatedResource:
 		return &relatedRule{flowRule: base, relation: newRelation(&base)}
 	}
-	return &rejectRule{flowRule: base, budget: k.budgets.Acquire(base.recordID("budget"), base.ID, base.window())}
+	return newRejectRule(base)
 }
 
 // Observers implements family.Kind: the counts of what other resources' rules refer to.
@@ -70,6 +70,9 @@ func (k *kind) Tick(now int64) {
 	k.budgets.Tick(now)
 	k.counts.All(func(c *associatedCount) { k.env.Check("writing a count", c.Sync(now)) })
 }
+
+// Export implements family.Kind.
+func (k *kind) Export(now int64) { k.budgets.Export(now) }
 
 // Records implements family.Kind.
 func (k *kind) Records(f func(family.Toucher)) {

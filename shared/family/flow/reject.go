@@ -6,32 +6,55 @@ import "sentinel-envoy/shared/family"
 type rejectRule struct {
 	flowRule
 	budget *SharedBudget
+	// capacity is what the threshold admits in a window once it is warm, none where the threshold follows the memory.
+	capacity int64
+}
+
+func newRejectRule(base flowRule) *rejectRule {
+	r := &rejectRule{flowRule: base, capacity: Capacity(base.Threshold)}
+	r.budget = r.kind.budgets.Acquire(r.recordID("budget"), &r.Base, r.window())
+	switch {
+	case r.memory != nil:
+		r.capacity = 0
+	case r.warm != nil:
+		r.capacity = r.warm.Capacity
+	}
+	return r
 }
 
 // Enter implements family.Checker.
-func (r *rejectRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+func (r *rejectRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
+	if r.budget.Spend(r.capacity, now) {
+		t.At = now
+		return nil, nil
+	}
+	return r.take(t, now)
+}
+
+func (r *rejectRule) take(t *family.Ticket, now int64) (*family.Refusal, error) {
 	threshold := r.Threshold
 	if r.memory != nil {
 		var err error
 		if threshold, err = r.limit(now); err != nil {
-			return family.Ticket{}, nil, err
+			return nil, err
 		}
 	}
 	v, err := r.budget.Take(threshold, r.warm, now)
 	if err != nil {
-		return family.Ticket{}, nil, err
+		return nil, err
 	}
 	if v.OK {
-		return family.Ticket{At: v.At}, nil, nil
+		t.At = v.At
+		return nil, nil
 	}
 	if r.warm != nil {
 		threshold = float64(v.Capacity)
 	}
-	return family.Ticket{}, r.Refuse(float64(v.Used), threshold, r.measure, v.FreeAt, now), nil
+	return r.Refuse(float64(v.Used), threshold, r.measure, v.FreeAt, now), nil
 }
 
 // Undo implements family.Checker.
 func (r *rejectRule) Undo(t family.Ticket, now int64) error { return r.budget.GiveBack(t.At, now) }
 
 // Release implements family.Checker.
-func (r *rejectRule) Release(int64) { r.budget.Release() }
+func (r *rejectRule) Release(now int64) { r.budget.Release(now) }

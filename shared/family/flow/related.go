@@ -16,16 +16,16 @@ type relatedRule struct {
 }
 
 // Enter implements family.Checker.
-func (r *relatedRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+func (r *relatedRule) Enter(_ *family.Ticket, now int64) (*family.Refusal, error) {
 	limit, err := r.limit(now)
 	if err != nil {
-		return family.Ticket{}, nil, err
+		return nil, err
 	}
 	used, threshold, err := r.relation.read(limit, now)
 	if err != nil || float64(used+1) <= threshold {
-		return family.Ticket{}, nil, err
+		return nil, err
 	}
-	return family.Ticket{}, r.Refuse(float64(used), threshold, r.measure, 0, now), nil
+	return r.Refuse(float64(used), threshold, r.measure, 0, now), nil
 }
 
 // Release implements family.Checker.

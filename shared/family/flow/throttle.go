@@ -22,6 +22,13 @@ type Throttle struct {
 	cell   record.Cell
 	window Window
 	op     pacing
+
+	// refused is a turn that came too late for whoever could wait for so long, in nanoseconds, at that pace. It holds until
+	// refusedUntil: times that are given out only become later.
+	refused      Turn
+	refusedPace  Pace
+	refusedWait  int64
+	refusedUntil int64
 }
 
 // NewThrottle returns the throttle with that id in a table. window is what a rule that warms up counts in.
@@ -32,14 +39,27 @@ func NewThrottle(table *record.Table, id record.ID, window Window) *Throttle {
 // Next asks for a time, now or at most maxWait nanoseconds after, under a threshold. warm is nil, or makes the threshold
 // of how much was let in. An error is the host's, or record.ErrFull; a record that too many workers fight for refuses.
 func (t *Throttle) Next(pace Pace, threshold float64, warm *WarmUp, maxWait, now int64) (Turn, error) {
+	if warm == nil && now < t.refusedUntil && threshold == t.refused.Threshold && pace == t.refusedPace && maxWait <= t.refusedWait {
+		return t.refused, nil
+	}
 	t.op = pacing{window: t.window, pace: pace, maxWait: maxWait, warm: warm, turn: Turn{Threshold: threshold}}
 	switch err := t.table.Update(&t.cell, now, &t.op); err {
 	case nil:
+		t.remember(now)
 		return t.op.turn, nil
 	case record.ErrContended:
 		return Turn{At: t.op.turn.At, Threshold: t.op.turn.Threshold}, nil
 	default:
 		return Turn{}, err
+	}
+}
+
+// remember keeps a refusal for a moment: it holds for at most refusalMs.
+func (t *Throttle) remember(now int64) {
+	t.refusedUntil = 0
+	if turn := t.op.turn; !turn.OK && t.op.warm == nil {
+		t.refused, t.refusedPace, t.refusedWait = turn, t.op.pace, t.op.maxWait
+		t.refusedUntil = min(now+refusalMs*1e6, turn.At-t.op.maxWait)
 	}
 }
 

@@ -164,3 +164,44 @@ func TestTurnsAfterALostRecord(t *testing.T) {
 		t.Errorf("after the longest wait: %+v, the last before was at %d", turn, last.At)
 	}
 }
+
+// A refusal is remembered for a moment: under the same threshold, for who cannot wait longer, and not beyond its end.
+func TestTooLateIsRemembered(t *testing.T) {
+	p := memhost.NewProcess(1000 * second)
+	asked := 0
+	th := flow.NewThrottle(record.NewTable(p.Worker(func() { asked++ })), record.IDOf("pace", "r"), flow.WindowOf(1000))
+	pace := flow.Pace{IntervalMs: 1000, MaxWaitMs: 10}
+	ask := func(threshold float64, wait int64) (ok, hostAsked bool) {
+		t.Helper()
+		before := asked
+		turn, err := th.Next(pace, threshold, nil, wait, p.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return turn.OK, asked > before
+	}
+	if ok, _ := ask(10, 0); !ok {
+		t.Fatal("the first has no turn")
+	}
+	for _, c := range []struct {
+		name      string
+		threshold float64
+		wait      int64
+		after     int64
+		ok, asks  bool
+	}{
+		{"the second is too early", 10, 0, 0, false, true},
+		{"so is who comes with it", 10, 0, 0, false, false},
+		{"and a little later", 10, 0, millisecond, false, false},
+		{"who can wait longer is another", 10, 99 * millisecond, 0, true, true},
+		{"the next turn is later", 10, 0, 0, false, true},
+		{"after a while it is asked again", 10, 0, 3 * millisecond, false, true},
+		{"another threshold is another gap", 1000, 0, 0, false, true},
+		{"its turn comes within the moment", 1000, 2 * millisecond, 96 * millisecond, true, true},
+	} {
+		p.Advance(c.after)
+		if ok, asks := ask(c.threshold, c.wait); ok != c.ok || asks != c.asks {
+			t.Errorf("%s: admitted %v, asked %v", c.name, ok, asks)
+		}
+	}
+}

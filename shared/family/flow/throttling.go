@@ -36,7 +36,7 @@ func newThrottlingRule(base flowRule) *throttlingRule {
 }
 
 // Enter implements family.Checker.
-func (r *throttlingRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+func (r *throttlingRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
 	threshold, err := r.limit(now)
 	warm := r.warm
 	if r.relation != nil && err == nil {
@@ -44,7 +44,7 @@ func (r *throttlingRule) Enter(now int64) (family.Ticket, *family.Refusal, error
 		warm = nil
 	}
 	if err != nil {
-		return family.Ticket{}, nil, err
+		return nil, err
 	}
 	maxWait := int64(r.MaxQueueingTimeMs) * 1e6
 	full := r.Queue.IsFull()
@@ -53,12 +53,13 @@ func (r *throttlingRule) Enter(now int64) (family.Ticket, *family.Refusal, error
 	}
 	turn, err := r.throttle.Next(r.pace, threshold, warm, maxWait, now)
 	if err != nil {
-		return family.Ticket{}, nil, err
+		return nil, err
 	}
 	if turn.OK {
-		return family.Ticket{At: turn.At, WakeAt: turn.At}, nil, nil
+		t.At, t.Waits = turn.At, turn.At > now
+		return nil, nil
 	}
-	return family.Ticket{}, r.refuse(turn, full, now), nil
+	return r.refuse(turn, full, now), nil
 }
 
 // refuse says why an entry has no turn: there is none at all, it would come too late, or too many wait already.

@@ -458,6 +458,56 @@ func TestGiveBack(t *testing.T) {
 	}
 }
 
+// A refusal of a hot value is remembered for 2 ms, unless it gets something back, and not into its next bucket.
+func TestRefusalIsRemembered(t *testing.T) {
+	p := memhost.NewProcess(start)
+	asked := 0
+	here := hotspot.NewValues(record.NewTable(p.Worker(func() { asked++ })), record.IDOf("r"))
+	there := hotspot.NewValues(record.NewTable(p.Worker(nil)), record.IDOf("r"))
+	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 2, DurationMs: 1000}}
+	take := func(by *hotspot.Values) hotspot.Verdict {
+		t.Helper()
+		v, err := by.Take(7, limits, 0, p.Now())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return v
+	}
+	theirs, ours := take(there), take(here)
+	check := func(what string, ok, asks bool) {
+		t.Helper()
+		before := asked
+		if v := take(here); v.OK != ok || (asked > before) != asks {
+			t.Errorf("%s: admitted %v, asked %v", what, v.OK, asked > before)
+		}
+	}
+	for range 8 { // it is known to be hot
+		check("a refusal", false, true)
+	}
+	check("the same again", false, false)
+	giveBack := func(by *hotspot.Values, at int64) {
+		if err := by.GiveBack(7, limits, at, p.Now()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	giveBack(here, ours.At)
+	check("what came back here", true, true)
+	for range 8 {
+		check("a refusal", false, true)
+	}
+	giveBack(there, theirs.At)
+	check("what came back elsewhere, at once", false, false)
+	p.Advance(2 * millisecond)
+	check("and 2 ms later", true, true)
+	for range 8 {
+		check("a refusal", false, true)
+	}
+	p.Advance(take(here).FreeAt - p.Now() - 1)
+	check("just before the next bucket", false, true)
+	p.Advance(1)
+	check("in the next bucket", true, true)
+}
+
 // Where a page is lost nobody knows who has had what: no value gets more than if it had had all.
 func TestLostPage(t *testing.T) {
 	trySeeds(t, 100, func(t *testing.T, seed uint64) {

@@ -36,22 +36,22 @@ func newValueRule(base hotspotRule) *valueRule {
 }
 
 // Enter implements family.Checker.
-func (r *valueRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+func (r *valueRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
 	q, err := r.ask(now)
 	switch {
 	case err != nil:
-		return family.Ticket{}, nil, err
+		return nil, err
 	case !q.there:
 		r.values.absent.N++
-		return family.Ticket{}, nil, nil
+		return nil, nil
 	case q.tooMany:
-		return family.Ticket{}, r.refuseMany(now), nil
+		return r.refuseMany(now), nil
 	}
-	return r.take(q, now)
+	return r.take(q, t, now)
 }
 
 // take asks for a permit for a value.
-func (r *valueRule) take(q question, now int64) (family.Ticket, *family.Refusal, error) {
+func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refusal, error) {
 	maxWait := r.limits.MaxWaitMs * 1e6
 	full := r.limits.Paced && r.Queue.IsFull()
 	if full {
@@ -60,15 +60,13 @@ func (r *valueRule) take(q question, now int64) (family.Ticket, *family.Refusal,
 	v, err := r.values.Take(q.hash, &r.limits, maxWait, now)
 	switch {
 	case err != nil:
-		return family.Ticket{}, nil, err
+		return nil, err
 	case !v.OK:
-		return family.Ticket{}, r.refuse(q.hash, v, full, now), nil
+		return r.refuse(q.hash, v, full, now), nil
 	}
-	t := family.Ticket{At: v.At, ID: q.hash, Again: q.again}
-	if r.limits.Paced {
-		t.WakeAt = v.At
-	}
-	return t, nil, nil
+	t.At, t.ID, t.Again = v.At, q.hash, q.again
+	t.Waits = r.limits.Paced && v.At > now
+	return nil, nil
 }
 
 // refuse says why a value gets nothing: it may have nothing at all, has had it all, would have to wait for too long, or
@@ -123,42 +121,43 @@ func newConcurrencyRule(base hotspotRule) *concurrencyRule {
 }
 
 // Enter implements family.Checker.
-func (r *concurrencyRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+func (r *concurrencyRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
 	q, err := r.ask(now)
 	switch {
 	case err != nil:
-		return family.Ticket{}, nil, err
+		return nil, err
 	case !q.there:
 		r.counts.absent.N++
-		return family.Ticket{}, nil, nil
+		return nil, nil
 	case q.tooMany:
-		return family.Ticket{}, r.refuseMany(now), nil
+		return r.refuseMany(now), nil
 	}
-	return r.hold(q, now)
+	return r.hold(q, t, now)
 }
 
 // hold takes a place for a value.
-func (r *concurrencyRule) hold(q question, now int64) (family.Ticket, *family.Refusal, error) {
+func (r *concurrencyRule) hold(q question, t *family.Ticket, now int64) (*family.Refusal, error) {
 	holder, err := r.Env.Worker.Identify(now)
 	if err != nil {
-		return family.Ticket{}, nil, err
+		return nil, err
 	}
 	threshold := r.threshold(q.hash)
 	c, err := r.kind.concurrency.Enter(holder, q.hash, threshold, now)
 	if err != nil {
-		return family.Ticket{}, nil, err
+		return nil, err
 	}
 	if c.Full {
 		r.counts.full.N++
 	}
 	if c.OK {
-		return family.Ticket{ID: q.hash, At: int64(c.Key), Exit: true, Again: q.again}, nil, nil
+		t.ID, t.At, t.Exit, t.Again = q.hash, int64(c.Key), true, q.again
+		return nil, nil
 	}
 	measure := r.measure
 	if c.Full {
 		measure = r.fullMeasure
 	}
-	return family.Ticket{}, r.Refuse(float64(c.InFlight), float64(threshold), measure, 0, now), nil
+	return r.Refuse(float64(c.InFlight), float64(threshold), measure, 0, now), nil
 }
 
 // Undo implements family.Checker.

@@ -36,6 +36,7 @@ type Values struct {
 	op    taking
 	// reserves are of the values that this worker sees often.
 	reserves map[uint64]*reserve
+	refusals refusals
 	// Evicted are the values that were forgotten for one of this rule while they had less than a value that was never seen,
 	// Regained what they got by that, in permits.
 	Evicted, Regained uint64
@@ -62,6 +63,9 @@ func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict,
 	if limit.Threshold <= 0 {
 		return Verdict{}, nil
 	}
+	if verdict, ok := v.refusals.of(hash, limit, maxWait, now); ok {
+		return verdict, nil
+	}
 	r := v.reserve(hash, limit)
 	if r != nil && r.spend(limit, now) {
 		return Verdict{OK: true, At: r.at}, nil
@@ -84,6 +88,9 @@ func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict,
 		v.Evicted++
 		v.Regained += uint64(v.op.regained)
 	}
+	if v.op.steady {
+		v.refusals.remember(&v.op)
+	}
 	return v.op.verdict, nil
 }
 
@@ -93,6 +100,7 @@ func (v *Values) GiveBack(hash uint64, limits *Limits, at, now int64) error {
 	if limits.Paced {
 		return nil
 	}
+	v.refusals.forget(hash)
 	if r := v.reserves[hash]; r != nil && r.left > 0 && r.at == at {
 		r.left++
 		return nil
@@ -116,6 +124,8 @@ type taking struct {
 	maxWait int64
 	now     int64 // the page's, once it is applied
 	verdict Verdict
+	// steady is whether the page says of the value what it said before.
+	steady bool
 	// regained is what the value got that had to make room.
 	regained int64
 	// back is what this worker still has of the value, extra how many more it would like than the one, and got
@@ -159,7 +169,8 @@ func (o *taking) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 		i, o.regained = o.coolest(p)
 	}
 	p.put(i, o.limit.seen(o.hash, o.values.rule, b))
-	return dst, record.StoreIf(o.verdict.OK || b != before || r.Lost)
+	o.steady = !o.verdict.OK && b == before && !r.Lost
+	return dst, record.StoreIf(!o.steady)
 }
 
 // take takes a permit from a bucket, and as many more as this worker would like, and returns what it still had.

@@ -44,19 +44,20 @@ func NewRule(base family.Base, counts *Counts, threshold int64) *Rule {
 }
 
 // Enter implements family.Checker.
-func (r *Rule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+func (r *Rule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
 	holder, err := r.Env.Worker.Identify(now)
 	if err != nil {
-		return family.Ticket{}, nil, err
+		return nil, err
 	}
 	v, err := r.count.Enter(holder, r.threshold, now)
 	switch {
 	case err != nil:
-		return family.Ticket{}, nil, err
+		return nil, err
 	case !v.OK:
-		return family.Ticket{}, r.Refuse(float64(v.InFlight), float64(r.threshold), "in flight", 0, now), nil
+		return r.Refuse(float64(v.InFlight), float64(r.threshold), "in flight", 0, now), nil
 	}
-	return family.Ticket{Exit: true}, nil, nil
+	t.Exit = true
+	return nil, nil
 }
 
 // Undo implements family.Checker.

@@ -54,7 +54,10 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, _ string) family.Checker {
 		return isolation.NewRule(base, k.counts, int64(bound))
 	case rule.SystemInboundQPS:
 		id := base.RecordID("budget")
-		return &inboundQPS{Base: base, budget: k.budgets.Acquire(id, base.ID, flow.WindowOf(qpsWindowMs)), of: of, bound: bound}
+		return &inboundQPS{
+			Base: base, budget: k.budgets.Acquire(id, &base, flow.WindowOf(qpsWindowMs)), of: of, bound: bound,
+			capacity: flow.Capacity(bound),
+		}
 	}
 	k.observe(of.MetricType == rule.SystemAvgRT || of.Strategy == rule.BBR)
 	return &figureRule{Base: base, of: of, kind: k}
@@ -73,6 +76,9 @@ func (k *kind) Tick(now int64) {
 	k.budgets.Tick(now)
 	k.counts.Tick(now)
 }
+
+// Export implements family.Kind.
+func (k *kind) Export(now int64) { k.budgets.Export(now) }
 
 // Records implements family.Kind.
 func (k *kind) Records(f func(family.Toucher)) {

@@ -22,12 +22,12 @@ type figureRule struct {
 }
 
 // Enter implements family.Checker.
-func (r *figureRule) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+func (r *figureRule) Enter(_ *family.Ticket, now int64) (*family.Refusal, error) {
 	seen, over, err := r.look(now)
 	if err != nil || !over {
-		return family.Ticket{}, nil, err
+		return nil, err
 	}
-	return family.Ticket{}, r.Refuse(seen, r.of.TriggerCount, measures[r.of.MetricType], 0, now), nil
+	return r.Refuse(seen, r.of.TriggerCount, measures[r.of.MetricType], 0, now), nil
 }
 
 // look returns the figure of the rule, and whether it refuses for it. What is not known refuses nothing.
@@ -62,22 +62,29 @@ type inboundQPS struct {
 	budget *flow.SharedBudget
 	of     *rule.System
 	bound  float64
+	// capacity is what the bound admits in a window.
+	capacity int64
 }
 
 // Enter implements family.Checker.
-func (r *inboundQPS) Enter(now int64) (family.Ticket, *family.Refusal, error) {
+func (r *inboundQPS) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
+	if r.budget.Spend(r.capacity, now) {
+		t.At = now
+		return nil, nil
+	}
 	v, err := r.budget.Take(r.bound, nil, now)
 	switch {
 	case err != nil:
-		return family.Ticket{}, nil, err
+		return nil, err
 	case !v.OK:
-		return family.Ticket{}, r.Refuse(float64(v.Used), r.of.TriggerCount, measures[r.of.MetricType], v.FreeAt, now), nil
+		return r.Refuse(float64(v.Used), r.of.TriggerCount, measures[r.of.MetricType], v.FreeAt, now), nil
 	}
-	return family.Ticket{At: v.At}, nil, nil
+	t.At = v.At
+	return nil, nil
 }
 
 // Undo implements family.Checker.
 func (r *inboundQPS) Undo(t family.Ticket, now int64) error { return r.budget.GiveBack(t.At, now) }
 
 // Release implements family.Checker.
-func (r *inboundQPS) Release(int64) { r.budget.Release() }
+func (r *inboundQPS) Release(now int64) { r.budget.Release(now) }

@@ -3,6 +3,7 @@
 package memhost
 
 import (
+	"math/rand/v2"
 	"sync"
 
 	"sentinel-envoy/shared/host"
@@ -53,6 +54,27 @@ func (p *Process) Keys() (keys, bytes int) {
 		bytes += len(e.value)
 	}
 	return len(p.data), bytes
+}
+
+// Rubbish is what another writer may leave in place of a value: nothing, a part of it, it with one byte changed, or noise.
+func Rubbish(rng *rand.Rand, value []byte) []byte {
+	switch rng.IntN(4) {
+	case 0:
+		return nil
+	case 1:
+		return value[:rng.IntN(len(value)+1)]
+	case 2:
+		flipped := append([]byte(nil), value...)
+		if len(flipped) > 0 {
+			flipped[rng.IntN(len(flipped))] ^= byte(1 + rng.IntN(255))
+		}
+		return flipped
+	}
+	noise := make([]byte, rng.IntN(100))
+	for i := range noise {
+		noise[i] = byte(rng.Uint32())
+	}
+	return noise
 }
 
 // Corrupt overwrites the value of every key for which pick returns a replacement, as another plugin with our vm_id could.

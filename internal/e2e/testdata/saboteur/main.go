@@ -2,7 +2,8 @@
 // every record of ours that it finds with rubbish, and puts rubbish into the queue, in each tick.
 //
 // Header x-sabotage: "on" or "off" of a request through its HTTP filter turns it on and off, in the VM of the request's
-// worker. Every request is answered here, with how many keys were overwritten so far.
+// worker; "pages" overwrites every page of the directory of records, once. Every request is answered here, with how many
+// keys were overwritten so far.
 package main
 
 import (
@@ -19,6 +20,8 @@ const (
 	names   = 1024 // pages of the directory of metrics
 	pages   = 4096 // of the directory of records
 	perPage = 32
+	// directory begins the keys of its pages.
+	directory = "sentinel/3/dir/"
 	// keysPerTick and messagesPerTick bound what one tick does.
 	keysPerTick     = 8
 	messagesPerTick = 8
@@ -43,6 +46,15 @@ type plugin struct {
 	done   int
 }
 
+func (p *plugin) obey(command string) {
+	if command == "pages" {
+		p.overwritePages()
+		return
+	}
+	p.keys = find()
+	p.on = command == "on" && len(p.keys) > 0
+}
+
 func (*plugin) OnPluginStart(int) types.OnPluginStartStatus {
 	if err := proxywasm.SetTickPeriodMilliSeconds(tickMs); err != nil {
 		return types.OnPluginStartStatusFailed
@@ -60,17 +72,29 @@ func (p *plugin) OnTick() {
 	for range min(keysPerTick, len(p.keys)) {
 		key := p.keys[p.next%len(p.keys)]
 		p.next++
-		old, _, err := proxywasm.GetSharedData(key)
-		if err != nil {
-			continue
+		if old, _, err := proxywasm.GetSharedData(key); err == nil {
+			p.overwrite(key, p.rubbish(old))
 		}
-		if err := proxywasm.SetSharedData(key, p.rubbish(old), 0); err != nil {
-			proxywasm.LogErrorf("overwriting %s: %v", key, err)
-			continue
-		}
-		p.done++
 	}
 	p.enqueue()
+}
+
+func (p *plugin) overwrite(key string, value []byte) {
+	if err := proxywasm.SetSharedData(key, value, 0); err != nil {
+		proxywasm.LogErrorf("overwriting %s: %v", key, err)
+		return
+	}
+	p.done++
+}
+
+// overwritePages makes the directory say nothing of whose the records are.
+func (p *plugin) overwritePages() {
+	for page := range pages {
+		key := directory + strconv.Itoa(page)
+		if _, _, err := proxywasm.GetSharedData(key); err == nil {
+			p.overwrite(key, p.noise())
+		}
+	}
 }
 
 // rubbish is noise, or something like what was there.
@@ -133,7 +157,7 @@ func find() []string {
 		add("sentinel/3/counts/" + strconv.Itoa(page))
 	}
 	for page := range pages {
-		if !add("sentinel/3/dir/" + strconv.Itoa(page)) {
+		if !add(directory + strconv.Itoa(page)) {
 			continue
 		}
 		for slot := range perPage {
@@ -153,8 +177,7 @@ type request struct {
 func (r *request) OnHttpRequestHeaders(int, bool) types.Action {
 	p := r.plugin
 	if command, err := proxywasm.GetHttpRequestHeader("x-sabotage"); err == nil {
-		p.keys = find()
-		p.on = command == "on" && len(p.keys) > 0
+		p.obey(command)
 	}
 	body := fmt.Sprintf("%d overwritten\n", p.done)
 	if err := proxywasm.SendHttpResponse(200, nil, []byte(body), -1); err != nil {

@@ -1,0 +1,82 @@
+package config
+
+import (
+	"bytes"
+
+	"github.com/buger/jsonparser"
+
+	"sentinel-envoy/shared/rule"
+)
+
+// Document is what a source of rules has: a list of rules of one family, or an object with such lists under our keys.
+type Document struct {
+	Name   string // what mistakes begin with
+	Key    string // of the family whose list it is, ours or Java Sentinel's; "" where it is an object
+	Format Format
+	Text   []byte // JSON; nothing, null and blanks are no rules
+}
+
+// javaKeys are what Java Sentinel's users call lists that have other keys here.
+var javaKeys = map[string]string{"degradeRules": "circuitBreakerRules", "paramFlowRules": "hotspotRules"}
+
+// RuleKey is our key of a family's list by ours or Java Sentinel's name of it, and whether there is such a family.
+func RuleKey(key string) (string, bool) {
+	if own := javaKeys[key]; own != "" {
+		key = own
+	}
+	for _, f := range rule.Families {
+		if f.Key == key {
+			return key, true
+		}
+	}
+	return key, false
+}
+
+// ParseRules reads documents for a filter of the given kind, whose own configuration says what resources, parameters and
+// origins are. The result is that configuration with the documents' rules in place of its own: it is as if they stood there.
+// The documents are taken as one: no two rules of theirs have one id. The error, if any, is of type Errors and tells every
+// mistake, each with the name of its document.
+func ParseRules(docs []Document, kind Kind, own *Config) (*Config, error) {
+	cfg := *own
+	cfg.Rules, cfg.RuleHash, cfg.Warnings = nil, 0, nil
+	p := &parser{kind: kind}
+	r := newRules(p, &cfg, Guess)
+	for i := range docs {
+		r.document(&docs[i])
+	}
+	r.check(&place{index: -1})
+	if err := p.err(); err != nil {
+		return nil, err
+	}
+	cfg.Warnings = p.warnings
+	return &cfg, nil
+}
+
+// document reads one document.
+func (r *rules) document(d *Document) {
+	top := &place{key: d.Name, index: -1}
+	text := bytes.TrimSpace(d.Text)
+	if len(text) == 0 || string(text) == "null" {
+		return
+	}
+	if problem := malformed(text); problem != "" {
+		r.add(top, problem)
+		return
+	}
+	r.format = d.Format
+	fields := r.fields()
+	switch key, known := RuleKey(d.Key); {
+	case d.Key == "":
+		if text[0] == '{' {
+			r.object(top, value{text, jsonparser.Object}, fields)
+		} else {
+			r.add(top, "must be an object with flowRules or other lists of rules")
+		}
+	case !known:
+		r.add(top, quote(d.Key), " is no family's list")
+	case text[0] != '[':
+		r.add(top, "must be a list of rules")
+	default:
+		fields[index(fields, key)].set(top.at(key), value{text, jsonparser.Array})
+	}
+}
