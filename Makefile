@@ -20,11 +20,11 @@ PUSH ?=
 WASM = dist/sentinel.wasm
 TINY = dist/sentinel-tiny.wasm
 # Modules of their own, so that what the product is built of stays small.
-MODULES = internal/image
+MODULES = internal/image internal/board internal/kustomizecheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull release run demo test mesh istio check bench memory latency curves profile pgo scaling pictures compat soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo test mesh istio check bench memory latency curves profile pgo scaling pictures compat soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -148,6 +148,9 @@ scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8
 pictures: $(WASM) ## draw docs/img anew: natively, from docs/figures, and the demo's page where there is a Chromium
 	$(GO) run ./internal/pictures
 	$(GO) run ./internal/pictures demo
+
+board: ## write envoy/observability/dashboard.json, the Grafana board
+	$(GO) -C internal/board run .
 
 compat: $(WASM) ## the whole end-to-end suite on each Envoy release; writes COMPATIBILITY.md
 	$(GO) run ./internal/compat

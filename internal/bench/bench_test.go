@@ -271,10 +271,10 @@ func TestMemoryIsJudgedAboveNoFilter(t *testing.T) {
 	one := func(v float64) summary { return summarize([]float64{v}) }
 	loaded := 120.5
 	r := memoryReport{Load: "10s", Updates: 100, Rows: []memoryRow{
-		{Name: unfiltered, Workers: 4, Ready: one(0.1), Private: one(14)},
-		{Name: empty, Workers: 4, Ready: one(1), Private: one(94)},
-		{Name: sentinel, Workers: 4, Ready: one(1.9), Private: one(118), Loaded: &loaded},
-		{Name: sentinelTiny, Workers: 4, Ready: one(0.5), Private: one(55)},
+		{Name: unfiltered, Workers: 4, Ready: one(9), CPU: one(0.1), Private: one(14)},
+		{Name: empty, Workers: 4, Ready: one(9), CPU: one(1), Private: one(94)},
+		{Name: sentinel, Workers: 4, Ready: one(9), CPU: one(1.9), Private: one(118), Loaded: &loaded},
+		{Name: sentinelTiny, Workers: 4, Ready: one(9), CPU: one(0.5), Private: one(55)},
 	}}
 	r.Targets = r.judge(4)
 	var text strings.Builder
@@ -282,12 +282,12 @@ func TestMemoryIsJudgedAboveNoFilter(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, line := range []string{
-		"| filter | workers | start to ready, s | private memory, MB | after 10s of load | after 100 updates |",
-		"| sentinel, 1 rule | 4 | 1.90 | 118.0 | 120 | – |",
+		"| filter | workers | start to ready, s | s of CPU | private memory, MB | after 10s of load | after 100 updates |",
+		"| sentinel, 1 rule | 4 | 9.00 | 1.90 | 118.0 | 120 | – |",
 		"| memory above no filter, of the empty filter's, 4 workers | 1.40 | 1.30 | met |",
-		"| start to ready, of the empty filter's, 4 workers | 1.80 | 1.90 | missed |",
+		"| CPU of a start, of the empty filter's, 4 workers | 1.80 | 1.90 | missed |",
 		"| TinyGo: MB above no filter, 4 workers | 40.00 | 41.00 | missed |",
-		"| TinyGo: start to ready, of the empty filter's, 4 workers | 0.50 | 0.50 | met |",
+		"| TinyGo: CPU of a start, of the empty filter's, 4 workers | 0.50 | 0.50 | met |",
 	} {
 		if !strings.Contains(text.String(), line+"\n") {
 			t.Errorf("no line %q in\n%s", line, text.String())

@@ -1,6 +1,7 @@
 package envoytest
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -38,28 +39,21 @@ func (p *Process) RSS() (int64, error) {
 	return pages * int64(os.Getpagesize()), err
 }
 
-// Private gives the memory in bytes that Envoy shares with no other process: what one more Envoy takes. Linux only.
+// Private gives the memory in bytes that Envoy has written: what one more Envoy takes, which shares its program with the
+// others. Linux only.
 func (p *Process) Private() (int64, error) {
 	text, err := os.ReadFile(fmt.Sprintf("/proc/%d/smaps_rollup", p.PID()))
 	if err != nil {
 		return 0, err
 	}
-	sum, found := int64(0), false
 	for line := range strings.Lines(string(text)) {
 		fields := strings.Fields(line)
-		if len(fields) < 2 || fields[0] != "Private_Clean:" && fields[0] != "Private_Dirty:" {
-			continue
+		if len(fields) > 1 && fields[0] == "Private_Dirty:" {
+			kB, err := strconv.ParseInt(fields[1], 10, 64)
+			return kB << 10, err
 		}
-		kB, err := strconv.ParseInt(fields[1], 10, 64)
-		if err != nil {
-			return 0, err
-		}
-		sum, found = sum+kB<<10, true
 	}
-	if !found {
-		return 0, fmt.Errorf("smaps_rollup says nothing of private memory")
-	}
-	return sum, nil
+	return 0, errors.New("smaps_rollup says nothing of private memory")
 }
 
 // Workers gives Envoy's worker threads, ordered by thread id. Linux only.

@@ -63,7 +63,7 @@ var layers = [][]string{
 	{"config", "record", "worker", "stat"},
 	{"machine", "metrics"},
 	{"resource", "family"},
-	{"family/flow", "family/isolation", "family/hotspot", "family/breaker"},
+	{"family/authority", "family/flow", "family/isolation", "family/hotspot", "family/breaker"},
 	{"family/system"}, // concurrency and inboundQPS are an isolation rule's and a flow rule's
 	{"engine"},
 }

@@ -62,12 +62,13 @@ func proxyRecordMetric(id uint32, value uint64) uint32
 //go:wasmexport proxy_abi_version_0_2_1
 func proxyABIVersion() {}
 
-// lent is memory for what the host returns to the callback that is running, as far as lending says so. Used bytes of it are
-// taken; Begin makes it free again.
+// lent is memory for what the host returns to the callback that is running. Used bytes of it are taken; Begin makes it free
+// again. shared is memory for one shared value, and room what there is for the next thing that the host returns.
 var (
-	lent    [4096]byte
-	used    uint32
-	lending bool
+	lent   [4096]byte
+	used   uint32
+	shared [2048]byte
+	room   []byte
 )
 
 // Begin is called at the beginning of each callback about a stream: what Header and Text returned before is void.
@@ -77,9 +78,8 @@ func Begin() { used = 0 }
 //
 //go:wasmexport override_proxy_on_memory_allocate
 func allocate(size uint32) *byte {
-	if lending && size <= uint32(len(lent))-used {
-		returned = unsafe.SliceData(lent[used:])
-		used += (size + 7) &^ 7
+	if size <= uint32(len(room)) {
+		returned = unsafe.SliceData(room)
 	} else {
 		returned = unsafe.SliceData(make([]byte, max(size, 1)))
 	}
@@ -96,37 +96,35 @@ var (
 // bytes are what the host has returned.
 func bytes() []byte { return unsafe.Slice(returned, result.size) }
 
-// header is a header's value, in lent memory.
-func header(kind headers, name string) ([]byte, status) {
-	lending = true
-	st := proxyGetHeaderMapValue(uint32(kind), unsafe.StringData(name), uint32(len(name)), &result.data, &result.size)
-	lending = false
-	if st != 0 {
+// taken is what the host has returned with a status, where it was lent memory for it.
+func taken(st uint32) ([]byte, status) {
+	lending := room
+	if room = nil; st != 0 {
 		return nil, status(st)
 	}
+	if result.size <= uint32(len(lending)) {
+		used = min(used+(result.size+7)&^7, uint32(len(lent)))
+	}
 	return bytes(), ok
+}
+
+// header is a header's value, in lent memory.
+func header(kind headers, name string) ([]byte, status) {
+	room = lent[used:]
+	return taken(proxyGetHeaderMapValue(
+		uint32(kind), unsafe.StringData(name), uint32(len(name)), &result.data, &result.size))
 }
 
 // headerPairs are all headers as the host encodes them, in lent memory.
 func headerPairs(kind headers) ([]byte, status) {
-	lending = true
-	st := proxyGetHeaderMapPairs(uint32(kind), &result.data, &result.size)
-	lending = false
-	if st != 0 {
-		return nil, status(st)
-	}
-	return bytes(), ok
+	room = lent[used:]
+	return taken(proxyGetHeaderMapPairs(uint32(kind), &result.data, &result.size))
 }
 
 // property is that of a path whose parts are apart by zero bytes, in lent memory.
 func property(path []byte) ([]byte, status) {
-	lending = true
-	st := proxyGetProperty(unsafe.SliceData(path), uint32(len(path)), &result.data, &result.size)
-	lending = false
-	if st != 0 {
-		return nil, status(st)
-	}
-	return bytes(), ok
+	room = lent[used:]
+	return taken(proxyGetProperty(unsafe.SliceData(path), uint32(len(path)), &result.data, &result.size))
 }
 
 // setProperty sets a property of the effective stream that has one part.
@@ -142,9 +140,11 @@ func sendResponse(code uint32, details, headers, body []byte, grpcStatus int32) 
 	return status(st).err()
 }
 
-// sharedData is a copy of a shared value, the caller's to keep.
+// sharedData is a copy of a shared value, void with the next one.
 func sharedData(key string) (value []byte, cas uint32, st status) {
+	room = shared[:]
 	st = status(proxyGetSharedData(unsafe.StringData(key), uint32(len(key)), &result.data, &result.size, &result.cas))
+	room = nil
 	if st != ok {
 		return nil, 0, st
 	}

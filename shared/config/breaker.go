@@ -13,7 +13,7 @@ func (r *rules) breakerWords(d *breakerDraft) words {
 	c := &d.CircuitBreaker
 	return words{
 		both: r.targetFields(&c.Target,
-			r.limitApp(&d.java.limitApp),
+			r.limitApp(&c.LimitApp),
 			field{"minRequestAmount", integer(r.parser, &c.MinRequestAmount, 0, maxExact)},
 			field{"statIntervalMs", integer(r.parser, &c.StatIntervalMs, 1, maxInterval)},
 		),
@@ -38,7 +38,7 @@ func (r *rules) circuitBreaker(s *saying, d *breakerDraft) {
 		r.require(s, "resource", "retryTimeoutMs", "statIntervalMs", "threshold")
 		r.checkCircuitBreaker(s.at, &c)
 	}
-	r.ignoreLimitApp(s, d.java.limitApp)
+	r.ignoreLimitApp(s, &c.Target)
 	if c.StatSlidingWindowBucketCount == 0 {
 		c.StatSlidingWindowBucketCount = 1
 	}

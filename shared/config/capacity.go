@@ -86,7 +86,7 @@ func (r *rules) resourceNames() map[string]bool {
 // there.
 func RecordsOf(r rule.Rule) int {
 	switch r := r.(type) {
-	case *rule.System, *rule.Hotspot:
+	case *rule.Authority, *rule.System, *rule.Hotspot:
 		return 0
 	case *rule.Flow:
 		if r.Refers() != "" {

@@ -56,6 +56,7 @@ type Config struct {
 
 	SystemSource *SystemSource // system_source: nil if there is none
 	Arguments    []Argument    // arguments: what Java Sentinel's paramIdx means here
+	Origin       *rule.Origin  // origin: where requests say whom they come from; nil if nowhere
 
 	ResourceName string     // resource_name: the resource of whatever nothing else matches; "" is none
 	Resources    []Resource // resources, in order: the first match wins

@@ -18,7 +18,7 @@ func (r *rules) flowWords(d *flowDraft) words {
 	f := &d.Flow
 	return words{
 		both: r.targetFields(&f.Target,
-			r.limitApp(&d.java.limitApp),
+			r.limitApp(&f.LimitApp),
 			field{"controlBehavior", func(_ *place, v value) { d.behavior = v }},
 			field{"refResource", r.text(&f.RefResource, maxResource)},
 			field{"maxQueueingTimeMs", integer(r.parser, &f.MaxQueueingTimeMs, 0, maxUint32)},
@@ -43,6 +43,7 @@ func (r *rules) flowWords(d *flowDraft) words {
 func (r *rules) flow(s *saying, d *flowDraft) {
 	f := d.Flow // a copy: the draft is the next rule's, too
 	r.require(s, "resource")
+	r.limit(s, &f.Target)
 	switch {
 	case s.java:
 		if !r.fromJavaFlow(s, d, &f) {

@@ -241,7 +241,15 @@ func sameAsStruct(t *testing.T, data []byte, kind config.Kind, want *config.Conf
 // sameWrittenOut wants rules that are written out as they were completed to be the same rules.
 func sameWrittenOut(t *testing.T, cfg *config.Config) {
 	t.Helper()
-	written := map[string]any{"system_source": map[string]any{"cluster": "c"}}
+	written, kind := map[string]any{"system_source": map[string]any{"cluster": "c"}}, config.KindVM
+	if o := cfg.Origin; o != nil { // then it must be a filter's, and have every resource
+		kind = config.KindHTTP
+		from := map[string]any{"from": o.Source.String(), "trusted_hops": o.TrustedHops}
+		if o.Name != "" {
+			from["name"] = o.Name
+		}
+		written["origin"], written["resources"] = from, everyResource(cfg)
+	}
 	for _, r := range cfg.Rules {
 		list, _ := written[r.Family().Key].([]any)
 		written[r.Family().Key] = append(list, writtenOut(t, r))
@@ -250,10 +258,26 @@ func sameWrittenOut(t *testing.T, cfg *config.Config) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	again, err := config.Parse(doc, config.KindVM)
+	again, err := config.Parse(doc, kind)
 	if err != nil || again.RuleHash != cfg.RuleHash {
 		t.Errorf("written out, the rules are others: %v\n%s", err, doc)
 	}
+}
+
+// everyResource are entries for all resources that a configuration names.
+func everyResource(cfg *config.Config) (entries []any) {
+	names := map[string]bool{cfg.ResourceName: true}
+	for _, r := range cfg.Resources {
+		names[r.Name] = true
+	}
+	for _, r := range cfg.Rules {
+		names[r.For().Resource] = true
+	}
+	delete(names, "")
+	for name := range names {
+		entries = append(entries, map[string]any{"name": name, "match": map[string]any{"method": []string{"GET"}}})
+	}
+	return entries
 }
 
 // writtenOut is a rule's JSON: a system rule has no keys for a resource, and an empty list is none that is null.
@@ -269,6 +293,7 @@ func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
 	if r.Family() == rule.SystemFamily {
 		delete(keys, "resource")
 		delete(keys, "regex")
+		delete(keys, "limitApp")
 	}
 	if keys["paramPath"] == nil {
 		delete(keys, "paramPath")

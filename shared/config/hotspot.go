@@ -120,7 +120,7 @@ func (r *rules) hotspotWords(d *hotspotDraft) words {
 	h := &d.Hotspot
 	return words{
 		both: append(r.targetFields(&h.Target,
-			r.limitApp(&d.java.limitApp),
+			r.limitApp(&h.LimitApp),
 			field{"controlBehavior", func(_ *place, v value) { d.behavior = v }},
 			field{"maxQueueingTimeMs", integer(r.parser, &h.MaxQueueingTimeMs, 0, maxUint32)},
 			field{"burstCount", integer(r.parser, &h.BurstCount, 0, maxExact)},
@@ -147,7 +147,7 @@ func (r *rules) hotspot(s *saying, d *hotspotDraft) {
 			enum(r.parser, &h.ControlBehavior, rule.Reject, rule.Throttling)(s.at.at("controlBehavior"), d.behavior)
 		}
 	}
-	r.ignoreLimitApp(s, d.java.limitApp)
+	r.ignoreLimitApp(s, &h.Target)
 	if h.MetricType == rule.HotspotQPS && h.DurationInSec == 0 {
 		r.add(s.at.at("durationInSec"), "must be > 0 with QPS")
 	}

@@ -34,19 +34,8 @@ func (r *rules) clusterFields() []field {
 	}
 }
 
-// limitApp is the key that says whose requests a rule is about.
-func (r *rules) limitApp(dst *string) field { return field{"limitApp", r.text(dst, maxResource)} }
-
-// ignoreLimitApp warns of a limitApp in a rule of a family whose rules are about all requests, in Java Sentinel, too.
-func (r *rules) ignoreLimitApp(s *saying, limitApp string) {
-	if limitApp != "" && limitApp != rule.AnyOrigin {
-		r.warn(s.at.at("limitApp"), "has no effect on such a rule, in Java Sentinel neither")
-	}
-}
-
 // javaFlow is what a flow rule says in Java Sentinel's words alone.
 type javaFlow struct {
-	limitApp        string
 	grade, strategy int32
 	count           float64
 }
@@ -119,7 +108,6 @@ func (r *rules) fromJavaThreads(s *saying, d *flowDraft, f *rule.Flow) bool {
 
 // javaDegrade is what a circuit breaker says in Java Sentinel's words alone.
 type javaDegrade struct {
-	limitApp  string
 	grade     rule.BreakerStrategy
 	count     float64
 	window    uint32
@@ -172,10 +160,9 @@ func (r *rules) fromJavaDegrade(s *saying, j *javaDegrade, c *rule.CircuitBreake
 
 // javaParam is what a hotspot rule says in Java Sentinel's words alone.
 type javaParam struct {
-	limitApp string
-	grade    rule.HotspotMetric
-	index    int
-	count    float64
+	grade rule.HotspotMetric
+	index int
+	count float64
 }
 
 func (r *rules) javaParamFields(d *hotspotDraft) []field {
@@ -262,7 +249,7 @@ var javaFigures = [5]string{
 }
 
 func (r *rules) javaSystemFields(j *javaSystem) []field {
-	fields := []field{r.limitApp(new(string))}
+	var fields []field
 	for metric, key := range javaFigures {
 		fields = append(fields, field{key, func(at *place, v value) { r.figure(at, v, &j.figures[metric]) }})
 	}

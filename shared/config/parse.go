@@ -7,6 +7,7 @@ import (
 	"github.com/buger/jsonparser"
 
 	"sentinel-envoy/shared/outcome"
+	"sentinel-envoy/shared/rule"
 )
 
 // Bounds of one configuration.
@@ -54,10 +55,12 @@ func (p *parser) config(data []byte) *Config {
 	}
 	r := newRules(p, cfg, Guess)
 	r.first(top, value{data, jsonparser.Object}, "arguments", r.arguments)
+	r.first(top, value{data, jsonparser.Object}, "origin", r.origin)
 	fields := append(r.fields(), p.filterFields(cfg)...)
 	fields = append(fields,
 		field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }},
-		field{"arguments", func(*place, value) {}}, // has been read
+		field{"arguments", func(*place, value) {}}, // these have been read
+		field{"origin", r.parser.notOfVM(func(*place, value) {})},
 	)
 	p.object(top, value{data, jsonparser.Object}, fields)
 	r.check(top)
@@ -75,6 +78,10 @@ func (p *parser) first(at *place, v value, key string, set setter) {
 
 // check finds what is wrong with all rules together.
 func (r *rules) check(top *place) {
+	r.nameOthers()
+	for _, one := range r.cfg.Rules {
+		r.cfg.RuleHash += rule.Hash(one.For().ID, one)
+	}
 	r.checkCapacity(top)
 	r.checkReach()
 	r.checkSources()
@@ -98,14 +105,18 @@ func (p *parser) filterFields(cfg *Config) []field {
 		{"mode", word(p, &cfg.Mode, "enforce", "shadow")},
 		{"failure_mode", word(p, &cfg.FailureMode, "open", "closed")},
 	}
-	if p.kind == KindVM {
-		for i := range fields {
-			fields[i].set = func(at *place, _ value) {
-				p.add(at, "belongs in a filter's configuration; the VM's has rules only")
-			}
-		}
+	for i := range fields {
+		fields[i].set = p.notOfVM(fields[i].set)
 	}
 	return fields
+}
+
+// notOfVM is set but for the VM's configuration, in which the key is a mistake.
+func (p *parser) notOfVM(set setter) setter {
+	if p.kind != KindVM {
+		return set
+	}
+	return func(at *place, _ value) { p.add(at, "belongs in a filter's configuration; the VM's has rules only") }
 }
 
 // only is set for a kind of filter; in another's configuration the key is a mistake.

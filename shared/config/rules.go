@@ -47,6 +47,7 @@ func newRules(p *parser, cfg *Config, format Format) *rules {
 // fields are the families' lists: a family is read where its key stands here.
 func (r *rules) fields() []field {
 	return []field{
+		listOf(r, rule.AuthorityFamily, r.authorityWords, r.authority),
 		listOf(r, rule.FlowFamily, r.flowWords, r.flow),
 		listOf(r, rule.BreakerFamily, r.breakerWords, r.circuitBreaker),
 		listOf(r, rule.IsolationFamily, r.isolationWords, r.isolation),
@@ -122,7 +123,7 @@ func (r *rules) tellApart(s *saying, known *words) {
 			known.java[bits.TrailingZeros64(javas)].key, ", which is Java Sentinel's: write the rule in its words or in ours")
 	case s.java && ours != 0:
 		r.add(s.at.at(known.own[bits.TrailingZeros64(ours)].key), "is not Java Sentinel's, which the format is")
-	case !s.java && r.javaID.typ == jsonparser.Number:
+	case !s.java && r.javaID.typ == jsonparser.Number && s.at.parent.key != rule.AuthorityFamily.Key: // their words are ours
 		r.add(s.at.at("id"), "must be a string, got ", r.javaID.describe())
 	}
 }
@@ -188,13 +189,12 @@ func (r *rules) include(s *saying, content rule.Rule) {
 	}
 	r.ids[*id] = s.at
 	r.cfg.Rules, r.places = append(r.cfg.Rules, content), append(r.places, s.at)
-	r.cfg.RuleHash += rule.Hash(*id, content)
 }
 
 // name gives a rule the id that follows from its content: the next of its name that no other rule has. A rule that says what
 // another has said is a mistake; Java Sentinel, and so we of its rules, leave it out.
 func (r *rules) name(s *saying, content rule.Rule) bool {
-	same := content.Family().Name + string(content.Canonical(nil))
+	same := string(rule.AppendContent(nil, content))
 	switch first := r.unnamed[same]; {
 	case first == nil:
 	case s.java:

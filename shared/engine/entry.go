@@ -148,6 +148,9 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		r, nth := rules[e.next], e.nth
 		f.Stream.Nth = nth
 		e.next, e.nth = e.next+1, 0
+		if r.only != nil && !r.only.Some() {
+			continue
+		}
 		e.ticket = family.Ticket{}
 		refusal, err := r.Enter(&e.ticket, now)
 		if err != nil {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/family/authority"
 	"sentinel-envoy/shared/family/breaker"
 	"sentinel-envoy/shared/family/flow"
 	"sentinel-envoy/shared/family/hotspot"
@@ -15,6 +16,7 @@ var registry = []struct {
 	family *rule.Family
 	new    func(*family.Env) family.Kind
 }{
+	{rule.AuthorityFamily, authority.New},
 	{rule.SystemFamily, system.New},
 	{rule.FlowFamily, flow.New},
 	{rule.IsolationFamily, isolation.New},

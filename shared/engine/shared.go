@@ -13,6 +13,8 @@ import (
 type sharedChecker struct {
 	family.Checker
 	key checkerKey
+	// only is whose requests it is asked about, nil if all are.
+	only *family.Origins
 }
 
 // checkerKey is what a checker is made of.
@@ -29,7 +31,11 @@ type checkerKey struct {
 func (vm *VM) acquire(r rule.Rule, f *Filter, resource string) *sharedChecker {
 	key := checkerKey{rule: rule.KeyOf(r), resource: resource, mode: f.Mode, stream: f.Stream, machine: f.Machine}
 	return vm.checkers.Acquire(key, func() *sharedChecker {
-		return &sharedChecker{Checker: vm.byFamily[r.Family()].Bind(r, &f.Filter, resource), key: key}
+		c := &sharedChecker{Checker: vm.byFamily[r.Family()].Bind(r, &f.Filter, resource), key: key}
+		if only := r.For().Only; only != nil {
+			c.only = family.NewOrigins(only, f.Stream)
+		}
+		return c
 	})
 }
 

@@ -23,6 +23,8 @@ type Refusal struct {
 	// Seen is the figure that the rule looks at, Threshold its bound, and Measure what both count.
 	Seen, Threshold float64
 	Measure         string
+	// Plain is whether there is no figure: Measure says it all.
+	Plain bool
 	// Share is whether both are shares from 0 to 1, which people are told in per cent.
 	Share bool
 	// RetryAfterMs is in how many milliseconds asking again makes sense, −1 if that is not known.
@@ -45,6 +47,9 @@ func (r *Refusal) AppendFigure(dst []byte) []byte {
 
 // AppendText appends the figure with what it counts to dst, as "50 of 50 in 1000 ms".
 func (r *Refusal) AppendText(dst []byte) []byte {
+	if r.Plain {
+		return append(dst, r.Measure...)
+	}
 	if r.Share {
 		dst = append(append(appendPercent(dst, r.Seen), " % "...), r.Measure...)
 		return append(appendPercent(append(dst, ", threshold "...), r.Threshold), " %"...)
@@ -178,6 +183,13 @@ func (b *Base) Refuse(seen, threshold float64, measure string, freeAt, now int64
 	if freeAt > 0 {
 		r.RetryAfterMs = max(1, (freeAt-now+999_999)/1e6)
 	}
+	return r
+}
+
+// RefusePlainly is a refusal of the rule's for a reason that has no figure: one entry, of none that may enter.
+func (b *Base) RefusePlainly(reason string, now int64) *Refusal {
+	r := b.Refuse(1, 0, reason, 0, now)
+	r.Plain = true
 	return r
 }
 

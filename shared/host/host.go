@@ -20,7 +20,8 @@ var (
 
 // SharedData is the process-wide table of one vm_id.
 type SharedData interface {
-	// Get returns a copy of key's value and the token to replace exactly this value with, or ErrNotFound.
+	// Get returns a copy of key's value and the token to replace exactly this value with, or ErrNotFound. The copy is void
+	// with the next call of Get.
 	Get(key string) (value []byte, cas uint32, err error)
 	// Set stores value. cas is a token from Get, or CreateOnly; a value stored by another worker since then makes it
 	// fail with ErrCASMismatch. A zero cas is never passed: it writes blindly.

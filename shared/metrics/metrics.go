@@ -89,13 +89,36 @@ type Counter struct {
 	Name     string
 	N        uint64
 	exported uint64
+	defined  defined
+}
+
+// Gauge is a gauge that is set often.
+type Gauge struct {
+	Name    string
+	defined defined
+}
+
+// defined is the id of a metric, once it is known: to look a long name up costs more than to set what it names.
+type defined struct {
+	id    uint32
+	known bool
 }
 
 // Define makes sure that a metric is there, also while there is nothing to export.
 func (m *Metrics) Define(c *Counter, now int64) {
-	if _, err := m.id(host.Counter, c.Name, now); err != nil {
+	if _, err := m.idOf(&c.defined, host.Counter, c.Name, now); err != nil {
 		m.fault("defining a metric", err)
 	}
+}
+
+// idOf is the id of a metric that knows it once it was asked for.
+func (m *Metrics) idOf(d *defined, kind host.MetricKind, name string, now int64) (uint32, error) {
+	if d.known {
+		return d.id, nil
+	}
+	id, err := m.id(kind, name, now)
+	*d = defined{id, err == nil}
+	return id, err
 }
 
 // Export brings a counter up to date, if not in this tick then in one of the next. now is in nanoseconds.
@@ -103,11 +126,20 @@ func (m *Metrics) Export(c *Counter, now int64) {
 	if c.N == c.exported {
 		return
 	}
-	id, err := m.id(host.Counter, c.Name, now)
+	id, err := m.idOf(&c.defined, host.Counter, c.Name, now)
 	if err == nil {
 		if err = m.host.Add(id, int64(c.N-c.exported)); err == nil {
 			c.exported = c.N
 		}
+	}
+	m.check(err)
+}
+
+// Set sets a gauge, as Gauge does.
+func (m *Metrics) Set(g *Gauge, value uint64, now int64) {
+	id, err := m.idOf(&g.defined, host.Gauge, g.Name, now)
+	if err == nil {
+		err = m.host.Record(id, value)
 	}
 	m.check(err)
 }

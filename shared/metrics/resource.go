@@ -2,10 +2,11 @@ package metrics
 
 import "sentinel-envoy/shared/stat"
 
-// ofResource are the label and the counters of one resource: nil until there is something to export.
+// ofResource are the label and the metrics of one resource: nil until there is something to export.
 type ofResource struct {
 	label    string
 	counters *counters
+	gauges   *gauges
 }
 
 type counters struct{ pass, shadow, complete, failed, rt Counter }
@@ -17,6 +18,17 @@ func newCounters(label string) *counters {
 		complete: Counter{Name: "sentinel_completed" + label},
 		failed:   Counter{Name: "sentinel_failed" + label},
 		rt:       Counter{Name: "sentinel_rt_ms_sum" + label},
+	}
+}
+
+type gauges struct{ inFlight, pass, block, rt Gauge }
+
+func newGauges(label string) *gauges {
+	return &gauges{
+		inFlight: Gauge{Name: "sentinel_in_flight" + label},
+		pass:     Gauge{Name: "sentinel_pass_qps" + label},
+		block:    Gauge{Name: "sentinel_block_qps" + label},
+		rt:       Gauge{Name: "sentinel_rt_ms" + label},
 	}
 }
 
@@ -68,17 +80,26 @@ func (rs *Resources) Export(n *stat.Node, now int64) {
 
 // ShowRates sets the gauges of one resource, which this worker need not know if it is told the name.
 func (rs *Resources) ShowRates(hash uint64, name string, r stat.Rates, now int64) {
-	var label string
-	switch c := rs.byHash[hash]; {
-	case c != nil:
-		label = c.label
-	case name != "":
-		label = Resource(name)
-	default:
+	g := rs.gauges(hash, name)
+	if g == nil {
 		return
 	}
-	rs.metrics.Gauge("sentinel_in_flight"+label, uint64(r.InFlight), now)
-	rs.metrics.Gauge("sentinel_pass_qps"+label, r.Pass, now)
-	rs.metrics.Gauge("sentinel_block_qps"+label, r.Block, now)
-	rs.metrics.Gauge("sentinel_rt_ms"+label, uint64(r.AvgRT()+0.5), now)
+	rs.metrics.Set(&g.inFlight, uint64(r.InFlight), now)
+	rs.metrics.Set(&g.pass, r.Pass, now)
+	rs.metrics.Set(&g.block, r.Block, now)
+	rs.metrics.Set(&g.rt, uint64(r.AvgRT()+0.5), now)
+}
+
+// gauges are those of a resource, nil where nobody knows its name.
+func (rs *Resources) gauges(hash uint64, name string) *gauges {
+	of := rs.byHash[hash]
+	switch {
+	case of == nil && name == "":
+		return nil
+	case of == nil:
+		return newGauges(Resource(name))
+	case of.gauges == nil:
+		of.gauges = newGauges(of.label)
+	}
+	return of.gauges
 }

@@ -21,9 +21,27 @@ var buffers = sync.Pool{New: func() any { return new([]byte) }}
 // writeCanonical writes a rule under an id. A hash never fails to write.
 func writeCanonical(to hash.Hash, id string, r Rule) {
 	b := buffers.Get().(*[]byte)
-	*b = r.Canonical(appendString(appendString((*b)[:0], r.Family().Name), id))
+	*b = AppendContent(appendString((*b)[:0], id), r)
 	_, _ = to.Write(*b)
 	buffers.Put(b)
+}
+
+// AppendContent appends all that a rule is but its id, in one fixed form.
+func AppendContent(b []byte, r Rule) []byte {
+	b = r.Canonical(appendString(b, r.Family().Name))
+	if only := r.For().Only; only != nil {
+		b = only.append(appendString(b, r.For().LimitApp))
+	}
+	return b
+}
+
+// append appends the origins.
+func (o *Origins) append(b []byte) []byte {
+	b = appendInts(appendString(b, o.From.Name), flag(o.Others), int64(o.From.Source), int64(o.From.TrustedHops))
+	for _, name := range o.Names {
+		b = appendString(b, name)
+	}
+	return b
 }
 
 // Key tells rules apart by all that they are: rules of one key decide alike.
@@ -75,6 +93,12 @@ func (r *Hotspot) Canonical(b []byte) []byte {
 		b = appendString(b, part)
 	}
 	return b
+}
+
+// Canonical appends the rule's content.
+func (r *Authority) Canonical(b []byte) []byte {
+	b = appendString(appendString(b, r.Resource), r.LimitApp)
+	return r.Refused.append(appendInts(b, flag(r.Regex), int64(r.Strategy), int64(r.EmptyOrigin)))
 }
 
 // Canonical appends the rule's content.

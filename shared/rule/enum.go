@@ -106,6 +106,30 @@ const (
 // String is Sentinel's name of the strategy.
 func (s AdaptiveStrategy) String() string { return name(int(s)+1, "none", "none", "bbr") }
 
+// AuthorityStrategy says whether an authority rule names those who may enter or those who may not.
+type AuthorityStrategy int32
+
+// The strategies, with Java Sentinel's integers.
+const (
+	Allow AuthorityStrategy = 0 // nobody else
+	Deny  AuthorityStrategy = 1
+)
+
+// String is the strategy's name in a configuration.
+func (s AuthorityStrategy) String() string { return name(int(s), "allow", "deny") }
+
+// EmptyOrigin says what an authority rule does with a request that has no origin.
+type EmptyOrigin int32
+
+// What it does.
+const (
+	PassEmpty  EmptyOrigin = 0 // it passes, as in Java Sentinel
+	BlockEmpty EmptyOrigin = 1
+)
+
+// String is its name in a configuration.
+func (e EmptyOrigin) String() string { return name(int(e), "pass", "block") }
+
 // ParamKind is the type of a hotspot parameter's value.
 type ParamKind int32
 

@@ -9,6 +9,7 @@ type Family struct {
 
 // The families.
 var (
+	AuthorityFamily = &Family{Name: "authority", Key: "authorityRules", Order: 0}
 	SystemFamily    = &Family{Name: "system", Key: "systemRules", Order: 1}
 	FlowFamily      = &Family{Name: "flow", Key: "flowRules", Order: 2}
 	IsolationFamily = &Family{Name: "isolation", Key: "isolationRules", Order: 3}
@@ -17,7 +18,7 @@ var (
 )
 
 // Families are all of them, in their order.
-var Families = []*Family{SystemFamily, FlowFamily, IsolationFamily, HotspotFamily, BreakerFamily}
+var Families = []*Family{AuthorityFamily, SystemFamily, FlowFamily, IsolationFamily, HotspotFamily, BreakerFamily}
 
 // Rule is what the families have in common.
 type Rule interface {
@@ -56,6 +57,9 @@ func (*Isolation) Family() *Family { return IsolationFamily }
 
 // Family of a hotspot rule.
 func (*Hotspot) Family() *Family { return HotspotFamily }
+
+// Family of an authority rule.
+func (*Authority) Family() *Family { return AuthorityFamily }
 
 // Family of a system rule.
 func (*System) Family() *Family { return SystemFamily }

@@ -21,6 +21,9 @@ func IDOf(r Rule, nth int) string {
 	}
 	parts := append([]string{family}, r.naming()...)
 	to := r.For()
+	if to.Only != nil {
+		parts = append(parts, bracketed("limitApp", to.LimitApp))
+	}
 	if to.Regex {
 		parts = append(parts, "regex")
 	}
@@ -105,5 +108,7 @@ func (r *Hotspot) parameter() string {
 	}
 	return ""
 }
+
+func (r *Authority) naming() []string { return []string{r.Strategy.String()} }
 
 func (r *System) naming() []string { return []string{r.MetricType.String(), r.Strategy.String()} }

@@ -1,4 +1,4 @@
-// Package rule holds the rules of Sentinel's five families: the fields, the JSON names and the integers of
+// Package rule holds the rules of Sentinel's six families: the fields, the JSON names and the integers of
 // sentinel-golang 1.0.4. Package config reads, checks and completes them.
 package rule
 
@@ -11,6 +11,39 @@ type Target struct {
 	Regex    bool   `json:"regex"`
 	// Pattern is the expression, anchored and compiled, of a rule with Regex that was read from a configuration.
 	Pattern *regexp.Regexp `json:"-"`
+	// LimitApp names the origins that the rule is about: one, OtherOrigin, or of authority rules several with commas between;
+	// empty where it is about all.
+	LimitApp string `json:"limitApp"`
+	// Only is whose requests of the resource these are; nil are all.
+	Only *Origins `json:"-"`
+}
+
+// Origins are some of those that requests come from.
+type Origins struct {
+	Names  []string // in the form that values are compared in
+	Others bool     // not those named, but all others
+	From   Origin
+}
+
+// Origin is where in a request the origin stands: a source, what it is called there, and of SourceAddress which address of
+// x-forwarded-for.
+type Origin struct {
+	Source      ParamSource
+	Name        string
+	TrustedHops uint32
+}
+
+// Param is the origin as a parameter of a hotspot rule.
+func (o *Origin) Param() *Hotspot {
+	return &Hotspot{ParamSource: o.Source, ParamKey: o.Name, TrustedHops: o.TrustedHops}
+}
+
+// Authority lets in, or keeps out, what comes from some origins.
+type Authority struct {
+	Target
+	Refused     *Origins          `json:"-"` // those that LimitApp and Strategy keep out
+	Strategy    AuthorityStrategy `json:"strategy"`
+	EmptyOrigin EmptyOrigin       `json:"emptyOrigin"` // of a request that says no origin
 }
 
 // Origins that a limitApp stands for, beside those it names.

@@ -51,10 +51,11 @@ func TestFieldsAreUpstreams(t *testing.T) {
 	} {
 		ours, want := jsonNames(c.ours), jsonNames(c.upstream)
 		if _, ok := want["resource"]; ok {
-			want["regex"] = "bool" // the one field of our own
+			want["regex"], want["limitApp"] = "bool", "string" // the fields of our own; the latter is Java Sentinel's
 		} else { // a target that is all resources
 			delete(ours, "resource")
 			delete(ours, "regex")
+			delete(ours, "limitApp")
 		}
 		if _, ok := want["specificItems"]; ok {
 			// Of our own: there the program passes parameters.
@@ -106,7 +107,7 @@ func integer(v any) int64 {
 
 // Every field but the id is content: setting any of them must change the canonical form and with it the hash.
 func TestHashCoversEveryField(t *testing.T) {
-	for _, r := range []rule.Rule{&rule.Flow{}, &rule.CircuitBreaker{}, &rule.Isolation{}, &rule.Hotspot{}, &rule.System{}} {
+	for _, r := range []rule.Rule{&rule.Authority{Refused: &rule.Origins{}}, &rule.Flow{}, &rule.CircuitBreaker{}, &rule.Isolation{}, &rule.Hotspot{}, &rule.System{}} {
 		zero := rule.Hash("x", r)
 		if rule.Hash("y", r) == zero {
 			t.Errorf("%T: the hash leaves out the id", r)
@@ -121,11 +122,28 @@ func TestHashCoversEveryField(t *testing.T) {
 	}
 }
 
+// So does each part of whose requests a rule is about.
+func TestHashCoversOrigins(t *testing.T) {
+	plain := rule.Hash("x", &rule.Flow{Target: rule.Target{Only: &rule.Origins{}}})
+	for _, o := range []rule.Origins{
+		{Names: []string{"a"}}, {Others: true}, {From: rule.Origin{Source: rule.Header}},
+		{From: rule.Origin{Name: "a"}}, {From: rule.Origin{TrustedHops: 1}},
+	} {
+		if rule.Hash("x", &rule.Flow{Target: rule.Target{Only: &o}}) == plain {
+			t.Errorf("%+v has the hash of none", o)
+		}
+	}
+	if rule.Hash("x", &rule.Flow{}) == plain {
+		t.Error("a rule for all has the hash of one for some")
+	}
+}
+
 func eachField(r rule.Rule, f func(name string, field reflect.Value)) {
 	v := reflect.ValueOf(r).Elem()
 	for _, field := range reflect.VisibleFields(v.Type()) {
 		of := field.Name
-		if field.Anonymous || of == "Pattern" || r.Family() == rule.SystemFamily && (of == "Resource" || of == "Regex") {
+		if field.Anonymous || of == "Pattern" || of == "Only" || of == "Refused" ||
+			r.Family() != rule.AuthorityFamily && of == "LimitApp" || r.Family() == rule.SystemFamily && (of == "Resource" || of == "Regex") {
 			continue
 		}
 		f(of, v.FieldByIndex(field.Index))
@@ -158,6 +176,9 @@ func TestIDsAreOfWhatNamesTheBudget(t *testing.T) {
 			named + "MetricType ParamSource ParamKey ParamPath ParamIndex"},
 		{&rule.Hotspot{Target: target, ParamSource: rule.Property, ParamPath: []string{"connection", "mtls"}},
 			"hotspot-Concurrency-Property(connection/mtls)-/login", named + "MetricType ParamSource ParamPath"},
+		{&rule.Flow{Target: rule.Target{Resource: "/login", LimitApp: "shop)", Only: &rule.Origins{}}, StatIntervalInMs: 500},
+			"flow-500ms-limitApp(shop)))-/login", named + "StatIntervalInMs TokenCalculateStrategy ControlBehavior"},
+		{&rule.Authority{Target: target, Refused: &rule.Origins{}}, "authority-allow-/login", named + "Strategy"},
 		{&rule.System{MetricType: rule.SystemLoad, Strategy: rule.BBR}, "system-load-bbr", "MetricType Strategy"},
 	} {
 		if got := rule.IDOf(c.rule, 1); got != c.id {

@@ -17,7 +17,6 @@ type window struct {
 	hash     uint64
 	name     string // empty while nobody has told it
 	array    *sbase.BucketLeapArray
-	second   *sbase.SlidingWindowMetric
 	newest   int64
 	inFlight int64
 	// published is whether the last snapshot said anything but zeros.
@@ -40,10 +39,7 @@ func newWindow(hash uint64, bucket int64) *window {
 	util.SetClock(windowClock)
 	// A leap array accepts no bucket older than its first one: begin with the oldest that add lets through.
 	*windowClock = clock((bucket - windowBuckets + 1) * BucketMs)
-	w := &window{hash: hash, array: sbase.NewBucketLeapArray(windowBuckets, windowBuckets*BucketMs), newest: bucket}
-	// The parameters are constants that sentinel-golang accepts.
-	w.second, _ = sbase.NewSlidingWindowMetric(RateBuckets, RateBuckets*BucketMs, w.array)
-	return w
+	return &window{hash: hash, array: sbase.NewBucketLeapArray(windowBuckets, windowBuckets*BucketMs), newest: bucket}
 }
 
 // add counts in bucket what b has more than before, both of the same worker and bucket. A bucket that has left the
@@ -84,20 +80,26 @@ func (w *window) silent(now int64) bool {
 	return !w.published && w.inFlight == 0 && w.newest < BucketOf(now)-RateBuckets
 }
 
-// read is the window's last second, at the time now in nanoseconds.
+// read is the window's last second, at the time now in nanoseconds: what sentinel-golang's SlidingWindowMetric says of it,
+// which looks for its buckets anew for each figure.
 func (w *window) read(now int64) Rates {
-	*windowClock = clock(max(BucketOf(now), w.newest) * BucketMs)
-	return Rates{
-		Pass:        sum(w.second, base.MetricEventPass),
-		Block:       sum(w.second, base.MetricEventBlock),
-		Complete:    sum(w.second, base.MetricEventComplete),
-		RT:          sum(w.second, base.MetricEventRt),
-		MinRT:       uint32(min(w.second.MinRT(), NoRT)),
-		InFlight:    uint32(max(w.inFlight, 0)),
-		MaxComplete: uint64(max(w.second.GetMaxOfSingleBucket(base.MetricEventComplete), 0)),
+	end := uint64(max(BucketOf(now), w.newest) * BucketMs)
+	begin := end - (RateBuckets-1)*BucketMs
+	second := w.array.ValuesConditional(end, func(start uint64) bool { return begin <= start && start <= end })
+	r := Rates{InFlight: uint32(max(w.inFlight, 0))}
+	shortest := base.DefaultStatisticMaxRt
+	for _, wrap := range second {
+		b := wrap.Value.Load().(*sbase.MetricBucket)
+		complete := count(b, base.MetricEventComplete)
+		r.Pass += count(b, base.MetricEventPass)
+		r.Block += count(b, base.MetricEventBlock)
+		r.Complete += complete
+		r.RT += count(b, base.MetricEventRt)
+		r.MaxComplete = max(r.MaxComplete, complete)
+		shortest = min(shortest, b.MinRt())
 	}
+	r.MinRT = uint32(max(shortest, 1))
+	return r
 }
 
-func sum(m *sbase.SlidingWindowMetric, event base.MetricEvent) uint64 {
-	return uint64(max(m.GetSum(event), 0))
-}
+func count(b *sbase.MetricBucket, event base.MetricEvent) uint64 { return uint64(max(b.Get(event), 0)) }

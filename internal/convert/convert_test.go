@@ -1,0 +1,51 @@
+package convert
+
+import (
+	"strings"
+	"testing"
+)
+
+// What cannot be converted is said with file and line, and nothing is written.
+func TestMistakes(t *testing.T) {
+	for _, c := range []struct{ product, text, want string }{
+		{"java", "{\"flowRules\": [\n{\"resource\": \"/a\", \"count\": 1},\n{\"resource\": \"/a\",\n\"count\": -1}]}", "f:4: flowRules[1].count: must be ≥ 0, got -1"},
+		{"java", `{"flowRule": []}`, "f:1: flowRule is no family's list"},
+		{"java", `[]`, "f:1: is a list: say with --rules of which family, as --rules flowRules"},
+		{"java", `{`, "f: yaml: line 1: did not find expected node content"},
+		{"gateway", `[{"resource": "a", "count": 1, "grade": 0}]`, "f:1: grade 0 (threads) is not a gateway's: write it in isolationRules"},
+		{"gateway", `[{"resource": "a"}]`, `f:1: count: must be a number of at least 0, got ""`},
+		{"gateway", `[{"resource": "a", "count": "5}, {x: 1"}]`, `f:1: count: must be a number of at least 0, got "5}, {x: 1"`},
+		{"gateway", `[{"resource": "a", "count": 1, "interval": 2, "intervalUnit": 2}]`, "f:1: an interval of 7200 is longer than an hour, which is the longest here"},
+		{"gateway", "- resource: a\n  count: 1\n  paramItem: {parseStrategy: 9}", "f:3: parseStrategy: must be 0 (client IP), 1 (host), 2 (header), 3 (URL parameter) or 4 (cookie)"},
+		{"gateway", "- resource: a\n  count: 1\n  paramItem: {parseStrategy: 2}", "f:3: fieldName: missing: which Header?"},
+		{"gateway", "- resource: a\n  count: 1\n  paramItem: {parseStrategy: 0, pattern: 10., matchStrategy: 2}",
+			`f:3: matchStrategy 2: only 0 (exact) becomes a hotspot rule; write an entry of resources for what matches "10.", and a rule for it`},
+		{"gateway", `[{"apiName": "a", "predicateItems": [{"pattern": "/a", "matchStrategy": 3}]}]`,
+			"f:1: needs a pattern and the matchStrategy 0 (exact), 1 (prefix) or 2 (regex)"},
+		{"gateway", `{"apis": []}`, "f:1: apis: must be apiDefinitions or gatewayFlowRules"},
+		{"crd", "kind: FlowRule", `f:1: kind "FlowRule" is none of Sentinel's`},
+		{"crd", "kind: FlowRules\nspec:\n  rules:\n  - {resource: a, threshold: 1}\n  - resource: a\n    threshold: x",
+			`f:6: flowRules[1].threshold: must be a number, got the string "x"`},
+		{"opensergo", "kind: FaultToleranceRule\nspec:\n  targets: [{targetResourceName: /a}]\n  strategies: [{name: x}]", `f:4: there is no strategy "x" in the file`},
+		{"nacos", "", `"nacos" is not java, gateway, crd or opensergo`},
+	} {
+		out, err := From(c.product, "f", []byte(c.text), "")
+		if err == nil || err.Error() != c.want || out != "" {
+			t.Errorf("%s %s\ngot  %v %q\nwant %s", c.product, c.text, err, out, c.want)
+		}
+	}
+}
+
+// A converted configuration says what the user has to write himself.
+func TestNeeds(t *testing.T) {
+	out, err := From("gateway", "f", []byte(`[{"resource": "route", "count": 1, "burst": 3}]`), "")
+	for _, want := range []string{`# resource "route" is a route of the gateway's`, `# burst 3 of "route" is left out`} {
+		if !strings.Contains(out, want) {
+			t.Errorf("%v %s lacks %q", err, out, want)
+		}
+	}
+	out, err = From("java", "f", []byte(`[{"resource": "/a", "grade": 1, "count": 1, "timeWindow": 1}]`), "degradeRules")
+	if want := "# circuitBreakerRules[0].count: is never exceeded in Java Sentinel"; !strings.Contains(out, want) {
+		t.Errorf("%v %s lacks %q", err, out, want)
+	}
+}

@@ -1,0 +1,225 @@
+// Package explain says what the plugin does with a request: by the plugin's own code, without an Envoy.
+package explain
+
+import (
+	"fmt"
+	"net/url"
+	"slices"
+	"strings"
+	"time"
+
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/outcome"
+	"sentinel-envoy/shared/request/requesttest"
+	"sentinel-envoy/shared/resource"
+	"sentinel-envoy/shared/rule"
+)
+
+// Request is what a client sends.
+type Request struct {
+	Method  string
+	URL     *url.URL
+	Headers []string // "name: value"
+	Address string   // the client's, with a port or without; empty is unknown
+}
+
+// Answer is what the plugin does with it.
+type Answer struct {
+	Resource string `json:"resource"` // empty: no rule but the system's, and no count
+	Mode     string `json:"mode"`
+	Rules    []Rule `json:"rules"` // in the order in which they are asked
+}
+
+// Rule is a rule that is asked about the request.
+type Rule struct {
+	Kind string `json:"kind"`
+	ID   string `json:"id"`
+	Says string `json:"says"` // the rule in short
+	// Skipped is why it is not asked about this request, though it is for the resource.
+	Skipped string `json:"skipped,omitempty"`
+	// Refusal is what the client would be told, and After how many entries in a row; empty where that could not be brought about.
+	Refusal string `json:"refusal,omitempty"`
+	After   int    `json:"after,omitempty"`
+}
+
+// Explain looks at a request through the configuration of an HTTP filter and, if any, the VM's.
+func Explain(own, shared *config.Config, req *Request) (*Answer, error) {
+	client := req.client()
+	f, _ := filterOf(own, shared, client)
+	resolver, err := resource.NewHTTP(own, f.PathResources(), f.Stream)
+	if err != nil {
+		return nil, err
+	}
+	f.Stream.Begin()
+	a := &Answer{Resource: resolver.Resolve(), Mode: own.Mode.String(), Rules: []Rule{}}
+	for _, r := range rulesOf(own, shared, a.Resource) {
+		a.Rules = append(a.Rules, look(own, r, a.Resource, client))
+	}
+	return a, nil
+}
+
+// filterOf is a filter in a process of one worker, asked about the client.
+func filterOf(own, shared *config.Config, client *requesttest.Client) (*engine.Filter, *process) {
+	p := &process{Process: memhost.NewProcess(int64(1000 * time.Second))}
+	p.vm = engine.New(p.Worker(nil), "explain")
+	f := p.vm.NewFilter("sentinel_http", own, shared)
+	f.Stream.Of(client)
+	return f, p
+}
+
+type process struct {
+	*memhost.Process
+	vm *engine.VM
+}
+
+// client is the request as Envoy shows it to the plugin.
+func (r *Request) client() *requesttest.Client {
+	c := &requesttest.Client{
+		Headers:    map[string]string{":method": r.Method, ":path": r.URL.RequestURI(), ":authority": r.URL.Host},
+		More:       map[string][]string{},
+		Properties: map[string]string{},
+	}
+	if r.Address != "" {
+		c.Properties["source.address"] = r.Address
+	}
+	for _, line := range r.Headers {
+		name, value, _ := strings.Cut(line, ":")
+		name, value = strings.ToLower(strings.TrimSpace(name)), strings.TrimSpace(value)
+		if name == "host" {
+			name = ":authority"
+		}
+		if _, again := c.Headers[name]; again && name != ":authority" {
+			c.More[name] = append(c.More[name], value)
+			continue
+		}
+		c.Headers[name] = value
+	}
+	return c
+}
+
+// rulesOf are the rules that are for a resource, in their order. The filter's own hold before the VM's.
+func rulesOf(own, shared *config.Config, name string) (some []rule.Rule) {
+	all := slices.Clone(own.Rules)
+	if shared != nil {
+		for _, r := range shared.Rules {
+			if !slices.ContainsFunc(own.Rules, func(o rule.Rule) bool { return o.For().ID == r.For().ID }) {
+				all = append(all, r)
+			}
+		}
+	}
+	for _, r := range all {
+		to := r.For()
+		isFor := to.Resource == name
+		if to.Regex {
+			isFor = to.Pattern.MatchString(name)
+		}
+		if name != "" && (isFor || to.Resource == "") {
+			some = append(some, r)
+		}
+	}
+	slices.SortStableFunc(some, func(a, b rule.Rule) int { return a.Family().Order - b.Family().Order })
+	return some
+}
+
+// look says what one rule does.
+func look(own *config.Config, r rule.Rule, name string, client *requesttest.Client) Rule {
+	out := Rule{Kind: r.Family().Name, ID: r.For().ID, Says: describe(r)}
+	alone := *own
+	alone.Rules, alone.Warnings, alone.Mode = []rule.Rule{r}, nil, config.Enforce
+	f, p := filterOf(&alone, nil, client)
+	if only := r.For().Only; only != nil && !family.NewOrigins(only, f.Stream).Some() {
+		out.Skipped = "the request is not of limitApp " + r.For().LimitApp
+		return out
+	}
+	out.Refusal, out.After = p.refuse(f, r, name)
+	return out
+}
+
+// maxTries bounds the entries that are tried to see a refusal.
+const maxTries = 200_000
+
+// refuse brings about a refusal of a rule's, at one instant; of a breaker by failures, and by slow ones.
+func (p *process) refuse(f *engine.Filter, r rule.Rule, name string) (text string, after int) {
+	p.vm.Tick(p.Now())
+	if c, ok := r.(*rule.CircuitBreaker); ok {
+		return p.openBreaker(f, c, name)
+	}
+	// What waits for its turn holds a place in a queue, as it does in Envoy.
+	for n := range maxTries {
+		f.Stream.Begin()
+		e := &engine.Entry{}
+		if b := f.Enter(name, p.Now(), e); b != nil {
+			return p.text(f, b), n
+		}
+		if _, waits := e.Waiting(); waits && n > family.MaxWaiting {
+			break
+		}
+	}
+	return "", 0
+}
+
+// openBreaker makes a breaker see as many failed and slow ends at once as it wants, until it refuses.
+func (p *process) openBreaker(f *engine.Filter, c *rule.CircuitBreaker, name string) (text string, after int) {
+	end := outcome.End{Outcome: outcome.Badly, ResponseMs: int64(c.MaxAllowedRtMs) + 1}
+	want := max(int(min(c.MinRequestAmount, maxTries)), 1)
+	if c.Strategy == rule.ErrorCount {
+		want = max(want, int(min(c.Threshold, maxTries)))
+	}
+	for n := 0; n <= 2*want; {
+		for range want {
+			var e engine.Entry
+			f.Stream.Begin()
+			if b := f.Enter(name, p.Now(), &e); b != nil {
+				return p.text(f, b), n
+			}
+			e.Exit(p.Now(), end)
+			n++
+		}
+		p.Advance(engine.TickMs * int64(time.Millisecond))
+		p.vm.Tick(p.Now())
+	}
+	return "", 0
+}
+
+// text is what the client is told.
+func (p *process) text(f *engine.Filter, b *engine.Block) string {
+	return strings.TrimSuffix(string(f.Explain(b, p.Now()).AppendText(nil)), "\n")
+}
+
+// describe is a rule in a few words.
+func describe(r rule.Rule) string {
+	switch r := r.(type) {
+	case *rule.Authority:
+		return fmt.Sprintf("%s %s", r.Strategy, r.LimitApp)
+	case *rule.Flow:
+		return flowInWords(r)
+	case *rule.Isolation:
+		return fmt.Sprintf("%d in flight", r.Threshold)
+	case *rule.Hotspot:
+		of := "for each value of " + r.ParamSource.String() + " " + r.ParamKey
+		if r.MetricType == rule.HotspotConcurrency {
+			return fmt.Sprintf("%d in flight %s", r.Threshold, of)
+		}
+		return fmt.Sprintf("%d in %d s %s, burst %d, %s", r.Threshold, r.DurationInSec, of, r.BurstCount, r.ControlBehavior)
+	case *rule.CircuitBreaker:
+		return fmt.Sprintf("%s of %v in %d ms, at least %d requests, retry after %d ms", r.Strategy, r.Threshold, r.StatIntervalMs,
+			r.MinRequestAmount, r.RetryTimeoutMs)
+	case *rule.System:
+		return fmt.Sprintf("%s up to %v", r.MetricType, r.TriggerCount)
+	}
+	return ""
+}
+
+func flowInWords(r *rule.Flow) string {
+	text := fmt.Sprintf("%v in %d ms, %s, %s", r.Threshold, r.StatIntervalInMs, r.TokenCalculateStrategy, r.ControlBehavior)
+	if of := r.Refers(); of != "" {
+		text += ", of " + of
+	}
+	if r.LimitApp != "" {
+		text += ", limitApp " + r.LimitApp
+	}
+	return text
+}

@@ -1,0 +1,70 @@
+package explain
+
+import (
+	"net/url"
+	"testing"
+
+	"sentinel-envoy/shared/config"
+)
+
+// Every family's refusal is brought about, as the plugin tells it.
+func TestRefusals(t *testing.T) {
+	for _, c := range []struct{ rules, refusal string }{
+		{`"flowRules": [{"id": "x", "resource": "r", "threshold": 3}]`, "blocked by flow rule x: 3 of 3 in 1000 ms"},
+		{`"flowRules": [{"id": "x", "resource": "r", "threshold": 2, "controlBehavior": "Throttling", "maxQueueingTimeMs": 1000}]`,
+			"blocked by flow rule x: 1500 of 1000 ms to wait"},
+		{`"flowRules": [{"id": "x", "resource": "r", "threshold": 9, "tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 10}]`,
+			"blocked by flow rule x: 3 of 3 in 1000 ms"},
+		{`"isolationRules": [{"id": "x", "resource": "r", "threshold": 2}]`, "blocked by isolation rule x: 2 of 2 in flight"},
+		{`"hotspotRules": [{"id": "x", "resource": "r", "metricType": "QPS", "threshold": 2, "durationInSec": 1, "paramSource": "Query", "paramKey": "u"}]`,
+			"blocked by hotspot rule x: 2 of 2 in 1000 ms for one query parameter u"},
+		{`"hotspotRules": [{"id": "x", "resource": "r", "metricType": "QPS", "threshold": 2, "durationInSec": 1, "paramSource": "Query", "paramKey": "no"}]`, ""},
+		{`"circuitBreakerRules": [{"id": "x", "resource": "r", "strategy": "ErrorRatio", "threshold": 0.5, "minRequestAmount": 5, "statIntervalMs": 1000, "retryTimeoutMs": 1000}]`,
+			"blocked by circuitBreaker rule x: 100 % of requests failed in 1000 ms, threshold 50 %; last second 5 passed, 0 blocked"},
+		{`"circuitBreakerRules": [{"id": "x", "resource": "r", "strategy": 0, "threshold": 0.5, "maxAllowedRtMs": 50, "statIntervalMs": 1000, "retryTimeoutMs": 1000}]`,
+			"blocked by circuitBreaker rule x: 100 % of requests slower than 50 ms in 1000 ms, threshold 50 %; last second 1 passed, 0 blocked"},
+		{`"systemRules": [{"id": "x", "metricType": "InboundQPS", "triggerCount": 4}]`, "blocked by system rule x: 4 of 4 in 1000 ms"},
+		{`"authorityRules": [{"id": "x", "resource": "r", "limitApp": "a", "emptyOrigin": "block"}]`, "blocked by authority rule x: it names no origin"},
+	} {
+		doc := `{"resource_name": "r", "origin": {"from": "Header", "name": "x-app"}, "mode": "shadow", ` + c.rules + `}`
+		cfg, err := config.Parse([]byte(doc), config.KindHTTP)
+		if err != nil {
+			t.Fatal(err)
+		}
+		u, _ := url.Parse("http://h/p?u=1")
+		a, err := Explain(cfg, nil, &Request{Method: "GET", URL: u})
+		if err != nil || a.Resource != "r" || a.Mode != "shadow" || len(a.Rules) != 1 {
+			t.Fatalf("%v %+v", err, a)
+		}
+		if got := a.Rules[0].Refusal; got != c.refusal {
+			t.Errorf("%s\ngot  %q\nwant %q", c.rules, got, c.refusal)
+		}
+	}
+}
+
+// The resource is the plugin's: by path, host, method and headers; the VM's rules count where the filter has none of the id.
+func TestResource(t *testing.T) {
+	parse := func(doc string, kind config.Kind) *config.Config {
+		cfg, err := config.Parse([]byte(doc), kind)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	own := parse(`{"resources": [{"name": "beta", "match": {"headers": [{"name": "x-beta", "exact": "1"}], "host": "shop.example.com"}}],
+		"flowRules": [{"id": "a", "resource": "/users/{id}", "threshold": 1}]}`, config.KindHTTP)
+	shared := parse(`{"flowRules": [{"id": "a", "resource": "beta", "threshold": 1}, {"id": "b", "resource": "beta", "threshold": 1}]}`, config.KindVM)
+	for _, c := range []struct {
+		url, header, resource string
+		rules                 int
+	}{
+		{"http://shop.example.com/x", "X-Beta: 1", "beta", 1}, {"http://shop.example.com/x", "X-Beta: 2", "", 0},
+		{"http://a/users/7?x=1", "X-Beta: 1", "/users/{id}", 1}, {"http://a/x", "Host: shop.example.com", "", 0},
+	} {
+		u, _ := url.Parse(c.url)
+		a, err := Explain(own, shared, &Request{Method: "GET", URL: u, Headers: []string{c.header}})
+		if err != nil || a.Resource != c.resource || len(a.Rules) != c.rules {
+			t.Errorf("%s %s: %v %+v", c.url, c.header, err, a)
+		}
+	}
+}
