@@ -10,6 +10,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"strings"
 	"testing"
 	"time"
@@ -133,6 +134,9 @@ func (c *cluster) startIstiod() {
 	})
 }
 
+// thread is what the agent adds to a line of Envoy's log.
+var thread = regexp.MustCompile(`(?m)\tthread=\d+$`)
+
 // sidecar is a running pilot-agent with its Envoy.
 type sidecar struct {
 	*meshtest.Running
@@ -177,7 +181,9 @@ func (c *cluster) startSidecar(env ...string) *sidecar {
 		`mount -t tmpfs tmpfs /var/lib && mkdir -p /var/lib/istio/data && exec "$@"`, "sh",
 		meshtest.Program(c.t, "pilot-agent"), "proxy", "sidecar", "--domain", "default.svc.cluster.local",
 		"--proxyLogLevel=warning", "--log_output_level=default:info")
-	s := &sidecar{agent, meshtest.Proxy{Admin: envoytest.NewAdmin("127.0.0.1:15000"), Log: agent.Log}}
+	s := &sidecar{agent, meshtest.Proxy{Admin: envoytest.NewAdmin("127.0.0.1:15000"), Log: func() string {
+		return thread.ReplaceAllString(agent.Log(), "") // as Envoy writes it
+	}}}
 	s.Wait("Envoy is live", func() bool {
 		state, err := s.proxy.Admin.Get(c.t.Context(), "/ready")
 		return err == nil && strings.TrimSpace(state) == "LIVE"
