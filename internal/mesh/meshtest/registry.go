@@ -37,7 +37,7 @@ func StartRegistry(t testing.TB, private bool) (image string) {
 	server := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		user, password, _ := r.BasicAuth()
 		if private && r.Method == http.MethodGet && (user != User || password != Password) {
-			w.Header().Set("WWW-Authenticate", `Basic realm="registry"`)
+			w.Header().Set("WWW-Authenticate", `Basic realm="https://registry.example.com"`)
 			w.WriteHeader(http.StatusUnauthorized)
 			return
 		}
