@@ -34,17 +34,24 @@ type gateway struct {
 	*meshtest.Running
 	dir   string
 	proxy meshtest.Proxy
-	files *meshtest.FileServer
 }
 
 // start runs Envoy Gateway with the Gateway of envoy/gateway and further resources until the test's end. They are in the
 // namespace default where they do not say.
 func start(t *testing.T, resources ...string) *gateway {
 	t.Helper()
-	g := &gateway{dir: t.TempDir(), files: meshtest.ServeWasm(t)}
+	g := prepare(t, resources...)
+	g.launch(t)
+	g.proxy = meshtest.Proxy{Admin: g.admin(), Log: g.Log}
+	return g
+}
+
+// prepare writes what Envoy Gateway reads.
+func prepare(t *testing.T, resources ...string) *gateway {
+	t.Helper()
+	g := &gateway{dir: t.TempDir()}
 	g.placeEnvoy(t)
-	program := meshtest.Program(t, "envoy-gateway")
-	meshtest.Output(t, g.dir, nil, program, "certgen", "--local", "--config-home", filepath.Join(g.dir, "config"))
+	meshtest.Output(t, g.dir, nil, meshtest.Program(t, "envoy-gateway"), "certgen", "--local", "--config-home", filepath.Join(g.dir, "config"))
 	if err := os.MkdirAll(filepath.Join(g.dir, "resources"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -59,13 +66,16 @@ func start(t *testing.T, resources ...string) *gateway {
 	for _, r := range resources {
 		g.apply(t, "", r)
 	}
+	return g
+}
+
+func (g *gateway) launch(t *testing.T) {
+	t.Helper()
 	config := filepath.Join(g.dir, "config.yaml")
 	if err := os.WriteFile(config, []byte(meshtest.Data(t, "config.yaml", "$DIR", g.dir)), 0o644); err != nil {
 		t.Fatal(err)
 	}
-	g.Running = meshtest.Launch(t, g.dir, nil, program, "server", "--config-path", config)
-	g.proxy = meshtest.Proxy{Admin: g.admin(), Log: g.Log}
-	return g
+	g.Running = meshtest.Launch(t, g.dir, nil, meshtest.Program(t, "envoy-gateway"), "server", "--config-path", config)
 }
 
 // placeEnvoy puts Envoy where Envoy Gateway looks for the one that it would download.
