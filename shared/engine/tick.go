@@ -33,6 +33,7 @@ func (vm *VM) Tick(now int64) {
 	env.Metrics.BeginTick()
 	env.Board.BeginTick(now)
 	env.Machines.BeginTick()
+	env.Try("looking for new rules", now, vm.sources.tick)
 	for _, k := range vm.kinds {
 		env.Try("ticking", now, k.Tick)
 	}
@@ -99,6 +100,7 @@ func (vm *VM) flush(now int64) {
 	vm.exportKinds(now)
 	vm.health.export(env, now)
 	env.Machines.All(func(s *machine.Source) { vm.showSource(s, s.Stale(now), now) })
+	vm.sources.export(now)
 	if me, held := env.Worker.Identity(); held {
 		env.Metrics.Gauge(rulesHash(me.Slot), vm.RuleHash()&0xffffffff, now)
 	}
