@@ -172,7 +172,7 @@ live: ## rules that change every second, of real servers, while workers die
 	$(GO) test -count=1 -timeout 40m ./internal/live -v -live
 
 fuzz: ## fuzz every target for FUZZTIME each
-	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),60s)
+	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),20s)
 
 clean: ## remove what was built here
 	rm -rf dist
