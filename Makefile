@@ -24,7 +24,8 @@ MODULES = internal/image internal/board internal/kustomizecheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo test check bench refusals memory latency curves profile pgo scaling pictures compat soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo test check bench refusals memory latency curves profile pgo scaling \
+	pictures compat java soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -151,6 +152,9 @@ board: ## write envoy/observability/dashboard.json, the Grafana board
 
 compat: $(WASM) ## the whole end-to-end suite on each Envoy release; writes COMPATIBILITY.md
 	$(GO) run ./internal/compat
+
+java: ## compare rules in Java Sentinel's words with Java Sentinel 1.8.9; needs a JDK and Maven
+	$(GO) test -count=1 ./internal/javaoracle -v -java
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)

@@ -58,10 +58,11 @@ var forTests = regexp.MustCompile(`/(memhost|[a-z]+test)$`)
 
 // layers are the packages of the core, the lowest first: a package imports only what lies in a lower layer.
 var layers = [][]string{
-	{"checksum", "host", "pattern", "rule", "version", "outcome"},
+	{"checksum", "host", "pattern", "rls", "rule", "version", "outcome"},
 	{"request"},
 	{"config", "record", "worker", "stat"},
-	{"machine", "metrics"},
+	{"machine", "metrics", "source"},
+	{"publication"},
 	{"resource", "family"},
 	{"family/authority", "family/flow", "family/isolation", "family/hotspot", "family/breaker"},
 	{"family/system"}, // concurrency and inboundQPS are an isolation rule's and a flow rule's

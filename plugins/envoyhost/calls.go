@@ -58,10 +58,12 @@ func CloseDownstream() error { return closeDownstream() }
 // ReplaceUpstreamData replaces what the upstream has sent and OnUpstreamData is about.
 func ReplaceUpstreamData(data []byte) error { return replaceUpstreamData(data) }
 
-// CallHTTP sends a request without a body to a cluster. Once it is answered, or timeoutMs milliseconds have passed,
+// CallHTTP sends a request to a cluster, with a body where that is not "". Once it is answered, or timeoutMs milliseconds have passed,
 // answered is called with the number of the answer's headers, 0 where there is no answer, and the size of its body in bytes.
-func CallHTTP(cluster string, headers [][2]string, timeoutMs uint32, answered func(headers, size int)) error {
-	return callHTTP(cluster, headers, timeoutMs, answered)
+func CallHTTP(
+	cluster string, headers [][2]string, body string, timeoutMs uint32, answered func(headers, size int),
+) error {
+	return callHTTP(cluster, headers, body, timeoutMs, answered)
 }
 
 // CallHeaders are the headers of the answer that answered was called with.

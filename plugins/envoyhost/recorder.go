@@ -73,6 +73,7 @@ type Answer struct {
 type RecordedCall struct {
 	Cluster   string
 	Headers   [][2]string
+	Body      string
 	TimeoutMs uint32
 	answered  func(headers, size int)
 	headers   [][2]string
@@ -331,11 +332,13 @@ func replaceUpstreamData(data []byte) error {
 	return inStream("replaceUpstreamData", func(s *RecordedStream) { s.Replaced = append(s.Replaced, string(data)) })
 }
 
-func callHTTP(cluster string, headers [][2]string, timeoutMs uint32, answered func(headers, size int)) error {
+func callHTTP(
+	cluster string, headers [][2]string, body string, timeoutMs uint32, answered func(headers, size int),
+) error {
 	if err := recorder.before("callHTTP"); err != nil {
 		return err
 	}
-	c := &RecordedCall{Cluster: cluster, Headers: headers, TimeoutMs: timeoutMs, answered: answered}
+	c := &RecordedCall{Cluster: cluster, Headers: headers, Body: body, TimeoutMs: timeoutMs, answered: answered}
 	recorder.Calls = append(recorder.Calls, c)
 	return nil
 }

@@ -80,8 +80,10 @@ func closeDownstream() error { return proxywasm.CloseDownstream() }
 
 func replaceUpstreamData(data []byte) error { return proxywasm.ReplaceUpstreamData(data) }
 
-func callHTTP(cluster string, headers [][2]string, timeoutMs uint32, answered func(headers, size int)) error {
-	_, err := proxywasm.DispatchHttpCall(cluster, headers, nil, nil, timeoutMs,
+func callHTTP(
+	cluster string, headers [][2]string, body string, timeoutMs uint32, answered func(headers, size int),
+) error {
+	_, err := proxywasm.DispatchHttpCall(cluster, headers, []byte(body), nil, timeoutMs,
 		func(headers, size, _ int) { answered(headers, size) })
 	return err
 }

@@ -33,6 +33,16 @@ func newHandler(p *vm.Plugin) (vm.Handler, error) {
 	return &handler{plugin: p, resolver: resolver, answers: newAnswers(p)}, nil
 }
 
+// Reload implements vm.Handler: rules name resources.
+func (h *handler) Reload() error {
+	resolver, err := resource.NewHTTP(h.plugin.Config(), h.plugin.PathResources(), h.plugin.Stream)
+	if err == nil {
+		h.plugin.Stream.Of(current{})
+		h.resolver = resolver
+	}
+	return err
+}
+
 // NewStream implements vm.Handler.
 func (h *handler) NewStream(context uint32) *vm.Base {
 	s := h.reuse()

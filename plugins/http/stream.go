@@ -20,6 +20,9 @@ type stream struct {
 func (s *stream) OnRequestHeaders(last bool) envoyhost.Action {
 	testFault()
 	s.complete = last
+	if h, ok := s.Plugin.Current().(*handler); ok {
+		s.handler = h
+	}
 	s.Plugin.Stream.Begin()
 	return s.Enter(s.handler.resolver.Resolve())
 }

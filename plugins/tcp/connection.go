@@ -28,6 +28,7 @@ type connection struct {
 
 // OnNewConnection implements vm.Stream: the connection enters its resource, or is closed.
 func (c *connection) OnNewConnection() envoyhost.Action {
+	c.Plugin.Current()
 	c.Plugin.Stream.Begin()
 	name := c.handler.resolver.Resolve()
 	c.Plugin.Unnamed.N = c.handler.resolver.Unnamed

@@ -28,6 +28,17 @@ func newHandler(p *vm.Plugin) (vm.Handler, error) {
 	return &handler{plugin: p, resolver: resolver, closing: map[uint32]*connection{}}, nil
 }
 
+// Reload implements vm.Handler: what is read of a connection may be read from another request.Stream.
+func (h *handler) Reload() error {
+	resolver, err := resource.NewTCP(h.plugin.Config(), h.plugin.Stream)
+	if err == nil {
+		h.plugin.Stream.Of(current{})
+		resolver.Unnamed = h.resolver.Unnamed
+		h.resolver = resolver
+	}
+	return err
+}
+
 // NewStream implements vm.Handler.
 func (h *handler) NewStream(context uint32) *vm.Base {
 	c := &connection{handler: h}

@@ -30,6 +30,8 @@ type Dispatcher struct {
 	pace    pace
 	texts   texts
 	streams streams
+	// changed is whether a plugin has changed its rules since the last tick.
+	changed bool
 	// ended is the stream that ended last.
 	ended uint32
 }

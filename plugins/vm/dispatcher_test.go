@@ -20,6 +20,8 @@ func (h *listed) NewStream(context uint32) *Base {
 
 func (h *listed) OnTick(int64) {}
 
+func (h *listed) Reload() error { return nil }
+
 func (h *listed) Idle() bool { return true }
 
 type listedStream struct {

@@ -88,6 +88,7 @@ func (p *Plugin) wake() (awake bool) {
 	own, err := config.Parse(p.text.bytes(), p.kind.Kind)
 	if err == nil {
 		p.Wake(own)
+		p.Renew(envoyhost.Now())
 		p.handler, err = p.kind.New(p)
 	}
 	if err != nil {

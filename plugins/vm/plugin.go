@@ -17,6 +17,8 @@ type Handler interface {
 	// OnTick is called in each tick, at the time now in nanoseconds, Idle whether it has nothing to do.
 	OnTick(now int64)
 	Idle() bool
+	// Reload is called when the plugin's rules have changed.
+	Reload() error
 }
 
 // HandlerKind makes handlers of one kind of filter.
@@ -93,6 +95,7 @@ func (p *Plugin) start(rootID string, size int) error {
 	p.lane, p.kind, p.text = lane{rootID, envoyhost.PluginName()}, kind, p.dispatcher.texts.keep(data)
 	p.Filter = p.dispatcher.engine.NewFilter(rootID, own, p.dispatcher.shared)
 	p.Called(p.lane.name)
+	p.follow(envoyhost.Now())
 	p.handler, err = kind.New(p)
 	return err
 }
@@ -117,6 +120,8 @@ func (d *Dispatcher) tick(now int64) {
 	for _, p := range d.awake {
 		p.try(now, p.askSource)
 	}
+	d.askSources(now)
+	d.renewAll(now)
 	for _, p := range d.awake {
 		p.try(now, p.handler.OnTick)
 	}

@@ -37,6 +37,9 @@ func (h *scripted) OnTick(int64) {
 // Idle implements vm.Handler.
 func (*scripted) Idle() bool { return true }
 
+// Reload implements vm.Handler.
+func (*scripted) Reload() error { return nil }
+
 // NewStream implements vm.Handler.
 func (h *scripted) NewStream(context uint32) *vm.Base {
 	if h.newStream != nil {

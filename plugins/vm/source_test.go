@@ -73,11 +73,11 @@ func TestSourceFails(t *testing.T) {
 	}{
 		{"no answer", nil, nil, "", "no answer"},
 		{"status", nil, [][2]string{{":status", "503"}}, "", "status 503"},
-		{"too long", nil, found, strings.Repeat("x", 4<<20+1), "an answer of 4194305 bytes"},
+		{"too long", nil, found, strings.Repeat("x", 8<<20+1), "an answer of 8388609 bytes"},
 		{"no headers", failing("callHeaders", fail), found, "", "injected"},
-		{"no body", failing("callBody", fail), found, "", "injected"},
+		{"no body", failing("callBody", fail), found, "x", "injected"},
 		{"nonsense", nil, found, "nonsense", "node/metrics: "},
-		{"panic", failing("callBody", panics), found, "", "panic: injected"},
+		{"panic", failing("callBody", panics), found, "x", "panic: injected"},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			e, _ := asked(t)

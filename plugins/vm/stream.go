@@ -67,6 +67,9 @@ func (b *Base) Refused() bool { return b.refused }
 // Enter asks whether the stream may enter a resource, and refuses it, lets it go on or holds it back. What is in no resource,
 // "", goes on.
 func (b *Base) Enter(resource string) envoyhost.Action {
+	if b.Plugin.Awaiting() {
+		return b.refuse(b.Plugin.Await(resource), 0)
+	}
 	if resource == "" {
 		b.Plugin.Unguarded()
 		return envoyhost.Continue

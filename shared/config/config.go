@@ -55,6 +55,7 @@ type Config struct {
 	Rules []rule.Rule // flowRules and the other families' lists, in the document's order
 
 	SystemSource *SystemSource // system_source: nil if there is none
+	Sources      []DataSource  // datasource: where further rules come from, at most 8
 	Arguments    []Argument    // arguments: what Java Sentinel's paramIdx means here
 	Origin       *rule.Origin  // origin: where requests say whom they come from; nil if nowhere
 

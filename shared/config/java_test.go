@@ -62,6 +62,21 @@ var javaCases = []struct{ name, java, own string }{
 		{"id": 3, "app": "shop", "gmtCreate": null, "rule": {"id": null, "resource": "item", "count": 1, "paramIdx": 0, "grade": 0, "clusterConfig": null}}]}`,
 		`{"hotspotRules": [{"resource": "item", "threshold": 1, "metricType": 0, "durationInSec": 1, "paramSource": "Host"}]}`},
 
+	// As users have posted them in Sentinel#451, Sentinel#3113 and spring-cloud-alibaba#771.
+	{"degrade of 1.4", `{"circuitBreakerRules": [{"app": "p", "count": 5.0, "cut": false, "grade": 2, "key": "1548378133752", "limitApp": "default",
+		"passCount": 0, "resource": "s", "timeWindow": 10}]}`,
+		`{"circuitBreakerRules": [{"resource": "s", "strategy": "ErrorCount", "threshold": 6, "retryTimeoutMs": 10000, "minRequestAmount": 5, "statIntervalMs": 1000}]}`},
+	{"parameter flow in Nacos", `{"arguments": [{"paramIdx": 0, "paramSource": "Host"}], "hotspotRules": [{"app": "promise-service", "gmtCreate": 1683127862800,
+		"gmtModified": 1683129314950, "id": 3, "ip": "192.168.0.101", "port": 8720, "rule": {"burstCount": 0, "clusterConfig": {"fallbackToLocalWhenFail": true,
+		"sampleCount": 10, "thresholdType": 0, "windowIntervalMs": 1000}, "clusterMode": false, "controlBehavior": 0, "count": 2.0, "durationInSec": 5,
+		"grade": 1, "limitApp": "default", "maxQueueingTimeMs": 0, "paramFlowItemList": [], "paramIdx": 0, "resource": "paramFlow1"}}]}`,
+		`{"hotspotRules": [{"resource": "paramFlow1", "metricType": "QPS", "threshold": 2, "durationInSec": 5, "paramSource": "Host"}]}`},
+	{"parameter flow with an item", `{"arguments": [{"paramIdx": 1, "paramSource": "PathSegment", "paramIndex": 1}], "hotspotRules": [{"resource": "/shares/1", "limitApp": "default",
+		"grade": 1, "paramIdx": 1, "count": 0.0, "controlBehavior": 0, "maxQueueingTimeMs": 0, "burstCount": 0, "durationInSec": 1,
+		"paramFlowItemList": [{"object": "1", "count": 1, "classType": "int"}], "clusterMode": false, "clusterConfig": {"flowId": null, "thresholdType": 0}}]}`,
+		`{"hotspotRules": [{"resource": "/shares/1", "metricType": "QPS", "threshold": 0, "durationInSec": 1, "paramSource": "PathSegment", "paramIndex": 1,
+		"specificItems": [{"valKind": 0, "valStr": "1", "threshold": 1}]}]}`},
+
 	{"system", `{"system_source": {"cluster": "node"},
 		"systemRules": [{"highestSystemLoad": 3.5, "avgRt": 80, "maxThread": 9, "qps": 900.5, "highestCpuUsage": 0.7}]}`,
 		`{"system_source": {"cluster": "node"}, "systemRules": [{"metricType": 0, "triggerCount": 3.5, "strategy": 1},
@@ -148,9 +163,9 @@ func TestJavaDoublesAreLeftOut(t *testing.T) {
 	}
 }
 
-// The documents of a source are read as if they stood in the filter's own configuration.
+// The documents of a source are read as if they stood in the filter's own configuration, beside its own rules or in their place.
 func TestParseRules(t *testing.T) {
-	own, err := Parse([]byte(`{"resource_name": "shop", "flowRules": [{"resource": "/own", "threshold": 1}],
+	own, err := Parse([]byte(`{"resource_name": "shop", "flowRules": [{"resource": "/own", "threshold": 1}, {"id": "mine", "resource": "/own", "threshold": 8}],
 		"arguments": [{"paramIdx": 0, "paramSource": "Host"}]}`), KindHTTP)
 	if err != nil {
 		t.Fatal(err)
@@ -159,14 +174,14 @@ func TestParseRules(t *testing.T) {
 		{Name: "flows", Key: "flowRules", Text: []byte(` [{"resource": "shop", "count": 3}] `)},
 		{Name: "breakers", Key: "degradeRules", Text: []byte(`[{"resource": "/a", "count": 3, "timeWindow": 1}]`)},
 		{Name: "params", Key: "paramFlowRules", Format: Java, Text: []byte(`[{"resource": "shop", "count": 3, "paramIdx": 0}]`)},
-		{Name: "all", Text: []byte(`{"isolationRules": [{"resource": "shop", "threshold": 3}]}`)},
-		{Name: "empty", Key: "flowRules", Text: nil}, {Name: "nothing", Key: "flowRules", Text: []byte("null\n")},
+		{Name: "all", Text: []byte(`{"isolationRules": [{"resource": "shop", "threshold": 3}], "flowRules": [{"id": "mine", "resource": "/own", "threshold": 9}]}`)},
+		{Name: "none", Key: "flowRules", Text: []byte(" []\n")},
 	}
 	got, err := ParseRules(docs, KindHTTP, own)
 	if err != nil {
 		t.Fatal(err)
 	}
-	if len(got.Rules) != 4 || got.ResourceName != "shop" || got.RuleHash == own.RuleHash || len(own.Rules) != 1 {
+	if len(got.Rules) != 6 || got.ResourceName != "shop" || got.RuleHash == own.RuleHash || len(own.Rules) != 2 {
 		t.Errorf("%+v", got)
 	}
 }
@@ -178,13 +193,12 @@ func TestParseRulesTellsTheDocument(t *testing.T) {
 		want string
 	}{
 		{Document{Name: "flows", Key: "flowRules", Text: []byte(`[{"resource": "shop", "count": -3}]`)}, `flows: flowRules[0].count: must be ≥ 0, got -3`},
-		{Document{Name: "flows", Key: "flowRules", Text: []byte(`[{"resource": "nowhere", "count": 3}]`)}, `flows: flowRules[0].resource: nothing here is the resource "nowhere": ` +
-			remedy + `, or use a path ("/…")`},
-		{Document{Name: "flows", Key: "flowRules", Text: []byte(`{"resource": "shop"}`)}, `flows: must be a list of rules`},
+		{Document{Name: "flows", Key: "flowRules", Text: []byte(`{"resource": "shop"}`)}, `flows: must be a list of rules; for an object with several lists leave rules out`},
+		{Document{Name: "flows", Key: "flowRules", Text: []byte("null ")}, `flows: is empty; to have no rules write {}, or [] for one family's list`},
 		{Document{Name: "flows", Key: "flowRule", Text: []byte(`[]`)}, `flows: "flowRule" is no family's list`},
 		{Document{Name: "flows", Key: "flowRules", Text: []byte(`[`)}, `flows: malformed JSON at line 1, byte 2: expected a value, got the end`},
-		{Document{Name: "all", Text: []byte(`[]`)}, `all: must be an object with flowRules or other lists of rules`},
-		{Document{Name: "all", Text: []byte(`{"block": {}}`)}, `all: block: unknown key`},
+		{Document{Name: "all", Text: []byte(`[]`)}, `all: must be an object with flowRules or other lists of rules; for a list say in rules which family's it is`},
+		{Document{Name: "all", Text: []byte(`{"block": {}}`)}, `all: block: belongs in the filter's configuration; a document has rules only`},
 		{Document{Name: "f", Key: "flowRules", Format: Sentinel, Text: []byte(`[{"resource": "shop", "count": 3}]`)},
 			"f: flowRules[0].count: is Java Sentinel's; write format java, or leave format out"},
 		{Document{Name: "f", Key: "flowRules", Format: Java, Text: []byte(`[{"resource": "shop", "threshold": 3}]`)},
@@ -206,5 +220,14 @@ func TestParseRulesTakesDocumentsAsOne(t *testing.T) {
 	}
 	if _, err := ParseRules(docs, KindHTTP, &Config{}); err == nil || err.Error() != `b: flowRules[0].id: "x" is the id of a: flowRules[0] already` {
 		t.Error(err)
+	}
+}
+
+// What a filter does not know is for another filter that has the document, too.
+func TestParseRulesWarnsOfWhatIsNotHere(t *testing.T) {
+	docs := []Document{{Name: "flows", Key: "flowRules", Text: []byte(`[{"id": "far", "resource": "nowhere", "count": 3}]`)}}
+	cfg, err := ParseRules(docs, KindHTTP, &Config{ResourceName: "shop"})
+	if err != nil || len(cfg.Warnings) != 1 || cfg.Warnings[0].Path != "flows: flowRules[0].resource" {
+		t.Errorf("%v %+v", err, cfg)
 	}
 }

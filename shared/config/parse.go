@@ -64,6 +64,7 @@ func (p *parser) config(data []byte) *Config {
 	)
 	p.object(top, value{data, jsonparser.Object}, fields)
 	r.check(top)
+	p.checkRequired(cfg, top)
 	return cfg
 }
 
@@ -104,6 +105,7 @@ func (p *parser) filterFields(cfg *Config) []field {
 		{"failures", func(at *place, v value) { p.failures(at, v, &cfg.Failures) }},
 		{"mode", word(p, &cfg.Mode, "enforce", "shadow")},
 		{"failure_mode", word(p, &cfg.FailureMode, "open", "closed")},
+		{"datasource", func(at *place, v value) { p.dataSources(at, v, cfg) }},
 	}
 	for i := range fields {
 		fields[i].set = p.notOfVM(fields[i].set)

@@ -107,6 +107,12 @@ func (r *reach) nameResources() {
 			r.names = append(r.names, of.Resource)
 		}
 	}
+	for _, one := range r.beside {
+		if of := one.For(); !of.Regex && of.Resource != "" {
+			r.names = append(r.names, of.Resource)
+			r.know(of)
+		}
+	}
 	for _, f := range rule.Of[rule.Flow](r.cfg.Rules) {
 		if f.RefResource != "" {
 			r.names = append(r.names, f.RefResource)
@@ -135,16 +141,25 @@ func (r *reach) describe(entry int) string {
 	return "resources[" + strconv.Itoa(entry) + "] (" + quote(r.cfg.Resources[entry].Name) + ")"
 }
 
+// unreachable says that the target is nothing here: a mistake, but in a document, which other filters may have too, a warning.
+func (r *reach) unreachable(t *target, reason ...string) {
+	if r.beside == nil {
+		r.add(t.at, reason...)
+		return
+	}
+	r.warn(t.at, append([]string{t.label(), " is never asked here: "}, reason...)...)
+}
+
 // checkName says that there is no such resource.
 func (r *reach) checkName(t *target) {
 	nothing := "nothing here is the resource " + quote(t.of.Resource) + ": "
 	switch {
 	case t.isPath():
-		r.add(t.at, nothing, "a connection has no path; ", remedy)
+		r.unreachable(t, nothing, "a connection has no path; ", remedy)
 	case r.kind == KindHTTP:
-		r.add(t.at, nothing, remedy, ", or use a path (\"/…\")")
+		r.unreachable(t, nothing, remedy, ", or use a path (\"/…\")")
 	default:
-		r.add(t.at, nothing, remedy)
+		r.unreachable(t, nothing, remedy)
 	}
 }
 
@@ -161,7 +176,7 @@ func (r *reach) checkExpression(t *target) {
 		hint = "an expression is for names of resources; for paths write an entry of resources with match.path.regex, " +
 			"and its name in the rule, or a path pattern such as /api/** as resource"
 	}
-	r.add(t.at, "matches no resource here: ", hint)
+	r.unreachable(t, "matches no resource here: ", hint)
 }
 
 // checkPath looks at a path, or a path pattern, that is a resource itself.
@@ -190,6 +205,18 @@ func (r *reach) checkPath(t *target) {
 		r.warn(t.at, t.label(), " is never asked: ", r.describe(i), " takes ", quote(path),
 			" first; put an entry for it before that one")
 	}
+}
+
+// know makes the paths of a rule beside those that are read known.
+func (r *reach) know(of *rule.Target) {
+	if of.Resource[0] != '/' {
+		return
+	}
+	t := target{of: of}
+	if pattern.IsPattern(of.Resource) {
+		t.pattern, _ = pattern.ParsePath(of.Resource)
+	}
+	r.same(&t)
 }
 
 // same is the name under which the target's paths are known.

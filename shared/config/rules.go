@@ -31,6 +31,8 @@ type rules struct {
 	unnamed map[string]*place // the rule without an id that has the content
 	doubles map[string]int    // how many rules without an id have one name
 	targets []target
+	// beside are rules of the filter's own, where documents are read.
+	beside []rule.Rule
 
 	// before is how many mistakes there were before the rule that is being read; javaID is the number that it has for an id.
 	before int

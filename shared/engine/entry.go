@@ -77,7 +77,7 @@ func (e *Entry) Waiting() (until int64, waits bool) { return e.wakeAt, e.wakeAt 
 // have to wait again.
 func (e *Entry) Resume(now int64) *Block {
 	e.endWait()
-	e.filter.Stream.Begin()
+	e.resource.stream.Begin()
 	b := e.proceed(now)
 	if b != nil {
 		e.gone()
@@ -143,10 +143,10 @@ func (e *Entry) proceed(now int64) *Block {
 // took before one of them refused is given back. A rule is passed before it is asked, so that none is asked again that fails.
 func (e *Entry) ask(now int64) (b *Block, err error) {
 	defer family.Recover(&err)
-	f, rules := e.filter, e.resource.rules
+	f, res, rules := e.filter, e.resource, e.resource.rules
 	for e.next < len(rules) {
 		r, nth := rules[e.next], e.nth
-		f.Stream.Nth = nth
+		res.stream.Nth = nth
 		e.next, e.nth = e.next+1, 0
 		if r.only != nil && !r.only.Some() {
 			continue

@@ -10,6 +10,7 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 )
@@ -28,6 +29,7 @@ type Filter struct {
 	// last is the resource that was entered last: mostly it is the next one, too.
 	last           *guarded
 	hash           uint64
+	live           live
 	draining, gone bool
 	streams        int
 	// Unnamed are the connections that had no server name where the filter looked for one.
@@ -43,6 +45,8 @@ type guarded struct {
 	name  string
 	node  *stat.Node
 	rules []*sharedChecker
+	// stream is what its rules read their parameters from.
+	stream *request.Stream
 	// entries are those in it. left is whether its filter has let it go, disposed whether it has given up what it holds.
 	entries        int
 	left, disposed bool
@@ -60,16 +64,12 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 	vm.env.Debug = vm.env.Host.Enabled(host.Debug) // not only with the first tick: an audit has every decision
 	f := &Filter{
 		Filter: family.Filter{Name: name, Mode: own.Mode, Stream: vm.streamOf(name)}, vm: vm, shared: shared,
-		hash:    stat.HashOf(name+" "+own.Mode.String()+" "+own.FailureMode.String()) ^ own.RuleHash,
 		Unnamed: metrics.Counter{Name: "sentinel_sni_absent"},
 	}
 	f.warnings = own.Warnings
-	if shared != nil {
-		f.hash += shared.RuleHash
-		if !vm.warned {
-			vm.warned = true
-			f.ofVM = shared.Warnings
-		}
+	if shared != nil && !vm.warned {
+		vm.warned = true
+		f.ofVM = shared.Warnings
 	}
 	vm.filters = append(vm.filters, f)
 	f.apply(own)
@@ -79,7 +79,9 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 // apply makes the filter decide by its own configuration and the VM's.
 func (f *Filter) apply(own *config.Config) {
 	source, rules := own.SystemSource, own.Rules
+	f.hash = stat.HashOf(f.Name+" "+own.Mode.String()+" "+own.FailureMode.String()) ^ own.RuleHash
 	if f.shared != nil {
+		f.hash += f.shared.RuleHash
 		if source == nil {
 			source = f.shared.SystemSource
 		}
@@ -91,7 +93,24 @@ func (f *Filter) apply(own *config.Config) {
 	f.cfg = withoutRules(own)
 	f.disposeAll(f.counting)
 	f.counting = nil
+	f.follows(own.Sources)
 	f.vm.connect(f)
+}
+
+// Change makes the filter decide by another configuration from now on. What is the same in both keeps what it holds, and
+// entries that have come keep the rules that they have met.
+func (f *Filter) Change(own *config.Config) {
+	vm, before, machine := f.vm, f.resources, f.Machine
+	vm.exportAll()
+	f.Stream = vm.streamOf(f.Name)
+	f.last = nil
+	f.apply(own)
+	for _, res := range before {
+		res.left = true
+		vm.dispose(res)
+	}
+	vm.releaseMachine(machine)
+	vm.connect(f)
 }
 
 // withoutRules is a configuration without its rules, which the checkers have.
@@ -145,7 +164,7 @@ func (f *Filter) declare(name string) {
 		return
 	}
 	node := f.vm.env.Nodes.Acquire(name)
-	res := &guarded{name: node.Name, node: node} // a name that others have, too
+	res := &guarded{name: node.Name, node: node, stream: f.Stream} // a name that others have, too
 	if f.cfg.Failures.Configured {
 		res.own = family.InFailures
 	}

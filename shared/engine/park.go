@@ -5,6 +5,7 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/machine"
 )
 
 // Park gives up what a filter holds but for what streams need that have entered: Envoy keeps a filter that was replaced for
@@ -16,7 +17,7 @@ func (f *Filter) Park() {
 	}
 	f.vm.exportAll()
 	f.letGo()
-	f.vm.releaseSource(f)
+	f.releaseSources()
 	f.cfg = withoutResources(f.cfg)
 	f.vm.connect(f)
 	f.vm.env.Host.Log(host.Debug, "parked "+f.Name)
@@ -114,7 +115,7 @@ func (f *Filter) remove() {
 	vm := f.vm
 	vm.exportAll()
 	f.letGo()
-	vm.releaseSource(f)
+	f.releaseSources()
 	vm.filters = slices.DeleteFunc(vm.filters, func(other *Filter) bool { return other == f })
 	if len(vm.filters) == 0 { // without filters it has no ticks, and must not seem to have died
 		vm.leave()
@@ -122,12 +123,18 @@ func (f *Filter) remove() {
 	vm.connect(f)
 }
 
-// releaseSource gives up the filter's source of the machine's figures. Its gauge must not stay at its last value.
-func (vm *VM) releaseSource(f *Filter) {
-	if vm.env.Machines.Release(f.Machine) {
-		vm.showSource(f.Machine, false, vm.lastTick)
-	}
+// releaseSources gives up the filter's sources, of the machine's figures and of rules.
+func (f *Filter) releaseSources() {
+	f.unfollow()
+	f.vm.releaseMachine(f.Machine)
 	f.Machine = nil
+}
+
+// releaseMachine gives up a source of the machine's figures. Its gauge must not stay at its last value.
+func (vm *VM) releaseMachine(s *machine.Source) {
+	if vm.env.Machines.Release(s) {
+		vm.showSource(s, false, vm.lastTick)
+	}
 }
 
 // leave gives up this worker's slot.

@@ -26,6 +26,7 @@ func (vm *VM) Tick(now int64) {
 	env.Tick += vm.due(now)
 	vm.lastTick = now
 	env.Try("renewing the slot", now, vm.beat)
+	env.Try("looking for new rules", now, vm.sources.tick)
 	if env.Try("looking at the aggregator", now, vm.doze); vm.dozed {
 		return
 	}
@@ -99,6 +100,7 @@ func (vm *VM) flush(now int64) {
 	vm.exportKinds(now)
 	vm.health.export(env, now)
 	env.Machines.All(func(s *machine.Source) { vm.showSource(s, s.Stale(now), now) })
+	vm.sources.export(now)
 	if me, held := env.Worker.Identity(); held {
 		env.Metrics.Gauge(rulesHash(me.Slot), vm.RuleHash()&0xffffffff, now)
 	}

@@ -31,6 +31,7 @@ type VM struct {
 	streams   map[string]*request.Stream
 	resources *metrics.Resources
 	leader    *leader
+	sources   *sources
 	keeper    keeper
 	health    health
 	tracer    tracer
@@ -62,6 +63,7 @@ func New(h host.Host, about string) *VM {
 		k := r.new(env)
 		vm.kinds, vm.byFamily[r.family] = append(vm.kinds, k), k
 	}
+	vm.sources = newSources(env)
 	vm.leader = newLeader(env, vm.resources, about)
 	return vm
 }

@@ -106,7 +106,7 @@ type defined struct {
 
 // Define makes sure that a metric is there, also while there is nothing to export.
 func (m *Metrics) Define(c *Counter, now int64) {
-	if _, err := m.idOf(&c.defined, host.Counter, c.Name, now); err != nil {
+	if _, err := m.idOf(&c.defined, host.Counter, c.Name, now); err != nil && err != errLater {
 		m.fault("defining a metric", err)
 	}
 }

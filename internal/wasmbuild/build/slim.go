@@ -22,7 +22,10 @@ import (
 
 // coldPackages run when a configuration is read, or something has gone wrong, and never for a request. Inlined calls make
 // them larger, those of the repository half as large again.
-var coldPackages = []string{"sentinel-envoy/shared/config", "sentinel-envoy/shared/rule", "regexp/syntax"}
+var coldPackages = []string{
+	"sentinel-envoy/shared/config", "sentinel-envoy/shared/rule", "sentinel-envoy/shared/source", "sentinel-envoy/shared/publication",
+	"regexp/syntax",
+}
 
 // sentinelModule is imported for its statistics. Its utilities import a maker of UUIDs, and with it the network and
 // cryptography; its logger imports encoding/json.
