@@ -24,7 +24,8 @@ MODULES = internal/image internal/board internal/kustomizecheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo test check bench memory latency curves profile pgo scaling pictures compat java soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo test mesh istio check bench refusals memory latency curves profile pgo \
+	scaling pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,11 +94,20 @@ citiny: ## what CI runs of testtiny
 	@skip=$$($(GO) run ./internal/tinygo/ready) || exit 1; if [ -n "$$skip" ]; then echo "skipped: $$skip"; exit 0; fi; \
 		set -ex; $(MAKE) tinygo; $(GO) run ./cmd/sentinel envoy; \
 		$(GO) test -count=1 -timeout 15m ./internal/e2e -run '$(CI_TINY)'; \
-		$(GO) test -count=1 -timeout 10m ./internal/soak -run TestEndurance -v -soak -soak.requests 200000 -soak.connections 30000 $(SOAK)
+		$(GO) test -count=1 -timeout 10m ./internal/soak -run TestEndurance -v -soak -soak.wasm $(abspath $(TINY)) \
+			-soak.requests 200000 -soak.connections 30000 $(SOAK)
 
 soaktiny: export SENTINEL_ARTEFACT = tiny
 soaktiny: $(TINY) ## 10,000,000 requests through the artefact of TinyGo: memory must stay flat; SOAK
 	$(GO) test -count=1 -timeout 180m ./internal/soak -run TestEndurance -v -soak -soak.requests 10000000 $(SOAK)
+
+# Modules of their own hold what the control planes need. The first build takes minutes.
+mesh: $(WASM) ## filters put there by real control planes: Istio, Istio on Kubernetes, Envoy Gateway; needs etcd, root or user namespaces
+	$(GO) -C internal/mesh test -count=1 -p 1 -timeout 60m -v ./...
+
+istio: $(WASM) ## the part of it with Istio in the test's process, which needs nothing
+	$(GO) -C internal/mesh vet ./meshtest ./istio
+	$(GO) -C internal/mesh test -count=1 -timeout 40m -v ./istio
 
 # The tools are a module of their own, so that they are pinned and nothing that is built depends on what they need.
 check: ## formatting, vet, staticcheck, go.mod; changes nothing
@@ -110,13 +120,19 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 		cd $$m && $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck ./...); done
 	$(GO) -C internal/tools mod tidy -diff
 	$(GO) -C internal/tinygo/compiler mod tidy -diff
+	$(GO) -C internal/mesh mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters
 	$(GO) run ./internal/bench -figures docs/figures/bench.json
 	$(GO) run ./internal/pictures
 
+refusals: $(WASM) ## CPU per refused request against other filters
+	$(GO) run ./internal/bench refusals -figures docs/figures/refusals.json
+	$(GO) run ./internal/pictures
+
 memory: $(WASM) ## private memory and start of an Envoy in all, by filter and workers, after load and updates; MEMORY='-load 20s' for less
 	$(GO) run ./internal/bench memory -figures docs/figures/memory.json $(MEMORY)
+	$(GO) run ./internal/pictures
 
 latency: $(WASM) ## p50 and p99 at half load against other limiters, with Redis where redis-server is installed
 	$(GO) run ./internal/bench latency
@@ -152,8 +168,11 @@ java: ## compare rules in Java Sentinel's words with Java Sentinel 1.8.9; needs 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)
 
+live: ## rules that change every second, of real servers, while workers die
+	$(GO) test -count=1 -timeout 40m ./internal/live -v -live
+
 fuzz: ## fuzz every target for FUZZTIME each
-	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),60s)
+	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),20s)
 
 clean: ## remove what was built here
 	rm -rf dist
