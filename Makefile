@@ -24,7 +24,8 @@ MODULES = internal/image internal/board internal/kustomizecheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo test check bench memory latency curves profile pgo scaling pictures compat soak live fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo test check bench refusals memory latency curves profile pgo scaling \
+	pictures compat java soak live fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -93,7 +94,8 @@ citiny: ## what CI runs of testtiny
 	@skip=$$($(GO) run ./internal/tinygo/ready) || exit 1; if [ -n "$$skip" ]; then echo "skipped: $$skip"; exit 0; fi; \
 		set -ex; $(MAKE) tinygo; $(GO) run ./cmd/sentinel envoy; \
 		$(GO) test -count=1 -timeout 15m ./internal/e2e -run '$(CI_TINY)'; \
-		$(GO) test -count=1 -timeout 10m ./internal/soak -run TestEndurance -v -soak -soak.requests 200000 -soak.connections 30000 $(SOAK)
+		$(GO) test -count=1 -timeout 10m ./internal/soak -run TestEndurance -v -soak -soak.wasm $(abspath $(TINY)) \
+			-soak.requests 200000 -soak.connections 30000 $(SOAK)
 
 soaktiny: export SENTINEL_ARTEFACT = tiny
 soaktiny: $(TINY) ## 10,000,000 requests through the artefact of TinyGo: memory must stay flat; SOAK
@@ -115,8 +117,13 @@ bench: $(WASM) ## CPU per request, start and memory against other filters
 	$(GO) run ./internal/bench -figures docs/figures/bench.json
 	$(GO) run ./internal/pictures
 
+refusals: $(WASM) ## CPU per refused request against other filters
+	$(GO) run ./internal/bench refusals -figures docs/figures/refusals.json
+	$(GO) run ./internal/pictures
+
 memory: $(WASM) ## private memory and start of an Envoy in all, by filter and workers, after load and updates; MEMORY='-load 20s' for less
 	$(GO) run ./internal/bench memory -figures docs/figures/memory.json $(MEMORY)
+	$(GO) run ./internal/pictures
 
 latency: $(WASM) ## p50 and p99 at half load against other limiters, with Redis where redis-server is installed
 	$(GO) run ./internal/bench latency
@@ -145,6 +152,9 @@ board: ## write envoy/observability/dashboard.json, the Grafana board
 
 compat: $(WASM) ## the whole end-to-end suite on each Envoy release; writes COMPATIBILITY.md
 	$(GO) run ./internal/compat
+
+java: ## compare rules in Java Sentinel's words with Java Sentinel 1.8.9; needs a JDK and Maven
+	$(GO) test -count=1 ./internal/javaoracle -v -java
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)

@@ -43,7 +43,8 @@ func writeJSON(w io.Writer, v any) error {
 
 // kindFlag adds the flag that says whose a configuration is that stands alone.
 func kindFlag(cmd *cobra.Command, dst *string) {
-	cmd.Flags().Var(choice(dst, "http", "tcp", "vm"), "kind", "whose configuration a file is that does not say so: http, tcp or vm")
+	cmd.Flags().Var(choice(dst, "http", "tcp", "vm"), "kind",
+		"whose configuration a file is that does not say so: http, tcp or vm")
 	complete(cmd, "kind", "http", "tcp", "vm")
 }
 
@@ -58,8 +59,9 @@ func checkCommand() *cobra.Command {
 		Short: "say every mistake in configurations, with file and line",
 		Long: `Say every mistake in configurations, with file and line.
 
-A file is an Envoy bootstrap or any part of one, an EnvoyFilter, a WasmPlugin, a plugin's configuration alone, or with --rules a
-document of a source of rules; YAML or JSON, "-" is standard input. The exit code is 1 if there is a mistake; warnings leave it 0.`,
+A file is an Envoy bootstrap or any part of one, an EnvoyFilter, a WasmPlugin, a plugin's configuration alone, or with
+--rules a document of a source of rules; YAML or JSON, "-" is standard input. The exit code is 1 if there is a mistake;
+warnings leave it 0.`,
 		Args: cobra.MinimumNArgs(1),
 		RunE: func(cmd *cobra.Command, files []string) error {
 			o := configfile.Options{Kind: kinds[kind], Rules: rules, Format: formats[format]}
@@ -68,8 +70,10 @@ document of a source of rules; YAML or JSON, "-" is standard input. The exit cod
 	}
 	outputFlag(cmd, &output)
 	kindFlag(cmd, &kind)
-	cmd.Flags().StringVar(&rules, "rules", "", "the files are documents of a source: the `key` of the family of a list, such as flowRules")
-	cmd.Flags().Var(choice(&format, "guess", "sentinel", "java"), "format", "whose words a source's rules are in: guess, sentinel or java")
+	cmd.Flags().StringVar(&rules, "rules", "",
+		"the files are documents of a source: the `key` of the family of a list, such as flowRules")
+	cmd.Flags().Var(choice(&format, "guess", "sentinel", "java"), "format",
+		"whose words a source's rules are in: guess, sentinel or java")
 	complete(cmd, "format", "guess", "sentinel", "java")
 	return cmd
 }

@@ -18,10 +18,11 @@ func explainCommand() *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "explain --config FILE [-X METHOD] [-H 'name: value']… URL",
 		Short: "say which rules are asked about a request, and what a refusal would say",
-		Long: `Say which rules are asked about a request, and what a refusal would say, by the plugin's own code: no Envoy is needed.
+		Long: `Say which rules are asked about a request, and what a refusal would say, by the plugin's own code: no Envoy is
+needed.
 
-The file is as for check; of a bootstrap with several HTTP filters the first counts. A refusal is brought about by entries that
-all come at one instant; of a circuit breaker by such that fail, and take long.`,
+The file is as for check; of a bootstrap with several HTTP filters the first counts. A refusal is brought about by entries
+that all come at one instant; of a circuit breaker by such that fail, and take long.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
 			u, err := url.Parse(args[0])

@@ -17,6 +17,7 @@ import (
 	"sentinel-envoy/internal/envoybin"
 	"sentinel-envoy/internal/load"
 	"sentinel-envoy/internal/quickstart"
+	"sentinel-envoy/internal/top"
 )
 
 func main() {
@@ -69,6 +70,7 @@ Which Envoy run and demo use follows ENVOY_PATH (a binary of yours), ENVOY_VERSI
 		program("run", "start an HTTP service and an Envoy with the Wasm binary in front of it", quickstart.Main),
 		program("demo", "show on a page what happens to a load, live, while its service fails and thresholds change", demo.Main),
 		program("load", "send a fixed number of requests or connections per second, and count what passes", load.Main),
+		program("top", "show live in the terminal what the filters of an Envoy do", top.Main),
 		envoyCommand(), checkCommand(), explainCommand(), convertCommand(),
 	)
 	return root

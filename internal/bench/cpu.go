@@ -30,7 +30,7 @@ type cpuRow struct {
 	// PerRequest is Envoy's CPU time in µs per request above the listener without a filter; for that one itself, the
 	// whole.
 	PerRequest summary `json:"us_per_request"`
-	// OfEmpty is PerRequest as a multiple of the empty filter's in the same round.
+	// OfEmpty is PerRequest as a multiple of the empty filter's in the same round, of that which answers where all refuse.
 	OfEmpty summary `json:"of_empty"`
 }
 
@@ -56,7 +56,7 @@ func measureCPU(ctx context.Context, binary string, variants []variant, o option
 	if err != nil {
 		return nil, err
 	}
-	return cpuRows(variants, samples), nil
+	return cpuRows(variants, samples, o.yardstick()), nil
 }
 
 // sampleCPU gives the CPU time in µs per request, by round and variant.
@@ -185,9 +185,9 @@ func cpuOfRequests(ctx context.Context, pid int, c *client, n int) (time.Duratio
 }
 
 // cpuRows sums up samples by round and variant. What is compared was measured in the same round.
-func cpuRows(variants []variant, samples [][]float64) []cpuRow {
+func cpuRows(variants []variant, samples [][]float64, yardstickName string) []cpuRow {
 	rows := make([]cpuRow, len(variants))
-	yardstick := slices.IndexFunc(variants, func(v variant) bool { return v.name == empty })
+	yardstick := slices.IndexFunc(variants, func(v variant) bool { return v.name == yardstickName })
 	for i, v := range variants {
 		above := make([]float64, len(samples))
 		var ofEmpty []float64

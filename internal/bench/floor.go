@@ -5,6 +5,7 @@ import (
 	_ "embed"
 	"errors"
 	"fmt"
+	"log"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -19,6 +20,16 @@ var floor []byte
 
 // errNoClang says how the floor can be measured.
 var errNoClang = errors.New("it needs clang with lld (Debian: clang-19 lld-19)")
+
+// floorModule is the empty C filter, or none, which is said.
+func floorModule(ctx context.Context, dir string) []module {
+	file := filepath.Join(dir, "floor.wasm")
+	if err := buildFloor(ctx, file); err != nil {
+		log.Printf("no row for the %s: %v", emptyC, err)
+		return nil
+	}
+	return []module{{emptyC, file}}
+}
 
 // buildFloor compiles the empty C filter.
 func buildFloor(ctx context.Context, output string) error {

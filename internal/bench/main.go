@@ -2,13 +2,13 @@
 //
 //   - Envoy's native local rate limiter,
 //   - an empty filter in C, where clang is installed: the floor of Wasm itself,
-//   - an empty filter built with the same SDK, and one that answers each request by 429,
+//   - an empty filter built with the same SDK; for refusals one that answers each request by 429,
 //   - sentinel-golang's own Entry and Exit in the same SDK.
 //
 // It prints CPU time per request above a listener without a filter, all taken interleaved from one Envoy process, then
 // time from start to ready and memory per further worker, each from Envoys of their own.
 //
-// `bench memory` prints what an Envoy with them takes in all, and how long it takes to start. `bench latency` prints what they add to a request's latency, next to Envoy's rate limit service; `bench curves` how the
+// `bench refusals` does so for requests that are refused. `bench memory` prints what an Envoy with them takes in all, and how long it takes to start. `bench latency` prints what they add to a request's latency, next to Envoy's rate limit service; `bench curves` how the
 // cost grows with rules, resources, values and workers; `bench admitted` what filters with one threshold admit at several
 // numbers of workers.
 //
@@ -44,9 +44,18 @@ type options struct {
 	workers     int
 	starts      int
 	only        *regexp.Regexp
+	refusals    bool // of requests that are refused, instead of admitted
 	json        bool
 	figures     string // file, or empty
 	extra       extraFilters
+}
+
+// yardstick is the row that others are compared with.
+func (o options) yardstick() string {
+	if o.refusals {
+		return emptyRefusing
+	}
+	return empty
 }
 
 // sentinelOnly matches the rows of Sentinel itself.
@@ -54,8 +63,15 @@ var sentinelOnly = regexp.MustCompile("^sentinel, ")
 
 // wants reports whether the row of that name is to be measured. What others are compared with always is.
 func (o options) wants(name string) bool {
-	return o.only == nil || name == unfiltered || name == empty || name == emptyC || o.only.MatchString(name) ||
-		name == emptyRefusing && o.only.MatchString(sentinelRefusing)
+	switch name {
+	case unfiltered, o.yardstick():
+		return true
+	case emptyRefusing:
+		return false
+	case empty, emptyC, sentinelGo:
+		return !o.refusals && (o.only == nil || name != sentinelGo || o.only.MatchString(name))
+	}
+	return o.only == nil || o.only.MatchString(name)
 }
 
 // chosen gives those of the variants that are to be measured.
@@ -99,13 +115,20 @@ func main() {
 var commands = map[string]func(ctx context.Context, args []string) error{
 	"latency":  latencyMain,
 	"memory":   memoryMain,
+	"refusals": refusalsMain,
 	"curves":   curvesMain,
 	"admitted": admittedMain,
 }
 
-// costMain is the command without a name.
-func costMain(ctx context.Context, args []string) error {
-	var o options
+// costMain is the command without a name, refusalsMain the same for requests that are refused.
+func costMain(ctx context.Context, args []string) error { return benchMain(ctx, args, options{}) }
+
+// refusalsMain is described with costMain.
+func refusalsMain(ctx context.Context, args []string) error {
+	return benchMain(ctx, args, options{refusals: true})
+}
+
+func benchMain(ctx context.Context, args []string, o options) error {
 	flags := flag.NewFlagSet("bench", flag.ExitOnError)
 	flags.StringVar(&o.envoy, "envoy", "", "Envoy `binary`; empty: $ENVOY_PATH, then the pinned one")
 	flags.StringVar(&o.sentinel, "sentinel", "dist/sentinel.wasm", "the Sentinel binary to measure")
@@ -147,10 +170,11 @@ func run(ctx context.Context, o options) error {
 		return err
 	}
 	r := report{Rounds: o.rounds, Requests: o.requests, Workers: o.workers}
-	if r.CPU, err = measureCPU(ctx, binary, o.chosen(cpuVariants(modules)), o); err != nil {
+	r.Yardstick = o.yardstick()
+	if r.CPU, err = measureCPU(ctx, binary, o.chosen(o.variants(modules)), o); err != nil {
 		return err
 	}
-	if o.starts > 0 {
+	if o.starts > 0 && !o.refusals {
 		if r.Starts, err = measureStarts(ctx, binary, o.chosen(startVariants(modules)), o.starts); err != nil {
 			return err
 		}

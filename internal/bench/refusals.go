@@ -35,6 +35,14 @@ var refusals = []struct {
 // rated lets in a request in ten minutes, of a resource called R.
 const rated = `"flowRules": [{"id": "f", "resource": "R", "threshold": 1, "statIntervalInMs": 600000}]`
 
+// variants are the listeners to measure.
+func (o options) variants(modules []module) []variant {
+	if o.refusals {
+		return append([]variant{{name: unfiltered, listener: answering(unfiltered)}}, refusalVariants(modules)...)
+	}
+	return cpuVariants(modules)
+}
+
 // refusalVariants are the listeners of Envoy's own limiter and of the modules that refuse. Those of Sentinel have a VM for
 // each: the rules of the system family are about all that a VM lets in.
 func refusalVariants(modules []module) []variant {

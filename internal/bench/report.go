@@ -43,12 +43,14 @@ func (s summary) format(decimals int) string {
 
 // report is everything that one run found.
 type report struct {
-	Rounds   int        `json:"rounds"`
-	Requests int        `json:"requests_per_round"`
-	Workers  int        `json:"workers"`
-	CPU      []cpuRow   `json:"cpu"`
-	Starts   []startRow `json:"starts,omitempty"`
-	Targets  []target   `json:"targets,omitempty"`
+	Rounds   int `json:"rounds"`
+	Requests int `json:"requests_per_round"`
+	Workers  int `json:"workers"`
+	// Yardstick is the row that others are compared with.
+	Yardstick string     `json:"yardstick"`
+	CPU       []cpuRow   `json:"cpu"`
+	Starts    []startRow `json:"starts,omitempty"`
+	Targets   []target   `json:"targets,omitempty"`
 }
 
 // target is a ratio that Sentinel is to stay at or below.
@@ -115,8 +117,8 @@ func (r report) writeJSON(w io.Writer) error {
 func (r report) writeMarkdown(w io.Writer) error {
 	var b strings.Builder
 	fmt.Fprintf(&b, "Envoy's CPU time per request above a listener without a filter, %d worker(s): median of %d interleaved\n"+
-		"rounds of %d requests each, of which the calmer half counts (least … most).\n\n| filter | µs of CPU per request | of the empty filter's |\n|---|---|---|\n",
-		r.Workers, r.Rounds, r.Requests)
+		"rounds of %d requests each, of which the calmer half counts (least … most).\n\n| filter | µs of CPU per request | of the %s |\n|---|---|---|\n",
+		r.Workers, r.Rounds, r.Requests, r.Yardstick)
 	for i, row := range r.CPU {
 		name := row.Name
 		if i == 0 {

@@ -67,11 +67,8 @@ func collectModules(ctx context.Context, dir string, o options) ([]module, error
 		}
 		modules = append(modules, module{f.name, file})
 	}
-	floor := filepath.Join(dir, "floor.wasm")
-	if err := buildFloor(ctx, floor); err != nil {
-		log.Printf("no row for the %s: %v", emptyC, err)
-	} else {
-		modules = append(modules, module{emptyC, floor})
+	if o.wants(emptyC) {
+		modules = append(modules, floorModule(ctx, dir)...)
 	}
 	given := append([]module{{sentinel, o.sentinel}, {sentinelTiny, o.tiny}}, o.extra...)
 	for i, m := range given {
@@ -143,7 +140,7 @@ func cpuVariants(modules []module) []variant {
 			variants = append(variants, familyVariants(m)...)
 		}
 	}
-	return append(variants, refusalVariants(modules)...)
+	return variants
 }
 
 // families are rows for one rule of each kind, far from its threshold; for what failures cost to tell; and for a rule of

@@ -56,8 +56,8 @@ func Check(file string, text []byte, o Options) (mistakes []Mistake, configurati
 		}
 	}
 	if configurations == 0 {
-		mistakes = append(mistakes, Mistake{File: file, Line: 1, Reason: "has no configuration of this plugin: no root_id sentinel_http or " +
-			"sentinel_tcp, no WasmPlugin, and no rules"})
+		mistakes = append(mistakes, Mistake{File: file, Line: 1, Reason: "has no configuration of this plugin: no root_id " +
+			"sentinel_http or sentinel_tcp, no WasmPlugin, and no rules"})
 	}
 	return mistakes, configurations
 }
@@ -84,10 +84,12 @@ func (f *Found) check(file string) []Mistake {
 	return f.tell(file, f.Name, "", nil, cfg.Warnings)
 }
 
+const noFamily = "is a list: say with --rules of which family, as --rules flowRules"
+
 // checkRules reads a document as a source of rules has it.
 func (d Document) checkRules(file string, o Options) []Mistake {
 	if o.Rules == "" {
-		return []Mistake{{File: file, Line: d.Line(), Reason: "is a list: say with --rules of which family, as --rules flowRules"}}
+		return []Mistake{{File: file, Line: d.Line(), Reason: noFamily}}
 	}
 	key := o.Rules
 	if !d.IsList() {

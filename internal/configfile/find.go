@@ -42,11 +42,14 @@ func (d Document) kindOf() string {
 	return kind.Text()
 }
 
-// isConfiguration is whether a document has a key that stands at the top of a configuration, here or in Java Sentinel's words.
+// topKeys are keys, beside those of rules, that a configuration is known by.
+var topKeys = []string{"resource_name", "resources", "origin", "arguments", "system_source", "block"}
+
+// isConfiguration is whether a document has a key that stands at the top of a configuration, here or in Java Sentinel's.
 func isConfiguration(d Document) (is bool) {
 	d.Members(func(key string, _ Document) {
 		_, isList := config.RuleKey(key)
-		is = is || isList || slices.Contains([]string{"resource_name", "resources", "origin", "arguments", "system_source", "block"}, key)
+		is = is || isList || slices.Contains(topKeys, key)
 	})
 	return is && d.kindOf() == ""
 }

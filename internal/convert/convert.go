@@ -1,5 +1,5 @@
-// Package convert makes configurations of this plugin of what other products have: each rule with a comment that says what it
-// was, and what cannot be converted with its place and reason.
+// Package convert makes configurations of this plugin of what other products have: each rule with a comment that says what
+// it was, and what cannot be converted with its place and reason.
 package convert
 
 import (
@@ -27,7 +27,8 @@ type entry struct {
 	was  string // what it was made of
 }
 
-// From reads a file of one of the products and writes our configuration, as YAML. The error tells every mistake, a line each.
+// From reads a file of one of the products and writes our configuration, as YAML. The error tells every mistake, a line
+// each.
 func From(product, file string, text []byte, rules string) (string, error) {
 	docs, err := configfile.Read(text)
 	if err != nil {
@@ -116,8 +117,8 @@ func (r *Result) javaList(d configfile.Document, key string) {
 	}
 }
 
-// rule converts one rule, the ith of a list, by the parser of the plugin: one of Java Sentinel's may be several, or in another
-// family. The comments of a list of rules stay with each.
+// rule converts one rule, the ith of a list, by the parser of the plugin: one of Java Sentinel's may be several, or in
+// another family.
 func (r *Result) rule(d configfile.Document, key string, i int, format config.Format) {
 	doc := config.Document{Key: key, Format: format, Text: slices.Concat([]byte("["), d.JSON(), []byte("]"))}
 	cfg, err := config.ParseRules([]config.Document{doc}, config.KindVM, configfile.Lenient())

@@ -22,6 +22,11 @@ func TestMistakes(t *testing.T) {
 			`f:3: matchStrategy 2: only 0 (exact) becomes a hotspot rule; write an entry of resources for what matches "10.", and a rule for it`},
 		{"gateway", `[{"apiName": "a", "predicateItems": [{"pattern": "/a", "matchStrategy": 3}]}]`,
 			"f:1: needs a pattern and the matchStrategy 0 (exact), 1 (prefix) or 2 (regex)"},
+		// As posted in Sentinel#2208: the interval is misspelt, and was one second.
+		{"gateway", `[{"app":"auth-gateway","burst":0,"clusterConfig":{"thresholdType":0},"clusterMode":false,"controlBehavior":0,"count":20,"grade":1,"id":12,"intervalUnit":1,` +
+			`"inteval":2,"limitApp":"default","paramItem":{"fieldName":"ClientAuthority","matchStrategy":0,"parseStrategy":2,"pattern":"4"},"resource":"r","resourceMode":1,"strategy":"0"}]`,
+			"f:1: inteval: unknown key"},
+		{"gateway", `[{"resource": "r", "count": 1, "clusterMode": true}]`, "f:1: clusterMode: a limit over several Envoys is for Envoy's rate limit service"},
 		{"gateway", `{"apis": []}`, "f:1: apis: must be apiDefinitions or gatewayFlowRules"},
 		{"crd", "kind: FlowRule", `f:1: kind "FlowRule" is none of Sentinel's`},
 		{"crd", "kind: FlowRules\nspec:\n  rules:\n  - {resource: a, threshold: 1}\n  - resource: a\n    threshold: x",

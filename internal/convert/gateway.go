@@ -3,7 +3,9 @@ package convert
 import (
 	"encoding/json"
 	"fmt"
+	"slices"
 	"strconv"
+	"strings"
 
 	"sentinel-envoy/internal/configfile"
 )
@@ -29,11 +31,30 @@ func (r *Result) gateway(docs []configfile.Document) {
 func (r *Result) gatewayList(d configfile.Document) {
 	for _, item := range d.Items() {
 		if _, isAPI := item.Get("apiName"); isAPI {
+			r.known(item, apiKeys)
 			r.api(item, item)
 			continue
 		}
+		r.known(item, ruleKeys)
 		r.gatewayRule(item)
 	}
+}
+
+// Keys of the gateway's documents. Of some nothing is made: they say nothing, or are the dashboard's.
+const (
+	ruleKeys = "resource resourceMode grade count intervalSec interval intervalUnit controlBehavior burst maxQueueingTimeoutMs paramItem " +
+		"id app ip port gmtCreate gmtModified limitApp strategy clusterMode clusterConfig regex warmUpPeriodSec refResource"
+	paramKeys = "parseStrategy fieldName pattern matchStrategy index"
+	apiKeys   = "apiName predicateItems id app ip port gmtCreate gmtModified"
+)
+
+// known finds keys that are none of those, which Java would read past.
+func (r *Result) known(d configfile.Document, keys string) {
+	d.Members(func(key string, value configfile.Document) {
+		if !slices.Contains(strings.Fields(keys), key) {
+			r.wrong(value, "%s: unknown key", key)
+		}
+	})
 }
 
 // api makes an entry of resources of each predicate of an API.
@@ -56,7 +77,8 @@ func (r *Result) api(of, group configfile.Document) {
 			continue
 		}
 		// A prefix is an Ant path there, such as /orders/**, which is a template here.
-		r.add("resources", item, fmt.Sprintf("{name: %s, match: {path: {%s: %s}}}", quoted(text(of, "apiName")), op, quoted(pattern)))
+		name := quoted(text(of, "apiName"))
+		r.add("resources", item, fmt.Sprintf("{name: %s, match: {path: {%s: %s}}}", name, op, quoted(pattern)))
 	}
 }
 
@@ -73,12 +95,15 @@ func (r *Result) gatewayRule(d configfile.Document) {
 		r.wrong(d, "needs a resource")
 		return
 	}
+	if text(d, "clusterMode") == "true" {
+		r.wrong(d, "clusterMode: a limit over several Envoys is for Envoy's rate limit service")
+	}
 	if text(d, "grade") == "0" {
 		r.wrong(d, "grade 0 (threads) is not a gateway's: write it in isolationRules")
 		return
 	}
 	if text(d, "resourceMode") != "1" {
-		r.need(fmt.Sprintf("# resource %s is a route of the gateway's: name what it takes in an entry of resources", quoted(resource)))
+		r.need("# resource " + quoted(resource) + " is a route of the gateway's: name what it takes in an entry of resources")
 	}
 	seconds := r.seconds(d)
 	behavior := ""
@@ -92,7 +117,8 @@ func (r *Result) gatewayRule(d configfile.Document) {
 	if burst := r.number(d, "burst", "0"); burst != "0" {
 		r.need(fmt.Sprintf("# burst %s of %s is left out: a flow rule has none", burst, quoted(resource)))
 	}
-	r.add("flowRules", d, fmt.Sprintf("{resource: %s, threshold: %s, statIntervalInMs: %d%s}", quoted(resource), count, 1000*seconds, behavior))
+	r.add("flowRules", d, fmt.Sprintf("{resource: %s, threshold: %s, statIntervalInMs: %d%s}",
+		quoted(resource), count, 1000*seconds, behavior))
 }
 
 // seconds is the interval of a rule: intervalSec, or what the dashboard writes.
@@ -114,6 +140,7 @@ func (r *Result) seconds(d configfile.Document) int {
 
 // gatewayParam makes a hotspot rule of a rule with a paramItem.
 func (r *Result) gatewayParam(d, item configfile.Document, resource, count string, seconds int, behavior string) {
+	r.known(item, paramKeys)
 	strategy, err := strconv.Atoi(text(item, "parseStrategy"))
 	if err != nil || strategy < 0 || strategy >= len(sources) {
 		r.wrong(item, "parseStrategy: must be 0 (client IP), 1 (host), 2 (header), 3 (URL parameter) or 4 (cookie)")
@@ -135,15 +162,16 @@ func (r *Result) gatewayParam(d, item configfile.Document, resource, count strin
 	threshold, items := count, ""
 	if pattern := text(item, "pattern"); pattern != "" {
 		if how := text(item, "matchStrategy"); how != "" && how != "0" {
-			r.wrong(item, "matchStrategy %s: only 0 (exact) becomes a hotspot rule; write an entry of resources for what matches %s, and a rule for it",
-				how, quoted(pattern))
+			r.wrong(item, "matchStrategy %s: only 0 (exact) becomes a hotspot rule; write an entry of resources for what matches "+
+				"%s, and a rule for it", how, quoted(pattern))
 			return
 		}
 		// Only this value is limited there; here all others get more than anybody sends.
-		threshold, items = "1000000000", fmt.Sprintf(", specificItems: [{valKind: KindString, valStr: %s, threshold: %s}]", quoted(pattern), count)
+		threshold = "1000000000"
+		items = fmt.Sprintf(", specificItems: [{valKind: KindString, valStr: %s, threshold: %s}]", quoted(pattern), count)
 	}
-	r.add("hotspotRules", d, fmt.Sprintf("{resource: %s, metricType: QPS, threshold: %s, durationInSec: %d, paramSource: %s%s%s%s%s}",
-		quoted(resource), threshold, seconds, from.name, key, burst, behavior, items))
+	r.add("hotspotRules", d, fmt.Sprintf("{resource: %s, metricType: QPS, threshold: %s, durationInSec: %d, %s%s%s%s%s}",
+		quoted(resource), threshold, seconds, "paramSource: "+from.name, key, burst, behavior, items))
 }
 
 // text is the scalar under a key, "" where there is none.

@@ -46,7 +46,8 @@ func (r *Result) openSergo(docs []configfile.Document) {
 		case strings.HasSuffix(kind, "Strategy"):
 			strategies[text(d, "metadata", "name")] = d
 		case strings.HasSuffix(kind, "FallbackAction"):
-			r.need("# " + kind + " " + quoted(text(d, "metadata", "name")) + " is left out: write block, which answers all that is refused")
+			name := quoted(text(d, "metadata", "name"))
+			r.need("# " + kind + " " + name + " is left out: write block, which answers all that is refused")
 		default:
 			r.wrong(d, "kind %s is no fault tolerance of OpenSergo's", quoted(kind))
 		}
@@ -72,7 +73,8 @@ func (r *Result) target(d configfile.Document) string {
 	name := text(d, "targetResourceName")
 	method, path, found := strings.Cut(name, ":")
 	if found && strings.HasPrefix(path, "/") && method == strings.ToUpper(method) {
-		r.add("resources", d, fmt.Sprintf("{name: %s, match: {method: [%s], path: {template: %s}}}", quoted(name), method, quoted(path)))
+		r.add("resources", d, fmt.Sprintf("{name: %s, match: {method: [%s], path: {template: %s}}}",
+			quoted(name), method, quoted(path)))
 	}
 	if name == "" {
 		r.wrong(d, "needs a targetResourceName")
@@ -88,13 +90,15 @@ func (r *Result) strategy(d configfile.Document, resource string) {
 		return
 	}
 	if text(spec, "limitMode") == "Global" {
-		r.need("# limitMode Global of " + quoted(text(d, "metadata", "name")) + " holds here for one Envoy; over several it is for Envoy's rate limit service")
+		r.need("# limitMode Global of " + quoted(text(d, "metadata", "name")) +
+			" holds here for one Envoy; over several it is for Envoy's rate limit service")
 	}
 	resource = quoted(resource)
 	switch kind := text(d, "kind"); kind {
 	case "RateLimitStrategy":
 		interval := r.duration(spec, "statDuration", "statDurationSeconds", time.Second, time.Second)
-		r.add("flowRules", spec, fmt.Sprintf("{resource: %s, threshold: %s, statIntervalInMs: %d}", resource, r.number(spec, "threshold", ""), interval.Milliseconds()))
+		r.add("flowRules", spec, fmt.Sprintf("{resource: %s, threshold: %s, statIntervalInMs: %d}",
+			resource, r.number(spec, "threshold", ""), interval.Milliseconds()))
 	case "ThrottlingStrategy":
 		interval := r.duration(spec, "minIntervalOfRequests", "minIntervalMillisOfRequests", time.Millisecond, 0)
 		wait := r.duration(spec, "queueTimeout", "queueTimeoutMillis", time.Millisecond, 500*time.Millisecond)
@@ -119,7 +123,8 @@ func (r *Result) breaker(spec configfile.Document, resource string) {
 	case "SlowRequestRatio":
 		conditions, _ := spec.Get("slowConditions")
 		strategy = s
-		slow = fmt.Sprintf(", maxAllowedRtMs: %d", r.duration(conditions, "maxAllowedRt", "maxAllowedRtMillis", time.Millisecond, 0).Milliseconds())
+		limit := r.duration(conditions, "maxAllowedRt", "maxAllowedRtMillis", time.Millisecond, 0)
+		slow = fmt.Sprintf(", maxAllowedRtMs: %d", limit.Milliseconds())
 	case "ErrorRequestRatio":
 	default:
 		r.wrong(spec, "strategy %s: must be SlowRequestRatio or ErrorRequestRatio", quoted(s))
@@ -130,11 +135,12 @@ func (r *Result) breaker(spec configfile.Document, resource string) {
 		r.wrong(spec, "triggerRatio: must be a share such as '60%%', got %s", quoted(text(spec, "triggerRatio")))
 		return
 	}
+	interval := r.duration(spec, "statDuration", "statDurationSeconds", time.Second, time.Second)
+	retry := r.duration(spec, "recoveryTimeout", "recoveryTimeoutSeconds", time.Second, 5*time.Second)
 	r.add("circuitBreakerRules", spec, fmt.Sprintf(
-		"{resource: %s, strategy: %s, threshold: %s%s, statIntervalMs: %d, retryTimeoutMs: %d, minRequestAmount: %s}", resource, strategy,
-		strconv.FormatFloat(percent/100, 'g', -1, 64), slow,
-		r.duration(spec, "statDuration", "statDurationSeconds", time.Second, time.Second).Milliseconds(),
-		r.duration(spec, "recoveryTimeout", "recoveryTimeoutSeconds", time.Second, 5*time.Second).Milliseconds(), r.number(spec, "minRequestAmount", "5")))
+		"{resource: %s, strategy: %s, threshold: %s%s, statIntervalMs: %d, retryTimeoutMs: %d, minRequestAmount: %s}",
+		resource, strategy, strconv.FormatFloat(percent/100, 'g', -1, 64), slow, interval.Milliseconds(), retry.Milliseconds(),
+		r.number(spec, "minRequestAmount", "5")))
 }
 
 // duration is a time under one of two keys: as text with its unit, or as a number of units.

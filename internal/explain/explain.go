@@ -40,7 +40,8 @@ type Rule struct {
 	Says string `json:"says"` // the rule in short
 	// Skipped is why it is not asked about this request, though it is for the resource.
 	Skipped string `json:"skipped,omitempty"`
-	// Refusal is what the client would be told, and After how many entries in a row; empty where that could not be brought about.
+	// Refusal is what the client would be told, and After how many entries at once; empty where that could not be brought
+	// about.
 	Refusal string `json:"refusal,omitempty"`
 	After   int    `json:"after,omitempty"`
 }

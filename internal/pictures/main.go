@@ -68,7 +68,7 @@ func drawAll(from, dir string) error {
 		{"admitted", measured(from, "admitted", drawAdmitted)},
 		{"scaling", measured(from, "scaling", drawScaling)},
 		{"cost", measured(from, "bench", drawCost)},
-		{"refusals", measured(from, "bench", drawRefusals)},
+		{"refusals", measured(from, "refusals", drawRefusals)},
 		{"memory", measured(from, "memory", drawMemory)},
 		{"growth", measured(from, "curves", drawGrowth)},
 	} {

@@ -60,6 +60,25 @@ func TestVMRests(t *testing.T) {
 	e.Faults()
 }
 
+// A VM at rest mostly says no more than that it lives: what else a tick does, it does in one of four, or of two where it is not
+// the aggregator.
+func TestVMAtRestAsksForLittle(t *testing.T) {
+	var made []*scripted
+	e := vmtest.Start(t, kinds(&made, nil), "")
+	p := e.Plugin("sentinel_http", hourly(100, 1))
+	pass(p)
+	e.Run(toRest)
+	clear(e.Counts)
+	e.Run(8 * time.Second)
+	if sets, metrics := e.Counts["set"], e.Counts["record"]+e.Counts["add"]; sets < 30 || sets > 50 || metrics > 40 {
+		t.Errorf("in 8 s it writes %d times to shared data and sets metrics %d times", sets, metrics)
+	}
+	if gets := e.Counts["get"] + e.Counts["get bytes"]; gets > 400 {
+		t.Errorf("in 8 s it reads %d shared values", gets)
+	}
+	e.Faults()
+}
+
 // While a stream lives, be it silent for long, the VM does not rest: what the stream holds has to be renewed.
 func TestVMWithAStreamDoesNotRest(t *testing.T) {
 	var made []*scripted

@@ -2,6 +2,7 @@ package config
 
 import (
 	"slices"
+	"sort"
 	"strconv"
 	"strings"
 
@@ -165,7 +166,7 @@ func (p *parser) familyKey(dst *string) setter {
 		for java := range javaKeys {
 			keys = append(keys, java)
 		}
-		slices.Sort(keys)
+		sort.Slice(keys, func(i, j int) bool { return keys[i] < keys[j] })
 		if v.typ == jsonparser.String && slices.Contains(keys, string(v.raw)) {
 			*dst, _ = RuleKey(string(v.raw))
 			return

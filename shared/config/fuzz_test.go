@@ -30,7 +30,7 @@ import (
 // FuzzParse reads a document, one value in it replaced by an odd one, and again as the protobuf that Envoy makes of it. What is refused is refused with places and
 // reasons; what is accepted decides, means the same when it is written out again, and names metrics of its own only.
 func FuzzParse(f *testing.F) {
-	for _, doc := range documents(f) {
+	for _, doc := range append(documents(f), javaDocument) {
 		for kind := range uint8(3) {
 			f.Add(doc, kind, uint16(0), uint8(0))
 		}
@@ -88,6 +88,15 @@ func FuzzFromStruct(f *testing.F) {
 		}
 	})
 }
+
+// javaDocument has a rule of each of Java Sentinel's families.
+var javaDocument = []byte(`{"resource_name": "r", "system_source": {"cluster": "c"}, "origin": {"from": "SourceAddress"},
+	"arguments": [{"paramIdx": 0, "paramSource": "SourceAddress"}],
+	"flowRules": [{"resource": "r", "limitApp": "other", "count": 5, "controlBehavior": 3}, {"resource": "r", "grade": 0, "count": 2, "id": 3}],
+	"circuitBreakerRules": [{"resource": "r", "grade": 0, "count": 50, "timeWindow": 1}, {"resource": "r", "grade": 2, "count": 5, "timeWindow": 1}],
+	"hotspotRules": [{"app": "a", "rule": {"resource": "r", "paramIdx": 0, "count": 2, "paramFlowItemList": [{"object": "10.0.0.0/8", "count": 3, "classType": "String"}]}}],
+	"systemRules": [{"highestSystemLoad": 1, "avgRt": 2, "maxThread": 3, "qps": 4, "highestCpuUsage": 0.5}],
+	"authorityRules": [{"resource": "r", "limitApp": "10.0.0.1,10.0.0.2", "strategy": 1}]}`)
 
 // documents are configurations to begin with: those of the examples, which have every family.
 func documents(f *testing.F) (docs [][]byte) {

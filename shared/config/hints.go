@@ -65,10 +65,10 @@ func renameOf(at *place) string {
 	return ""
 }
 
-// isDashboards is whether a key is the dashboard's own, in a rule.
+// isDashboards is whether a key is the dashboard's own, in a rule, or Java Sentinel's of before 1.8.
 func isDashboards(at *place) bool {
 	switch at.key {
-	case "app", "ip", "port", "gmtCreate", "gmtModified":
+	case "app", "ip", "port", "gmtCreate", "gmtModified", "key", "cut", "passCount", "rtSlowRequestAmount":
 		return strings.HasSuffix(listOfRule(at), "Rules")
 	}
 	return false

@@ -206,8 +206,9 @@ func (r *rules) argument(at *place, index int, h *rule.Hotspot) {
 			return
 		}
 	}
-	r.add(at, "missing: which parameter of a request is argument ", strconv.Itoa(index), "? Say it for all such rules in arguments, as {",
-		`"resource": `, quote(h.Resource), `, "paramIdx": `, strconv.Itoa(index), `, "paramSource": "Header", "paramKey": "x-user"}`,
+	nth := strconv.Itoa(index)
+	r.add(at, "missing: which parameter of a request is argument ", nth, "? Say it for all such rules in arguments, as {",
+		`"resource": `, quote(h.Resource), `, "paramIdx": `, nth, `, "paramSource": "Header", "paramKey": "x-user"}`,
 		", or in the rule by paramSource and paramKey")
 	h.ParamSource = undefined
 }

@@ -62,6 +62,21 @@ var javaCases = []struct{ name, java, own string }{
 		{"id": 3, "app": "shop", "gmtCreate": null, "rule": {"id": null, "resource": "item", "count": 1, "paramIdx": 0, "grade": 0, "clusterConfig": null}}]}`,
 		`{"hotspotRules": [{"resource": "item", "threshold": 1, "metricType": 0, "durationInSec": 1, "paramSource": "Host"}]}`},
 
+	// As users have posted them in Sentinel#451, Sentinel#3113 and spring-cloud-alibaba#771.
+	{"degrade of 1.4", `{"circuitBreakerRules": [{"app": "p", "count": 5.0, "cut": false, "grade": 2, "key": "1548378133752", "limitApp": "default",
+		"passCount": 0, "resource": "s", "timeWindow": 10}]}`,
+		`{"circuitBreakerRules": [{"resource": "s", "strategy": "ErrorCount", "threshold": 6, "retryTimeoutMs": 10000, "minRequestAmount": 5, "statIntervalMs": 1000}]}`},
+	{"parameter flow in Nacos", `{"arguments": [{"paramIdx": 0, "paramSource": "Host"}], "hotspotRules": [{"app": "promise-service", "gmtCreate": 1683127862800,
+		"gmtModified": 1683129314950, "id": 3, "ip": "192.168.0.101", "port": 8720, "rule": {"burstCount": 0, "clusterConfig": {"fallbackToLocalWhenFail": true,
+		"sampleCount": 10, "thresholdType": 0, "windowIntervalMs": 1000}, "clusterMode": false, "controlBehavior": 0, "count": 2.0, "durationInSec": 5,
+		"grade": 1, "limitApp": "default", "maxQueueingTimeMs": 0, "paramFlowItemList": [], "paramIdx": 0, "resource": "paramFlow1"}}]}`,
+		`{"hotspotRules": [{"resource": "paramFlow1", "metricType": "QPS", "threshold": 2, "durationInSec": 5, "paramSource": "Host"}]}`},
+	{"parameter flow with an item", `{"arguments": [{"paramIdx": 1, "paramSource": "PathSegment", "paramIndex": 1}], "hotspotRules": [{"resource": "/shares/1", "limitApp": "default",
+		"grade": 1, "paramIdx": 1, "count": 0.0, "controlBehavior": 0, "maxQueueingTimeMs": 0, "burstCount": 0, "durationInSec": 1,
+		"paramFlowItemList": [{"object": "1", "count": 1, "classType": "int"}], "clusterMode": false, "clusterConfig": {"flowId": null, "thresholdType": 0}}]}`,
+		`{"hotspotRules": [{"resource": "/shares/1", "metricType": "QPS", "threshold": 0, "durationInSec": 1, "paramSource": "PathSegment", "paramIndex": 1,
+		"specificItems": [{"valKind": 0, "valStr": "1", "threshold": 1}]}]}`},
+
 	{"system", `{"system_source": {"cluster": "node"},
 		"systemRules": [{"highestSystemLoad": 3.5, "avgRt": 80, "maxThread": 9, "qps": 900.5, "highestCpuUsage": 0.7}]}`,
 		`{"system_source": {"cluster": "node"}, "systemRules": [{"metricType": 0, "triggerCount": 3.5, "strategy": 1},

@@ -11,7 +11,8 @@ import (
 func (r *rules) origin(at *place, v value) {
 	o := &rule.Origin{}
 	fields := []field{
-		{"from", enum(r.parser, &o.Source, rule.Header, rule.Query, rule.Cookie, rule.Host, rule.SourceAddress, rule.SNI, rule.Property)},
+		{"from", enum(r.parser, &o.Source, rule.Header, rule.Query, rule.Cookie, rule.Host, rule.SourceAddress, rule.SNI,
+			rule.Property)},
 		{"name", r.label(&o.Name, maxResource)},
 		{"trusted_hops", integer(r.parser, &o.TrustedHops, 0, maxHops)},
 	}

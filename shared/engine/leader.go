@@ -18,7 +18,7 @@ const (
 	messagesPerTick = 4096
 	// lookEvery is how often the aggregator looks at some records to count them, in nanoseconds, and mostLooks how many
 	// looks a tick makes up for.
-	lookEvery, mostLooks = 40e6, 16
+	lookEvery, mostLooks = 40e6, 8
 )
 
 // leader is a worker's part in bringing the counts of all together: it reports its own to the aggregator, or is it.

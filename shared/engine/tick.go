@@ -26,6 +26,7 @@ func (vm *VM) Tick(now int64) {
 	env.Tick += vm.due(now)
 	vm.lastTick = now
 	env.Try("renewing the slot", now, vm.beat)
+	env.Try("looking for new rules", now, vm.sources.tick)
 	if env.Try("looking at the aggregator", now, vm.doze); vm.dozed {
 		return
 	}
@@ -33,7 +34,6 @@ func (vm *VM) Tick(now int64) {
 	env.Metrics.BeginTick()
 	env.Board.BeginTick(now)
 	env.Machines.BeginTick()
-	env.Try("looking for new rules", now, vm.sources.tick)
 	for _, k := range vm.kinds {
 		env.Try("ticking", now, k.Tick)
 	}

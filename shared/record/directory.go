@@ -108,9 +108,12 @@ func (d *Directory) place(p *page, number int, id ID, seconds uint32) (at int, c
 	return 0, false, ErrFull
 }
 
-// inUse is how many slots of a page are in use. What cannot be read counts for nothing.
-func (d *Directory) inUse(number int) (n int, err error) {
+// inUse is how many slots of a page are in use at a time in seconds. What cannot be read counts for nothing.
+func (d *Directory) inUse(number int, seconds uint32) (n int, err error) {
 	value, _, err := read(d.data, d.key(number))
+	if value == nil {
+		return 0, err
+	}
 	p, _ := decodePage(value)
-	return p.inUse(d.seconds()), err
+	return p.inUse(seconds), err
 }

@@ -274,8 +274,9 @@ type census struct {
 // of the directory; what it tells is at most two rounds of them old. It fails with the host's error.
 func (tb *Table) Free() (free int, known bool, err error) {
 	c := &tb.census
+	seconds := tb.dir.seconds()
 	for range pagesPerLook {
-		n, err := tb.dir.inUse(c.next)
+		n, err := tb.dir.inUse(c.next, seconds)
 		if err != nil {
 			return 0, false, err
 		}

@@ -3,7 +3,7 @@ package request
 import (
 	"errors"
 	"math"
-	"slices"
+	"sort"
 	"strconv"
 	"strings"
 	"unicode/utf8"
@@ -142,7 +142,7 @@ func instead(path []string) string {
 				names = append(names, name)
 			}
 		}
-		slices.Sort(names)
+		sort.Slice(names, func(i, j int) bool { return names[i] < names[j] })
 		if len(names) > 0 {
 			return "; " + path[0] + " has " + strings.Join(names, ", ")
 		}

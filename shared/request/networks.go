@@ -3,6 +3,7 @@ package request
 import (
 	"net/netip"
 	"slices"
+	"sort"
 	"strings"
 
 	"sentinel-envoy/shared/rule"
@@ -26,8 +27,7 @@ func NetworksOf(r *rule.Hotspot) *Networks {
 	if len(n.lengths) == 0 {
 		return nil
 	}
-	slices.Sort(n.lengths)
-	slices.Reverse(n.lengths)
+	sort.Slice(n.lengths, func(i, j int) bool { return n.lengths[i] > n.lengths[j] })
 	n.lengths = slices.Compact(n.lengths)
 	return n
 }
