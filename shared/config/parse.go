@@ -59,6 +59,7 @@ func (p *parser) config(data []byte) *Config {
 	fields := append(r.fields(), p.filterFields(cfg)...)
 	fields = append(fields,
 		field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }},
+		field{"rate_limit_service", func(at *place, v value) { p.rateLimitService(at, v, cfg) }},
 		field{"arguments", func(*place, value) {}}, // these have been read
 		field{"origin", r.parser.notOfVM(func(*place, value) {})},
 	)
@@ -86,6 +87,7 @@ func (r *rules) check(top *place) {
 	r.checkCapacity(top)
 	r.checkReach()
 	r.checkSources()
+	r.joinService()
 }
 
 // looksLikeYAML is whether the first line of a text that is no JSON has a key, an element of a list, or a comment.
