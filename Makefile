@@ -24,7 +24,7 @@ MODULES = internal/image internal/board internal/kustomizecheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo test check bench refusals memory latency curves profile pgo scaling \
+.PHONY: help wasm image pull board release run demo cluster test check bench refusals memory latency curves profile pgo scaling \
 	pictures compat java soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
@@ -112,6 +112,7 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 		cd $$m && $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck ./...); done
 	$(GO) -C internal/tools mod tidy -diff
 	$(GO) -C internal/tinygo/compiler mod tidy -diff
+	$(GO) -C internal/ratelimit/server mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters
 	$(GO) run ./internal/bench -figures docs/figures/bench.json
@@ -158,6 +159,9 @@ java: ## compare rules in Java Sentinel's words with Java Sentinel 1.8.9; needs 
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)
+
+cluster: $(WASM) ## two Envoys of 4 workers and one limit, with the real rate limit service and Redis: what was admitted each second; CLUSTER=30s
+	$(GO) test -count=1 -timeout 30m ./internal/e2e -run TestCluster -v -cluster $(or $(CLUSTER),15s)
 
 fuzz: ## fuzz every target for FUZZTIME each
 	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),60s)
