@@ -24,8 +24,8 @@ MODULES = internal/image internal/board internal/kustomizecheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo cluster test check bench refusals memory latency curves profile pgo scaling \
-	pictures compat java soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo cluster test mesh istio check bench refusals memory latency curves profile pgo \
+	scaling pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -101,6 +101,14 @@ soaktiny: export SENTINEL_ARTEFACT = tiny
 soaktiny: $(TINY) ## 10,000,000 requests through the artefact of TinyGo: memory must stay flat; SOAK
 	$(GO) test -count=1 -timeout 180m ./internal/soak -run TestEndurance -v -soak -soak.requests 10000000 $(SOAK)
 
+# Modules of their own hold what the control planes need. The first build takes minutes.
+mesh: $(WASM) ## filters put there by real control planes: Istio, Istio on Kubernetes, Envoy Gateway; needs etcd, root or user namespaces
+	$(GO) -C internal/mesh test -count=1 -p 1 -timeout 60m -v ./...
+
+istio: $(WASM) ## the part of it with Istio in the test's process, which needs nothing
+	$(GO) -C internal/mesh vet ./meshtest ./istio
+	$(GO) -C internal/mesh test -count=1 -timeout 40m -v ./istio
+
 # The tools are a module of their own, so that they are pinned and nothing that is built depends on what they need.
 check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
@@ -113,6 +121,7 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	$(GO) -C internal/tools mod tidy -diff
 	$(GO) -C internal/tinygo/compiler mod tidy -diff
 	$(GO) -C internal/ratelimit/server mod tidy -diff
+	$(GO) -C internal/mesh mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters
 	$(GO) run ./internal/bench -figures docs/figures/bench.json
@@ -163,8 +172,11 @@ soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak
 cluster: $(WASM) ## two Envoys of 4 workers and one limit, with the real rate limit service and Redis: what was admitted each second; CLUSTER=30s
 	$(GO) test -count=1 -timeout 30m ./internal/e2e -run TestCluster -v -cluster $(or $(CLUSTER),15s)
 
+live: ## rules that change every second, of real servers, while workers die
+	$(GO) test -count=1 -timeout 40m ./internal/live -v -live
+
 fuzz: ## fuzz every target for FUZZTIME each
-	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),60s)
+	$(GO) run ./internal/fuzzall -fuzztime $(or $(FUZZTIME),20s)
 
 clean: ## remove what was built here
 	rm -rf dist

@@ -1,149 +1,37 @@
 package e2e
 
 import (
-	"context"
 	"fmt"
-	"net/http"
 	"strings"
-	"sync"
 	"testing"
-	"time"
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/plugintest"
 	"sentinel-envoy/internal/ruleserver"
 )
 
-// gate is a document that lets everything pass on /orders, or nothing.
-func gate(open bool) string {
-	return fmt.Sprintf(`{"flowRules": [{"id": "open %v", "resource": "/orders", "threshold": %d}]}`, open, map[bool]int{true: 1_000_000}[open])
-}
-
-// gateRules is the same as a list of flow rules.
-func gateRules(open bool) string {
-	list := strings.TrimPrefix(gate(open), `{"flowRules": `)
-	return strings.TrimSuffix(list, "}")
-}
-
 // sourceAt is the member of a configuration that has one data source, an HTTP cluster at an address.
 func sourceAt(kind, addr, more string) string {
 	return fmt.Sprintf(`"datasource": [{"type": %q, "cluster": %q, "interval_ms": 200, %s}]`, kind, addr, more)
 }
 
-// verdicts are requests that look at a gate all the time, and what became of them.
-type verdicts struct {
-	stop context.CancelFunc
-	done sync.WaitGroup
-	mu   sync.Mutex
-	all  []verdict
-}
-
-// verdict is that a request was let in or not, at a time between two.
-type verdict struct {
-	began, ended time.Time
-	open         bool
-}
-
-// watchGate sends requests from some clients with connections of their own until see.
-func watchGate(t *testing.T, url string) *verdicts {
-	ctx, cancel := context.WithCancel(t.Context())
-	v := &verdicts{stop: cancel}
-	const clients = 8
-	for range clients {
-		v.done.Go(func() {
-			client := envoytest.NewHTTPClient(false)
-			defer client.CloseIdleConnections()
-			for ctx.Err() == nil {
-				began := time.Now()
-				r, err := envoytest.Do(ctx, client, http.MethodGet, url)
-				if ctx.Err() != nil {
-					return
-				}
-				if err != nil || r.Status != 200 && r.Status != 429 {
-					t.Errorf("status %d: %v", r.Status, err)
-					return
-				}
-				v.mu.Lock()
-				v.all = append(v.all, verdict{began, time.Now(), r.Status == 200})
-				v.mu.Unlock()
-				time.Sleep(time.Millisecond)
-			}
-		})
-	}
-	t.Cleanup(cancel)
-	return v
-}
-
-// newest is whether the last request was let in.
-func (v *verdicts) newest() (open, any bool) {
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.all) == 0 {
-		return false, false
-	}
-	return v.all[len(v.all)-1].open, true
-}
-
-// becomes waits until requests are let in, or not.
-func (v *verdicts) becomes(t *testing.T, open bool) {
-	t.Helper()
-	envoytest.Eventually(t, soon, fmt.Sprintf("the gate is open: %v", open), func() bool {
-		is, any := v.newest()
-		return any && is == open
-	})
-}
-
-// see ends the requests. Between two verdicts on one side and the other there must be an instant before which all could have been
-// decided one way, and after which all the other way.
-func (v *verdicts) see(t *testing.T, changes int) {
-	t.Helper()
-	v.stop()
-	v.done.Wait()
-	v.mu.Lock()
-	defer v.mu.Unlock()
-	if len(v.all) == 0 {
-		t.Fatal("no requests")
-	}
-	open, seen := v.all[0].open, 0
-	var last, held, next time.Time // the latest beginning of a verdict like the present one, and when that and the next hold at the latest
-	for _, one := range v.all {    // by their ends, more or less
-		switch {
-		case one.open == open && !next.IsZero() && one.began.After(next):
-			t.Fatalf("open %v: a request that began %v after one had ended by the new rules was decided by the old; change %d",
-				open, one.began.Sub(next), seen)
-		case one.open == open:
-			last = one.began
-		case one.began.Before(held): // it may be of the time before
-		case next.IsZero():
-			next = one.ended
-		case one.began.After(last) && one.began.After(next):
-			open, held, next = one.open, next, time.Time{}
-			seen++
-		}
-	}
-	t.Logf("%d requests, %d changes seen of %d", len(v.all), seen, changes)
-	if seen < changes {
-		t.Errorf("%d changes were seen, want %d", seen, changes)
-	}
-}
-
 // TestDataSource has two filters, of HTTP and of TCP, with one source. One worker asks, and all change at one instant.
 func TestDataSource(t *testing.T) {
-	server := ruleserver.Start(t, gate(false))
+	server := ruleserver.Start(t, ruleserver.Gate(false))
 	web := envoytest.StartHTTPService(t)
 	source := sourceAt("http", server.Addr, `"path": "/rules.json"`)
 	e := start(t, envoytest.Config{Upstreams: []string{server.Addr}, Listeners: []envoytest.Listener{
 		envoytest.HTTP{Upstream: web.Addr(), Wasm: httpFilter(t, `{`+source+`}`)},
 		envoytest.TCP{Upstream: web.Addr(), Wasm: tcpFilter(t, `{"resource_name": "db", `+source+`}`)},
 	}})
-	v := watchGate(t, e.URL("http")+"/orders")
-	v.becomes(t, false)
+	v := ruleserver.Watch(t, e.URL("http")+"/orders")
+	v.Becomes(t, false)
 	const changes = 6
 	for n := range changes {
-		server.Put(gate(n%2 == 0))
-		v.becomes(t, n%2 == 0)
+		server.Put(ruleserver.Gate(n%2 == 0))
+		v.Becomes(t, n%2 == 0)
 	}
-	v.see(t, changes)
+	v.See(t, changes)
 	waitMetric(t, e, changes+1, "sentinel_datasource_updates")
 	waitMetric(t, e, 0, "sentinel_datasource_errors")
 	waitMetric(t, e, 0, "sentinel_faults")
@@ -166,11 +54,12 @@ func TestDataSource(t *testing.T) {
 
 // TestDataSourceFails has a server that does whatever servers do: the last rules stay, and the next good answer counts.
 func TestDataSourceFails(t *testing.T) {
-	server := ruleserver.Start(t, gate(false))
+	server := ruleserver.Start(t, ruleserver.Gate(false))
 	web := envoytest.StartHTTPService(t)
 	server.Kill()
+	source := sourceAt("http", server.Addr, `"path": "/rules.json", "required": true`)
 	e := start(t, envoytest.Config{Upstreams: []string{server.Addr}, Listeners: []envoytest.Listener{envoytest.HTTP{
-		Upstream: web.Addr(), Wasm: httpFilter(t, `{"failure_mode": "closed", `+sourceAt("http", server.Addr, `"path": "/rules.json", "required": true`)+`}`)}}})
+		Upstream: web.Addr(), Wasm: httpFilter(t, `{"failure_mode": "closed", `+source+`}`)}}})
 	if r := e.Get("http", "/elsewhere"); r.Status != 503 {
 		t.Errorf("status %d before the first answer, want 503", r.Status)
 	}
@@ -183,7 +72,8 @@ func TestDataSourceFails(t *testing.T) {
 		behaviour ruleserver.Behaviour
 		says      string
 	}{
-		{ruleserver.Failing, "status 503"}, {ruleserver.Nonsense, `malformed JSON at line 1, byte 1`}, {ruleserver.Truncated, "error 1 on end"},
+		{ruleserver.Failing, "status 503"}, {ruleserver.Nonsense, `malformed JSON at line 1, byte 1`},
+		{ruleserver.Truncated, "error 1 on end"},
 		{ruleserver.Huge, "more than 4194304"}, {ruleserver.Hanging, "error 1 on end"}, {ruleserver.Slow, "error 1 on end"},
 		{ruleserver.Colliding, `"a" is the id of datasource\[0\]: flowRules\[0\] already`},
 	} {
@@ -197,7 +87,7 @@ func TestDataSourceFails(t *testing.T) {
 		e.WaitLog(soon, `datasource .*: (answers again|new rules)|refused`)
 	}
 	envoytest.Eventually(t, soon, "the errors are counted", func() bool { return e.Sum("sentinel_datasource_errors") >= errors+7 })
-	server.Put(gate(true))
+	server.Put(ruleserver.Gate(true))
 	envoytest.Eventually(t, soon, "the next rules hold", func() bool { return e.Get("http", "/orders").Status == 200 })
 	waitMetric(t, e, 0, "sentinel_faults")
 	plugintest.NoVMDied(t, e)

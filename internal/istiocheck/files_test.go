@@ -10,9 +10,12 @@ import (
 	"testing"
 
 	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	extensions "istio.io/api/extensions/v1alpha1"
 	networking "istio.io/api/networking/v1alpha3"
 	"istio.io/client-go/pkg/apis/networking/v1alpha3"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/yaml"
 )
 
@@ -66,6 +69,26 @@ func readEnvoyFilter(t *testing.T, name string) *v1alpha3.EnvoyFilter {
 // parseEnvoyFilter converts to Istio's own type. Its UnmarshalJSON lets unknown fields pass, as the API server does; here
 // they are errors, at every level down to a patch's value, which is free-form for Istio too.
 func parseEnvoyFilter(doc document) (*v1alpha3.EnvoyFilter, error) {
+	raw, err := parseStrictly(doc, v1alpha3.SchemeGroupVersion.WithKind("EnvoyFilter"), new(networking.EnvoyFilter))
+	if err != nil {
+		return nil, err
+	}
+	filter := new(v1alpha3.EnvoyFilter)
+	return filter, json.Unmarshal(raw, filter)
+}
+
+// parseWasmPlugin finds the same mistakes in a WasmPlugin.
+func parseWasmPlugin(doc document) error {
+	spec := new(extensions.WasmPlugin)
+	_, err := parseStrictly(doc, schema.GroupVersionKind{Group: "extensions.istio.io", Version: "v1alpha1", Kind: "WasmPlugin"}, spec)
+	if err == nil && (spec.GetUrl() == "" || spec.GetPluginName() == "") {
+		err = fmt.Errorf("spec has no url or no pluginName")
+	}
+	return err
+}
+
+// parseStrictly reads the spec of a resource of that kind into spec, and gives the whole as JSON.
+func parseStrictly(doc document, gvk schema.GroupVersionKind, spec proto.Message) ([]byte, error) {
 	raw, err := json.Marshal(doc)
 	if err != nil {
 		return nil, err
@@ -80,17 +103,16 @@ func parseEnvoyFilter(doc document) (*v1alpha3.EnvoyFilter, error) {
 	if err := strict.Decode(&envelope); err != nil {
 		return nil, err
 	}
-	if gvk := v1alpha3.SchemeGroupVersion.WithKind("EnvoyFilter"); envelope.GroupVersionKind() != gvk {
+	if envelope.GroupVersionKind() != gvk {
 		return nil, fmt.Errorf("is a %v, want %v", envelope.GroupVersionKind(), gvk)
 	}
 	if envelope.Metadata.Name == "" {
 		return nil, fmt.Errorf("metadata.name is missing")
 	}
-	if err := protojson.Unmarshal(envelope.Spec, new(networking.EnvoyFilter)); err != nil {
+	if err := protojson.Unmarshal(envelope.Spec, spec); err != nil {
 		return nil, fmt.Errorf("spec: %w", err)
 	}
-	filter := new(v1alpha3.EnvoyFilter)
-	return filter, json.Unmarshal(raw, filter)
+	return raw, nil
 }
 
 // dig follows map keys and slice indices, and returns nil where the way ends.

@@ -21,7 +21,8 @@ var required = map[string][][]any{
 	"PersistentVolumeClaim": {{"v1"}, {"metadata", "name"}, {"spec", "accessModes", 0}, {"spec", "resources", "requests", "storage"}},
 	"Job": {{"batch/v1"}, {"metadata", "name"}, {"spec", "template", "spec", "restartPolicy"},
 		{"spec", "template", "spec", "containers", 0, "name"}, {"spec", "template", "spec", "containers", 0, "image"}},
-	"Deployment": {{"apps/v1"}, {"metadata", "name"}, {"spec", "template", "metadata", "annotations"}},
+	"Kustomization": {{"kustomize.config.k8s.io/v1beta1"}, {"resources", 0}},
+	"Deployment":    {{"apps/v1"}, {"metadata", "name"}, {"spec", "template", "metadata", "annotations"}},
 }
 
 // settings are files that are no resources but values for something else; each has a test of its own.
@@ -37,6 +38,12 @@ func TestEveryFileParses(t *testing.T) {
 			kind := text(doc, "kind")
 			if kind == "EnvoyFilter" {
 				if _, err := parseEnvoyFilter(doc); err != nil {
+					t.Errorf("%s: %v", file, err)
+				}
+				continue
+			}
+			if kind == "WasmPlugin" {
+				if err := parseWasmPlugin(doc); err != nil {
 					t.Errorf("%s: %v", file, err)
 				}
 				continue

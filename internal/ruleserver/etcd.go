@@ -49,7 +49,8 @@ func (e *Etcd) Forget(t testing.TB) { e.dir = t.TempDir() }
 func (e *Etcd) Restart(t testing.TB) {
 	t.Helper()
 	peer := FreeAddr(t)
-	e.cmd = exec.Command("etcd", "--data-dir", e.dir, "--listen-client-urls", "http://"+e.Addr, "--advertise-client-urls", "http://"+e.Addr,
+	e.cmd = exec.Command("etcd", "--data-dir", e.dir, "--listen-client-urls", "http://"+e.Addr,
+		"--advertise-client-urls", "http://"+e.Addr,
 		"--listen-peer-urls", "http://"+peer, "--log-level", "error")
 	if err := e.cmd.Start(); err != nil {
 		t.Fatal(err)

@@ -1,5 +1,5 @@
-// Package ruleserver has the servers that tests keep rules in: one of its own with the shapes of a file server, of Consul and of
-// Kubernetes' API, which can be told to misbehave, and real ones: etcd and Nacos.
+// Package ruleserver has the servers that tests keep rules in: one of its own with the shapes of a file server, of Consul and
+// of Kubernetes' API, which can be told to misbehave, and real ones: etcd and Nacos.
 package ruleserver
 
 import (
@@ -153,7 +153,8 @@ func (s *Server) consul(w http.ResponseWriter, r *http.Request) {
 	defer timeout.Stop()
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	for until := time.Now().Add(wait); s.version == index && s.behaviour == Well && time.Now().Before(until) && r.Context().Err() == nil; {
+	until := time.Now().Add(wait)
+	for s.version == index && s.behaviour == Well && time.Now().Before(until) && r.Context().Err() == nil {
 		s.changed.Wait()
 	}
 	if s.version == index {

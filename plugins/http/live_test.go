@@ -249,3 +249,94 @@ func TestAskedAtRest(t *testing.T) {
 	}
 	l.Faults()
 }
+
+// TestLongPoll has Nacos, which is asked for the document once, and then waits for news with the hash of it.
+func TestLongPoll(t *testing.T) {
+	e := vmtest.Start(t, map[string]vm.HandlerKind{"sentinel_http": Kind}, "")
+	l := &liveRun{Envoy: e, t: t, plugin: e.Plugin("sentinel_http", `{"datasource": [{"type": "nacos", "cluster": "nacos", "data_id": "orders",
+		"rules": "flowRules", "interval_ms": 1000}]}`)}
+	path := func(c *envoyhost.RecordedCall) string { return c.Headers[1][1] }
+	list := func(threshold int) string {
+		return fmt.Sprintf(`[{"id": "qps", "resource": "/orders", "threshold": %d, "statIntervalInMs": 3600000}]`, threshold)
+	}
+	l.answer("200", "", list(3))
+	for n := range 3 {
+		c := l.call()
+		if path(c) != "/nacos/v1/cs/configs/listener" || c.TimeoutMs != 33_000 || !strings.Contains(c.Body, "orders%02DEFAULT_GROUP%02") {
+			t.Fatalf("asked %+v", c)
+		}
+		l.Run(29 * time.Second) // it waits, and nobody asks meanwhile
+		if len(l.Calls) != l.answered {
+			t.Fatalf("asked while it waits: %+v", l.Calls[l.answered])
+		}
+		if n < 2 {
+			l.AnswerCall(c, [][2]string{{":status", "200"}}, "")
+			continue
+		}
+		l.AnswerCall(c, [][2]string{{":status", "200"}}, "orders%02DEFAULT_GROUP%01\n")
+		l.Run(50 * time.Millisecond)
+		if c = l.call(); path(c) != "/nacos/v1/cs/configs?dataId=orders&group=DEFAULT_GROUP" {
+			t.Fatalf("asked %+v", c)
+		}
+		l.AnswerCall(c, [][2]string{{":status", "200"}}, list(5))
+		l.Run(600 * time.Millisecond)
+	}
+	l.admits("/orders", 5)
+	l.Faults()
+}
+
+// TestUpdateOfTheFilter replaces a filter whose source has rules in force, and others that were refused, by one that they suit: it
+// begins with what is in force, and the source is asked anew.
+func TestUpdateOfTheFilter(t *testing.T) {
+	l := startLive(t, "")
+	l.answer("200", `"one"`, rules("/orders", 5))
+	needs := `{"systemRules": [{"id": "load", "metricType": "Load", "triggerCount": 4}]}`
+	l.answer("200", `"two"`, needs)
+	l.logs(1, "is not visible from inside Envoy: it needs a system_source")
+	l.plugin = l.Plugin("sentinel_http", strings.Replace(fmt.Sprintf(liveConfig, ""), `{"failure_mode"`, `{"system_source": {"cluster": "node"}, "failure_mode"`, 1))
+	l.admits("/orders", 5) // at once
+	asked := 0
+	for range 60 { // the filter that was replaced, which it does not suit, is parked after 2 s
+		l.Run(100 * time.Millisecond)
+		for ; l.answered < len(l.Calls); l.answered++ {
+			c := l.Calls[l.answered]
+			if c.Cluster != "rules" {
+				continue
+			}
+			if slices.ContainsFunc(c.Headers, func(h [2]string) bool { return h[0] == "if-none-match" }) {
+				l.AnswerCall(c, [][2]string{{":status", "304"}}, "")
+				continue
+			}
+			asked++
+			l.AnswerCall(c, [][2]string{{":status", "200"}, {"etag", `"two"`}}, needs)
+		}
+	}
+	if updates, _ := l.Metric("sentinel_datasource_updates;resource=rules/rules.json"); asked != 2 || updates != 2 {
+		t.Errorf("asked anew %d times, %d updates", asked, updates)
+	}
+	l.free("/orders")
+	l.Faults()
+}
+
+// TestLostSharedData loses what the workers know together of the source: the rules stay, and all is found anew.
+func TestLostSharedData(t *testing.T) {
+	l := startLive(t, "")
+	l.answer("200", `"one"`, rules("/orders", 5))
+	l.admits("/orders", 5)
+	l.Corrupt(func(key string, value []byte) ([]byte, bool) {
+		return []byte("nonsense"), strings.Contains(key, "sources")
+	})
+	l.Run(300 * time.Millisecond)
+	l.admits("/orders", 0)
+	l.answer("200", `"one"`, rules("/orders", 5))
+	l.answer("200", `"two"`, rules("/orders", 9))
+	l.admits("/orders", 9)
+	l.Corrupt(func(key string, value []byte) ([]byte, bool) {
+		return []byte("nonsense"), strings.Contains(key, "document")
+	})
+	l.plugin = l.Plugin("sentinel_http", fmt.Sprintf(liveConfig, "")) // which has to read the text, and cannot
+	l.Run(100 * time.Millisecond)
+	l.answer("200", `"two"`, rules("/orders", 9)) // asked without a mark
+	l.Run(time.Second)
+	l.admits("/orders", 0)
+}

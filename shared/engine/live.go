@@ -25,7 +25,7 @@ type live struct {
 	applied, tried []uint64
 	// until is when it must be looked whether there are others.
 	until int64
-	// fresh is whether the filter is new: what was refused before may be right for it.
+	// fresh is whether the filters that there are have changed: what was refused before may now be right.
 	fresh bool
 	// prepared is what the texts with the hashes preparedOf come to, which take effect soon.
 	prepared   *config.Config
@@ -215,8 +215,13 @@ func (f *Filter) follows(uses []config.DataSource) {
 	f.vm.sources.release(before, f.vm.lastTick)
 }
 
-// unfollow gives the filter's sources up.
+// unfollow gives the filter's sources up. What they have may have been wrong for it, and be right for the others.
 func (f *Filter) unfollow() {
+	if len(f.live.sources) > 0 {
+		for _, other := range f.vm.filters {
+			other.live.fresh = true
+		}
+	}
 	f.vm.sources.release(f.live.sources, f.vm.lastTick)
 	f.live.sources, f.live.prepared, f.live.preparedOf = nil, nil, nil
 }

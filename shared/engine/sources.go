@@ -100,6 +100,9 @@ func (vm *VM) AskSources(now int64, ask func(a *Ask) error) {
 		}
 	}
 	for _, s := range vm.sources.all {
+		if !slices.ContainsFunc(vm.filters, func(f *Filter) bool { return f.usesSource(s) }) {
+			continue // nobody here could tell whether its rules are right
+		}
 		a, err := vm.sources.due(s, now)
 		vm.env.Check("asking whose turn it is to ask a datasource", err)
 		if a == nil {

@@ -55,7 +55,8 @@ func seeOneOrder(t *testing.T, log []decision, published []uint64) {
 	for i, d := range log {
 		n := slices.Index(published, d.hash)
 		if n < newest {
-			t.Fatalf("at %d ms %s decides by version %d, after others have by %d: %v", (d.at-start)/millisecond, d.name, n, newest, log[max(0, i-3):i+1])
+			t.Fatalf("at %d ms %s decides by version %d, after others have by %d: %v",
+				(d.at-start)/millisecond, d.name, n, newest, log[max(0, i-3):i+1])
 		}
 		newest = n
 	}

@@ -1,0 +1,165 @@
+package istio
+
+import (
+	"encoding/json"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"google.golang.org/protobuf/encoding/protojson"
+	"google.golang.org/protobuf/proto"
+	"istio.io/istio/pilot/pkg/features"
+	"istio.io/istio/pilot/pkg/model"
+	"istio.io/istio/pilot/test/xds"
+	"istio.io/istio/pkg/config/constants"
+	"istio.io/istio/pkg/test"
+
+	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/mesh/meshtest"
+)
+
+// pluginName is what istiod calls the filter of envoy/istio/waypoint.yaml.
+const pluginName = "extensions.istio.io/trafficextension/default.sentinel~istio-translated-wasmplugin"
+
+type object = map[string]any
+
+// TestWaypoint has a stock Envoy run what istiod makes for a waypoint, but for what only Istio's Envoy has and for mTLS, whose
+// certificates an agent would bring. Clients speak HBONE, as ztunnel does: a connection within a CONNECT.
+func TestWaypoint(t *testing.T) {
+	test.SetForTest(t, &features.EnableAmbient, true)
+	test.SetForTest(t, &features.EnableAmbientWaypoints, true)
+	service := envoytest.StartHTTPService(t).Addr()
+	objects := meshtest.Data(t, "ambient.yaml", "$HTTP_SERVICE", meshtest.Port(t, service))
+	plugin := meshtest.Resource(t, "envoy/istio/waypoint.yaml", "oci://registry.example.com/sentinel:1.0.0", "file://"+meshtest.Wasm(t))
+	p := xds.NewFakeDiscoveryServer(t, xds.FakeOptions{ConfigString: objects + "\n---\n" + plugin, KubernetesObjectString: objects})
+	proxy := p.SetupProxy(&model.Proxy{
+		Type: model.Waypoint, ConfigNamespace: "default", IPAddresses: []string{"10.0.1.2"},
+		Labels: map[string]string{
+			"gateway.networking.k8s.io/gateway-name": "waypoint", "gateway.istio.io/managed": constants.ManagedGatewayMeshControllerLabel,
+		},
+	})
+	w := &waypoint{t: t, port: meshtest.FreePorts(t, 1)[0], rules: filepath.Join(t.TempDir(), "rules.json")}
+	for _, l := range p.Listeners(proxy) {
+		w.addListener(asObject(t, l))
+	}
+	endpoints := map[string]object{}
+	for _, e := range p.Endpoints(proxy) {
+		endpoints[e.ClusterName] = asObject(t, e)
+	}
+	for _, c := range p.Clusters(proxy) {
+		w.addCluster(asObject(t, c), endpoints)
+	}
+	extensions := p.ConfigGen.BuildExtensionConfiguration(proxy, p.PushContext(), []string{pluginName}, nil)
+	if len(extensions) != 1 {
+		t.Fatalf("istiod makes %d extensions, want 1", len(extensions))
+	}
+	w.writeRules(asObject(t, extensions[0]))
+
+	e := envoytest.Start(t, envoytest.Config{Bootstrap: w.bootstrap()})
+	tunnel := meshtest.StartTunnel(t, "127.0.0.1:"+w.port, "10.0.0.1:8000")
+	b := meshtest.Measure(t, meshtest.Of(e), meshtest.Offer{HTTP: tunnel}, "some-test-qps", threshold)
+	b.IsOne(t, threshold)
+	meshtest.Row("Istio, in process", "WasmPlugin with targetRefs", "waypoint, HTTP only", b, threshold)
+}
+
+// waypoint is what a stock Envoy takes of what istiod makes.
+type waypoint struct {
+	t                   *testing.T
+	port                string // on which it takes HBONE
+	rules               string // file, in place of extension discovery
+	listeners, clusters []object
+}
+
+// addListener leaves out the listener that speaks to pods of the mesh, which needs an agent, and makes the outer one
+// listen on the loopback interface without mTLS.
+func (w *waypoint) addListener(l object) {
+	if l["name"] == "connect_originate" {
+		return
+	}
+	if l["name"] == "connect_terminate" {
+		l["address"] = object{"socketAddress": object{"address": "127.0.0.1", "portValue": json.Number(w.port)}}
+		delete(l["filterChains"].([]any)[0].(object), "transportSocket")
+	}
+	w.adapt(l)
+	w.listeners = append(w.listeners, l)
+}
+
+// addCluster puts the endpoints into a cluster that would discover them. The pod is where the service listens.
+func (w *waypoint) addCluster(c object, endpoints map[string]object) {
+	if c["name"] == "connect_originate" {
+		return
+	}
+	if c["type"] == "EDS" {
+		assignment, err := json.Marshal(endpoints[c["name"].(string)])
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		delete(c, "edsClusterConfig")
+		c["type"], c["loadAssignment"] = "STATIC", json.RawMessage(strings.ReplaceAll(string(assignment), "10.0.1.1", "127.0.0.1"))
+	}
+	w.clusters = append(w.clusters, c)
+}
+
+// adapt removes filters that only Istio's Envoy has, and has it find the plugin in a file.
+func (w *waypoint) adapt(value any) {
+	switch value := value.(type) {
+	case object:
+		if filters, ok := value["httpFilters"].([]any); ok {
+			value["httpFilters"] = slices.DeleteFunc(filters, func(f any) bool {
+				return strings.HasSuffix(f.(object)["name"].(string), "_peer_metadata")
+			})
+		}
+		if discovery, ok := value["configDiscovery"].(object); ok {
+			discovery["configSource"] = object{"pathConfigSource": object{"path": w.rules}, "resourceApiVersion": "V3"}
+		}
+		for _, v := range value {
+			w.adapt(v)
+		}
+	case []any:
+		for _, v := range value {
+			w.adapt(v)
+		}
+	}
+}
+
+// writeRules writes the plugin as the file that stands for extension discovery.
+func (w *waypoint) writeRules(extension object) {
+	extension["@type"] = "type.googleapis.com/envoy.config.core.v3.TypedExtensionConfig"
+	text, err := json.Marshal(object{"resources": []any{extension}})
+	if err == nil {
+		err = os.WriteFile(w.rules, text, 0o644)
+	}
+	if err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func (w *waypoint) bootstrap() []byte {
+	text, err := json.Marshal(object{
+		"node":  object{"id": "waypoint", "cluster": "test"},
+		"admin": object{"address": object{"socketAddress": object{"address": "127.0.0.1", "portValue": 0}}},
+		"bootstrapExtensions": []any{object{"name": "envoy.bootstrap.internal_listener", "typedConfig": object{
+			"@type": "type.googleapis.com/envoy.extensions.bootstrap.internal_listener.v3.InternalListener",
+		}}},
+		"staticResources": object{"listeners": w.listeners, "clusters": w.clusters},
+	})
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	return text
+}
+
+// asObject is a message as JSON has it.
+func asObject(t *testing.T, m proto.Message) (o object) {
+	t.Helper()
+	text, err := protojson.Marshal(m)
+	if err == nil {
+		err = json.Unmarshal(text, &o)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	return o
+}
