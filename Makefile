@@ -24,8 +24,8 @@ MODULES = internal/image internal/board internal/kustomizecheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo cluster test mesh istio check bench refusals memory latency curves profile pgo \
-	scaling pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo cluster test mesh istio check bench refusals memory latency curves profile \
+	pgo scaling pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
