@@ -48,6 +48,7 @@ func ParseRules(docs []Document, kind Kind, own *Config) (*Config, error) {
 	}
 	r.checkReach()
 	r.checkSources()
+	r.joinService()
 	r.keep(own.Rules)
 	r.checkCapacity(&place{index: -1})
 	if err := p.err(); err != nil {
