@@ -24,8 +24,8 @@ MODULES = internal/image internal/board internal/kustomizecheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo test mesh istio check bench refusals memory latency curves profile pgo \
-	scaling pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo cluster test mesh istio check bench refusals memory latency curves profile \
+	pgo scaling pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -120,6 +120,7 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 		cd $$m && $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck ./...); done
 	$(GO) -C internal/tools mod tidy -diff
 	$(GO) -C internal/tinygo/compiler mod tidy -diff
+	$(GO) -C internal/ratelimit/server mod tidy -diff
 	$(GO) -C internal/mesh mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters
@@ -167,6 +168,9 @@ java: ## compare rules in Java Sentinel's words with Java Sentinel 1.8.9; needs 
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)
+
+cluster: $(WASM) ## two Envoys of 4 workers and one limit, with the real rate limit service and Redis: what was admitted each second; CLUSTER=30s
+	$(GO) test -count=1 -timeout 30m ./internal/e2e -run TestCluster -v -cluster $(or $(CLUSTER),15s)
 
 live: ## rules that change every second, of real servers, while workers die
 	$(GO) test -count=1 -timeout 40m ./internal/live -v -live

@@ -6,13 +6,14 @@ import (
 	"github.com/spf13/cobra"
 
 	"sentinel-envoy/internal/convert"
+	service "sentinel-envoy/internal/ratelimit/rules"
 )
 
 func convertCommand() *cobra.Command {
-	var from, rules string
+	var from, to, rules string
 	products := []string{"java", "gateway", "crd", "opensergo"}
 	cmd := &cobra.Command{
-		Use:   "convert --from java|gateway|crd|opensergo FILE",
+		Use:   "convert --from java|gateway|crd|opensergo FILE, or convert --to ratelimit FILE",
 		Short: "write our configuration for other products' rules",
 		Long: `Write our configuration for other products' rules, each below a comment that says what it was:
 
@@ -23,6 +24,8 @@ func convertCommand() *cobra.Command {
   crd        custom resources of Sentinel's data source for Kubernetes: FlowRules, CircuitBreakerRules …
   opensergo  FaultToleranceRule with its strategies
 
+With --to ratelimit FILE is a configuration of ours, and what is written is envoyproxy/ratelimit's for the rules in cluster mode.
+
 What cannot be converted is said with file and line, and nothing is written. "-" is standard input.`,
 		Args: cobra.ExactArgs(1),
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -30,7 +33,12 @@ What cannot be converted is said with file and line, and nothing is written. "-"
 			if err != nil {
 				return failed(cmd, err)
 			}
-			out, err := convert.From(from, args[0], text, rules)
+			var out string
+			if cmd.Flags().Changed("to") {
+				out, err = service.FromPlugin(text)
+			} else {
+				out, err = convert.From(from, args[0], text, rules)
+			}
 			if err != nil {
 				fmt.Fprintln(cmd.ErrOrStderr(), err)
 				return exit(1)
@@ -41,6 +49,9 @@ What cannot be converted is said with file and line, and nothing is written. "-"
 	}
 	cmd.Flags().Var(choice(&from, products...), "from", "whose rules: java, gateway, crd or opensergo")
 	complete(cmd, "from", products...)
+	cmd.Flags().Var(choice(&to, "ratelimit"), "to", "for whom: ratelimit")
+	complete(cmd, "to", "ratelimit")
+	cmd.MarkFlagsMutuallyExclusive("from", "to")
 	cmd.Flags().StringVar(&rules, "rules", "", "the `key` of the family of a list, such as degradeRules")
 	return cmd
 }

@@ -16,10 +16,13 @@ import (
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/load"
+	"sentinel-envoy/internal/ratelimit"
 )
 
 const (
 	service = "envoyproxy/ratelimit with Redis"
+	// clustered is a rule of ours that the same service counts.
+	clustered = "sentinel, 1 rule in cluster mode"
 	// upstream is the listener that all others forward to: a request that Envoy answers by itself is never taken to the
 	// rate limit service.
 	upstream = "upstream"
@@ -80,7 +83,7 @@ func measureLatency(ctx context.Context, o latencyOptions, w io.Writer) error {
 	if err != nil {
 		return err
 	}
-	inside := slices.DeleteFunc(slices.Clone(r.names), func(name string) bool { return name == service })
+	inside := slices.DeleteFunc(slices.Clone(r.names), func(name string) bool { return name == service || name == clustered })
 	if len(inside) < len(r.names) {
 		if err := r.table(ctx, w, r.names, capacities); err != nil {
 			return err
@@ -102,7 +105,7 @@ type latencyRig struct {
 
 	names   []string // of the listeners; the first has no filter
 	envoy   *envoytest.Process
-	remote  *rateLimitService
+	remote  *ratelimit.Service
 	missing error // why there is no rate limit service
 }
 
@@ -122,7 +125,7 @@ func startLatencyRig(ctx context.Context, dir string, o latencyOptions) (_ *late
 			r.stop()
 		}
 	}()
-	if r.remote, r.missing = startRateLimitService(ctx, dir); r.missing != nil {
+	if r.remote, r.missing = ratelimit.Start(ctx, dir, rateLimitRules()); r.missing != nil {
 		log.Printf("no row for %s: %v", service, r.missing)
 	}
 	address, err := freeAddress()
@@ -131,7 +134,7 @@ func startLatencyRig(ctx context.Context, dir string, o latencyOptions) (_ *late
 	}
 	config := envoytest.Config{EnvoyPath: binary, Concurrency: 1, LogLevel: "warn", ReadyTimeout: startTimeout}
 	if r.remote != nil {
-		config.Clusters = append(config.Clusters, r.remote.cluster())
+		config.Clusters = append(config.Clusters, r.remote.Cluster(rateLimitCluster))
 	}
 	variants := latencyVariants(modules, r.remote != nil)
 	if config.Listeners, err = latencyListeners(variants, address); err != nil {
@@ -156,7 +159,7 @@ func (r *latencyRig) stop() {
 		_ = r.envoy.Stop()
 	}
 	if r.remote != nil {
-		r.remote.stop()
+		r.remote.Stop()
 	}
 }
 
@@ -172,8 +175,23 @@ func latencyVariants(modules []module, remote bool) []variant {
 		control.Filters = []map[string]any{rateLimitFilter("control")}
 		v.control = &control
 		variants = append(variants, v)
+		if i := slices.IndexFunc(modules, func(m module) bool { return m.name == sentinel }); i >= 0 {
+			variants = append(variants, clusterVariant(modules[i].file))
+		}
 	}
 	return variants
+}
+
+// clusterVariant is a rule of ours in cluster mode, in a VM of its own.
+func clusterVariant(file string) variant {
+	limited := func(name, id string, threshold int) envoytest.HTTP {
+		l := guarded(module{name, file}, fmt.Sprintf(`{"resource_name": "R", "rate_limit_service": {"cluster": %q, "domain": %q},
+			"flowRules": [{"id": %q, "resource": "R", "threshold": %d, "clusterMode": true}]}`, rateLimitCluster, rateLimitDomain, id, threshold))
+		l.Wasm[0].VMID = id
+		return l
+	}
+	control := limited(clustered+", control", "control", controlThreshold)
+	return variant{name: clustered, listener: limited(clustered, "unreached", unreached), control: &control}
 }
 
 // latencyListeners are all listeners of the Envoy: those of the variants forward to one on address, which answers.

@@ -1,8 +1,6 @@
 package main
 
 import (
-	"os/exec"
-	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -55,14 +53,14 @@ func TestLatencyListenersAllForward(t *testing.T) {
 	for _, v := range variants {
 		names = append(names, v.name)
 	}
-	if want := []string{unfiltered, native, empty, sentinel, service}; !slices.Equal(names, want) {
+	if want := []string{unfiltered, native, empty, sentinel, service, clustered}; !slices.Equal(names, want) {
 		t.Errorf("got %q, want %q", names, want)
 	}
 	listeners, err := latencyListeners(variants, "127.0.0.1:1234")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if got := len(listeners); got != 1+5+2 { // two have a control
+	if got := len(listeners); got != 1+6+3 { // three have a control
 		t.Errorf("%d listeners", got)
 	}
 	for i, l := range listeners {
@@ -70,31 +68,5 @@ func TestLatencyListenersAllForward(t *testing.T) {
 		if answers := len(h.Routes) > 0; answers != (i == 0) || !answers && h.Upstream != "127.0.0.1:1234" {
 			t.Errorf("%s: routes %v, upstream %q", h.Name, h.Routes, h.Upstream)
 		}
-	}
-}
-
-func TestDaemon(t *testing.T) {
-	sleep, err := exec.LookPath("sleep")
-	if err != nil {
-		t.Skip(err)
-	}
-	file := filepath.Join(t.TempDir(), "log")
-	d, err := startDaemon(exec.Command("sh", "-c", "echo why >&2; exit 3"), file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	err = d.waitFor(t.Context(), file+".sock")
-	if err == nil || !strings.Contains(err.Error(), "exit status 3") || !strings.Contains(err.Error(), "why") {
-		t.Errorf("a process that ended: %v", err)
-	}
-	d.stop()
-	if d, err = startDaemon(exec.Command(sleep, "60"), file); err != nil {
-		t.Fatal(err)
-	}
-	d.stop()
-	select {
-	case <-d.ended:
-	default:
-		t.Error("it still runs")
 	}
 }

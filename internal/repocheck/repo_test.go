@@ -62,7 +62,7 @@ var layers = [][]string{
 	{"request"},
 	{"config", "record", "worker", "stat"},
 	{"machine", "metrics", "source"},
-	{"publication"},
+	{"publication", "quota"},
 	{"resource", "family"},
 	{"family/authority", "family/flow", "family/isolation", "family/hotspot", "family/breaker"},
 	{"family/system"}, // concurrency and inboundQPS are an isolation rule's and a flow rule's

@@ -4,6 +4,7 @@ import (
 	"unsafe"
 
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/rls"
 )
 
 // These are the calls that requests are made of, without the SDK between: it takes a copy of each argument and two
@@ -46,6 +47,17 @@ func proxyGetSharedData(key *byte, size uint32, value, valueSize, cas *uint32) u
 //go:wasmimport env proxy_set_shared_data
 //go:noescape
 func proxySetSharedData(key *byte, size uint32, value *byte, valueSize, cas uint32) uint32
+
+//go:wasmimport env proxy_grpc_call
+//go:noescape
+func proxyGrpcCall(
+	target *byte, targetSize uint32, service *byte, serviceSize uint32, method *byte, methodSize uint32,
+	metadata *byte, metadataSize uint32, message *byte, messageSize, timeoutMs uint32, token *uint32,
+) uint32
+
+//go:wasmimport env proxy_get_buffer_bytes
+//go:noescape
+func proxyGetBufferBytes(kind, start, most uint32, data, size *uint32) uint32
 
 //go:wasmimport env proxy_define_metric
 //go:noescape
@@ -153,6 +165,38 @@ func sharedData(key string) (value []byte, cas uint32, st status) {
 
 func setSharedData(key string, value []byte, cas uint32) status {
 	return status(proxySetSharedData(unsafe.StringData(key), uint32(len(key)), unsafe.SliceData(value), uint32(len(value)), cas))
+}
+
+// noMetadata is an empty list of them, as the host encodes one: the number of its elements.
+var noMetadata [4]byte
+
+// Call implements host.RPC. The cluster is given as a message, since a name might be taken for one.
+func (*Host) Call(
+	cluster, service, method string, message []byte, timeoutMs uint32, answered func(answer []byte, err error),
+) error {
+	target := rls.AppendCluster(nil, cluster)
+	var token uint32
+	st := proxyGrpcCall(unsafe.SliceData(target), uint32(len(target)), unsafe.StringData(service), uint32(len(service)),
+		unsafe.StringData(method), uint32(len(method)), &noMetadata[0], uint32(len(noMetadata)),
+		unsafe.SliceData(message), uint32(len(message)), timeoutMs, &token)
+	if status(st) != ok {
+		return ErrNoRPC
+	}
+	rpcs[token] = answered
+	return nil
+}
+
+// rpcAnswer is the answer that the callback is about, of size bytes.
+func rpcAnswer(size int) ([]byte, error) {
+	const grpcReceiveBuffer = 5
+	if size == 0 {
+		return nil, nil // Envoy has no buffer then
+	}
+	st := status(proxyGetBufferBytes(grpcReceiveBuffer, 0, uint32(size), &result.data, &result.size))
+	if st != ok {
+		return nil, st.err()
+	}
+	return bytes(), nil
 }
 
 // monotonic is one call to the host; time.Now would be two.

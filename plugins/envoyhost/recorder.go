@@ -27,13 +27,15 @@ type Recorder struct {
 	// Counts are the calls there have been, by their names as Before has them, those of host.Host by its methods'. A call that
 	// returned bytes, which is dear, has " bytes" after its name.
 	Counts map[string]int
-	// Calls are the HTTP calls, in their order.
+	// Calls are the HTTP calls, in their order, and RPCs those by gRPC, by their tokens.
 	Calls []*RecordedCall
+	RPCs  map[uint32]*RecordedRPC
 
 	vm        VM
 	vmConfig  string
 	effective uint32
 	answering *RecordedCall
+	rpc       []byte
 }
 
 // RecordedPlugin is a plugin.
@@ -80,6 +82,13 @@ type RecordedCall struct {
 	body      string
 }
 
+// RecordedRPC is a call by gRPC.
+type RecordedRPC struct {
+	Cluster, Service, Method string
+	Message                  []byte
+	TimeoutMs                uint32
+}
+
 // recorder is the one that calls go to.
 var recorder = newRecorder()
 
@@ -92,8 +101,9 @@ func Record() *Recorder {
 func newRecorder() *Recorder {
 	r := &Recorder{
 		Process: memhost.NewProcess(3600e9), Plugins: map[uint32]*RecordedPlugin{}, Streams: map[uint32]*RecordedStream{},
-		Counts: map[string]int{},
+		Counts: map[string]int{}, RPCs: map[uint32]*RecordedRPC{},
 	}
+	clear(rpcs)
 	r.Worker = r.Process.Worker(func() { _ = r.before("host") })
 	return r
 }
@@ -342,6 +352,24 @@ func callHTTP(
 	recorder.Calls = append(recorder.Calls, c)
 	return nil
 }
+
+// AnswerRPC is Envoy's callback about the answer to a call by gRPC, but for what the VM does around it.
+func (r *Recorder) AnswerRPC(answer []byte) { r.rpc = answer }
+
+// Call implements host.RPC.
+func (h *Host) Call(
+	cluster, service, method string, message []byte, timeoutMs uint32, answered func(answer []byte, err error),
+) error {
+	if err := recorder.before("call"); err != nil {
+		return err
+	}
+	token := uint32(len(recorder.RPCs) + 1)
+	recorder.RPCs[token] = &RecordedRPC{cluster, service, method, append([]byte(nil), message...), timeoutMs}
+	rpcs[token] = answered
+	return nil
+}
+
+func rpcAnswer(size int) ([]byte, error) { return recorder.rpc[:size], recorder.before("rpcAnswer") }
 
 func callHeaders() ([][2]string, error) {
 	err := recorder.before("callHeaders")

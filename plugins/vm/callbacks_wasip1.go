@@ -52,6 +52,14 @@ func onUpstreamData(context, size, last uint32) envoyhost.Action {
 	return current.OnUpstreamData(context, int(size), last != 0)
 }
 
+// The SDK has none of these two.
+//
+//go:wasmexport proxy_on_grpc_receive
+func onGrpcReceive(_, token, size uint32) { current.OnGrpcReceive(token, int(size)) }
+
+//go:wasmexport proxy_on_grpc_close
+func onGrpcClose(_, token, status uint32) { current.OnGrpcClose(token, status) }
+
 //go:wasmexport override_proxy_on_log
 func onLog(context uint32) { current.OnLog(context) }
 

@@ -44,15 +44,36 @@ func (w *waiting) resume(f *engine.Filter, now int64) (done bool) {
 		return false
 	}
 	for len(w.streams) > 0 && w.streams[0].until <= now {
-		b := heap.Pop(&w.streams).(*Base)
-		if err := envoyhost.SetEffectiveContext(b.context); err != nil {
-			f.Fault("resuming a stream", err)
-			continue
-		}
-		b.turn(now)
+		w.turn(f, heap.Pop(&w.streams).(*Base), now)
 	}
 	w.fast = len(w.streams) > 0
 	return !w.fast
+}
+
+// answered lets all be asked anew that wait for the rate limit service.
+func (w *waiting) answered(f *engine.Filter, now int64) {
+	var some []*Base
+	for _, b := range w.streams {
+		if b.Entry.AwaitsService() {
+			some = append(some, b)
+		}
+	}
+	for _, b := range some {
+		if !b.Waits() {
+			continue // one before it has ended it
+		}
+		heap.Remove(&w.streams, b.place-1)
+		w.turn(f, b, now)
+	}
+}
+
+// turn lets a stream proceed that has waited.
+func (w *waiting) turn(f *engine.Filter, b *Base, now int64) {
+	if err := envoyhost.SetEffectiveContext(b.context); err != nil {
+		f.Fault("resuming a stream", err)
+		return
+	}
+	b.turn(now)
 }
 
 // byTurn implements heap.Interface.

@@ -55,9 +55,11 @@ type Config struct {
 	Rules []rule.Rule // flowRules and the other families' lists, in the document's order
 
 	SystemSource *SystemSource // system_source: nil if there is none
-	Sources      []DataSource  // datasource: where further rules come from, at most 8
-	Arguments    []Argument    // arguments: what Java Sentinel's paramIdx means here
-	Origin       *rule.Origin  // origin: where requests say whom they come from; nil if nowhere
+	// rate_limit_service: nil if there is none
+	RateLimitService *rule.RateLimitService
+	Sources          []DataSource // datasource: where further rules come from, at most 8
+	Arguments        []Argument   // arguments: what Java Sentinel's paramIdx means here
+	Origin           *rule.Origin // origin: where requests say whom they come from; nil if nowhere
 
 	ResourceName string     // resource_name: the resource of whatever nothing else matches; "" is none
 	Resources    []Resource // resources, in order: the first match wins

@@ -23,6 +23,8 @@ func (r *rules) flowWords(d *flowDraft) words {
 			field{"refResource", r.text(&f.RefResource, maxResource)},
 			field{"maxQueueingTimeMs", integer(r.parser, &f.MaxQueueingTimeMs, 0, maxUint32)},
 			field{"warmUpPeriodSec", integer(r.parser, &f.WarmUpPeriodSec, 0, maxUint32)},
+			field{"clusterMode", r.clusterMode(&f.Cluster)},
+			field{"clusterConfig", r.clusterConfig(&f.Cluster)},
 		),
 		own: []field{
 			{"threshold", r.number(&f.Threshold)},
@@ -57,6 +59,7 @@ func (r *rules) flow(s *saying, d *flowDraft) {
 	}
 	r.checkFlow(s, &f)
 	r.checkFraction(s, &f)
+	r.checkCluster(s.at, &f)
 	r.checkResource(s.at, &f.Target)
 	r.include(s, &f)
 }
@@ -74,6 +77,18 @@ func (r *rules) checkFlow(s *saying, f *rule.Flow) {
 		r.checkWarmUp(s, f, hasThreshold)
 	case rule.MemoryAdaptive:
 		r.checkMemory(s.at, f)
+	}
+}
+
+// checkCluster finds what a service that counts cannot do.
+func (r *rules) checkCluster(at *place, f *rule.Flow) {
+	r.cluster(at, &f.Target, &f.Cluster, f.StatIntervalInMs)
+	if f.Cluster == nil {
+		return
+	}
+	if f.TokenCalculateStrategy != rule.Direct || f.ControlBehavior != rule.Reject || f.RelationStrategy != rule.CurrentResource {
+		r.add(at.at("clusterMode"), "goes with tokenCalculateStrategy Direct, controlBehavior Reject and relationStrategy "+
+			"CurrentResource: the service only counts")
 	}
 }
 

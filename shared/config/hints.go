@@ -69,7 +69,7 @@ func renameOf(at *place) string {
 func isDashboards(at *place) bool {
 	switch at.key {
 	case "app", "ip", "port", "gmtCreate", "gmtModified", "key", "cut", "passCount", "rtSlowRequestAmount":
-		return strings.HasSuffix(listOfRule(at), "Rules")
+		return strings.HasSuffix(listOfRule(at), "Rules") && (at.parent.index >= 0 || at.parent.key == "rule")
 	}
 	return false
 }

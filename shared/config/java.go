@@ -41,7 +41,7 @@ type javaFlow struct {
 }
 
 func (r *rules) javaFlowFields(j *javaFlow) []field {
-	return append([]field{
+	return []field{
 		{"count", r.number(&j.count)},
 		{"grade", integer(r.parser, &j.grade, 0, 1)},
 		{"strategy", func(at *place, v value) {
@@ -49,7 +49,7 @@ func (r *rules) javaFlowFields(j *javaFlow) []field {
 				r.add(at, "2 (chain): a request here has no call chain; give what comes that way a resource of its own")
 			}
 		}},
-	}, r.clusterFields()...)
+	}
 }
 
 // fromJavaFlow makes a flow rule of one in Java Sentinel's words. It reports whether it is one: a limit on threads is an

@@ -59,6 +59,7 @@ func (p *parser) config(data []byte) *Config {
 	fields := append(r.fields(), p.filterFields(cfg)...)
 	fields = append(fields,
 		field{"system_source", func(at *place, v value) { p.systemSource(at, v, cfg) }},
+		field{"rate_limit_service", func(at *place, v value) { p.rateLimitService(at, v, cfg) }},
 		field{"arguments", func(*place, value) {}}, // these have been read
 		field{"origin", r.parser.notOfVM(func(*place, value) {})},
 	)
@@ -88,6 +89,7 @@ func (r *rules) check(top *place) {
 // seal completes what of a rule depends on others, and then counts all in.
 func (r *rules) seal() {
 	r.nameOthers()
+	r.joinService()
 	for _, one := range r.cfg.Rules {
 		r.cfg.RuleHash += rule.Hash(one.For().ID, one)
 	}

@@ -31,6 +31,8 @@ type rules struct {
 	unnamed map[string]*place // the rule without an id that has the content
 	doubles map[string]int    // how many rules without an id have one name
 	targets []target
+	// clustered are those in cluster mode.
+	clustered []clustered
 	// beside are rules of the filter's own, where documents are read.
 	beside []rule.Rule
 

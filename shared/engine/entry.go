@@ -33,8 +33,10 @@ type Entry struct {
 	queue  *family.Queue
 	// ticket is what the rule that is being asked gives.
 	ticket family.Ticket
-	// nth is which of the stream's values that rule is asked about.
-	nth int
+	// nth is which of the stream's values that rule is asked about, and since when the entry waits for its answer, in
+	// nanoseconds, 0 if it does not.
+	nth   int
+	since int64
 	// holds are what it took and may have to give back; told is whether the rule of one wants to know its end.
 	holds []hold
 	told  bool
@@ -72,6 +74,9 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 
 // Waiting is the time in nanoseconds until which an entry must wait, and whether it has to.
 func (e *Entry) Waiting() (until int64, waits bool) { return e.wakeAt, e.wakeAt != 0 }
+
+// AwaitsService is whether it waits for an answer of the rate limit service, and not for its turn: it may go on before.
+func (e *Entry) AwaitsService() bool { return e.wakeAt != 0 && e.since != 0 }
 
 // Resume asks what is left to ask once an entry has waited, in another callback. It returns like Enter, and the entry may
 // have to wait again.
@@ -111,6 +116,15 @@ func (e *Entry) wait(in *family.Queue, until int64) {
 	in.Join()
 }
 
+// retry makes the entry wait until the rule that was asked last is asked anew.
+func (e *Entry) retry(in *family.Queue, until, now int64) {
+	e.next, e.nth = e.next-1, e.resource.stream.Nth
+	if e.since = e.filter.vm.env.Since; e.since == 0 {
+		e.since = now
+	}
+	e.wait(in, until)
+}
+
 // endWait ends the entry's wait, if it waits.
 func (e *Entry) endWait() {
 	if e.wakeAt != 0 {
@@ -127,7 +141,9 @@ func (e *Entry) proceed(now int64) *Block {
 		if err == nil {
 			return b
 		}
-		e.filter.vm.Fault("deciding", err)
+		if err != family.ErrUndecided {
+			e.filter.vm.Fault("deciding", err)
+		}
 		switch {
 		case e.inFlight: // it was admitted, and counting it has failed
 			return nil
@@ -146,8 +162,8 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 	f, res, rules := e.filter, e.resource, e.resource.rules
 	for e.next < len(rules) {
 		r, nth := rules[e.next], e.nth
-		res.stream.Nth = nth
-		e.next, e.nth = e.next+1, 0
+		res.stream.Nth, f.vm.env.Since = nth, e.since
+		e.next, e.nth, e.since = e.next+1, 0, 0
 		if r.only != nil && !r.only.Some() {
 			continue
 		}
@@ -155,6 +171,10 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		refusal, err := r.Enter(&e.ticket, now)
 		if err != nil {
 			return nil, err
+		}
+		if e.ticket.Retry {
+			e.retry(r.Of().Queue, e.ticket.At, now)
+			return nil, nil
 		}
 		if f.vm.env.Debug {
 			r.Of().Audit.Count(refusal == nil)

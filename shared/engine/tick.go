@@ -5,6 +5,7 @@ import (
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/quota"
 	"sentinel-envoy/shared/stat"
 )
 
@@ -34,6 +35,7 @@ func (vm *VM) Tick(now int64) {
 	env.Metrics.BeginTick()
 	env.Board.BeginTick(now)
 	env.Machines.BeginTick()
+	env.Try("reserving", now, env.Quotas.Tick)
 	for _, k := range vm.kinds {
 		env.Try("ticking", now, k.Tick)
 	}
@@ -76,6 +78,7 @@ func (k *keeper) tick(vm *VM, now int64) {
 			kind.Records(func(t family.Toucher) { k.due = append(k.due, t) })
 		}
 		vm.env.Machines.All(func(s *machine.Source) { k.due = append(k.due, s) })
+		vm.env.Quotas.All(func(q *quota.Quota) { k.due = append(k.due, q) })
 		k.total = len(k.due)
 	}
 	left := k.total - int(int64(k.total)*min(now-k.begun+TickMs*1e6, touchEvery)/touchEvery)
@@ -99,6 +102,7 @@ func (vm *VM) flush(now int64) {
 	env.Metrics.Export(&env.QueueFull, now)
 	vm.exportKinds(now)
 	vm.health.export(env, now)
+	env.Quotas.Export(env.Metrics, now)
 	env.Machines.All(func(s *machine.Source) { vm.showSource(s, s.Stale(now), now) })
 	vm.sources.export(now)
 	if me, held := env.Worker.Identity(); held {

@@ -6,6 +6,7 @@ import (
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/quota"
 	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/stat"
 	"sentinel-envoy/shared/worker"
@@ -23,11 +24,14 @@ type Env struct {
 	Nodes    *stat.Nodes
 	Board    *stat.Board
 	Machines *machine.Sources
+	Quotas   *quota.Quotas
 
 	// Tick is the number of the tick.
 	Tick uint64
 	// Debug is whether debug messages are written.
 	Debug bool
+	// Since is when the entry that a rule is asked about began to wait for that rule's answer, in nanoseconds, 0 if it did not.
+	Since int64
 	// QueueFull counts the entries that were refused because too many waited.
 	QueueFull metrics.Counter
 
@@ -45,6 +49,7 @@ func NewEnv(h host.Host) *Env {
 		Machines: machine.NewSources(table), QueueFull: metrics.Counter{Name: "sentinel_queue_full"},
 	}
 	e.Metrics = metrics.New(h, e.Fault)
+	e.Quotas = quota.NewQuotas(h, table, e.Fault)
 	return e
 }
 

@@ -5,6 +5,8 @@
 package family
 
 import (
+	"errors"
+
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/outcome"
@@ -36,11 +38,17 @@ type Ticket struct {
 	ID uint64
 	// Waits is whether the entry has to wait until At, in nanoseconds.
 	Waits bool
+	// Retry is whether it has to be asked about anew then: it has no place in a line, and whoever knows that the answer has
+	// changed may let it be asked before.
+	Retry bool
 	// Exit is whether the rule wants to know how the entry ends, Answer whether also when the service begins to answer.
 	Exit, Answer bool
 	// Again is whether the rule must be asked again, about the stream's next value of its parameter.
 	Again bool
 }
+
+// ErrUndecided is the error of a rule that depends on somebody who does not answer: the failure mode decides. It is no fault.
+var ErrUndecided = errors.New("undecided")
 
 // Observer counts what becomes of the entries of a resource, for rules that look at more than their own entries.
 type Observer interface {

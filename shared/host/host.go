@@ -1,5 +1,5 @@
 // Package host is the narrow interface between flow control and the proxy it runs in: shared data, a queue, a clock,
-// metrics and a log. Envoy's implementation is plugins/envoyhost; memhost is one in memory for tests.
+// metrics, a log and calls. Envoy's implementation is plugins/envoyhost; memhost is one in memory for tests.
 //
 // The semantics are those of Envoy's Proxy-Wasm host: shared data and queues belong to one vm_id and are seen by every
 // worker of the process; nothing in them can be deleted or listed, and nothing expires.
@@ -84,6 +84,15 @@ type Log interface {
 	Enabled(level Level) bool
 }
 
+// RPC calls services by gRPC.
+type RPC interface {
+	// Call sends a message to a method of a service on a cluster. Once there is an answer, or there will be none, for instance
+	// because timeoutMs milliseconds have passed, answered is called with it, or with why there is none, unless the filter has
+	// gone meanwhile whose callback makes the call. It is never called before Call has returned. An error means that nothing
+	// was sent. The message is not used after Call, nor the answer after answered.
+	Call(cluster, service, method string, message []byte, timeoutMs uint32, answered func(answer []byte, err error)) error
+}
+
 // Host is everything flow control asks of the proxy.
 type Host interface {
 	SharedData
@@ -91,6 +100,7 @@ type Host interface {
 	Clock
 	Metrics
 	Log
+	RPC
 }
 
 // Death is the panic by which a simulated host ends a worker, as a trap does in Wasm: nobody may recover from it.

@@ -96,10 +96,14 @@ func AppendCluster(dst []byte, cluster string) []byte {
 	return appendString(appendTag(dst, 1, sizeOfField(len(cluster))), 1, cluster)
 }
 
+// Inlined, these would take ten times as much of the binary; they are called once in many requests.
+//
+//go:noinline
 func appendTag(dst []byte, number, size int) []byte {
 	return binary.AppendUvarint(append(dst, byte(number<<3|wireBytes)), uint64(size))
 }
 
+//go:noinline
 func appendString(dst []byte, number int, s string) []byte {
 	return append(appendTag(dst, number, len(s)), s...)
 }

@@ -59,10 +59,11 @@ func KeyOf(r Rule) (key Key) {
 func (r *Flow) Canonical(b []byte) []byte {
 	b = appendString(b, r.Resource)
 	b = appendString(b, r.RefResource)
-	return appendInts(b, flag(r.Regex), int64(r.TokenCalculateStrategy), int64(r.ControlBehavior), real(r.Threshold),
+	b = appendInts(b, flag(r.Regex), int64(r.TokenCalculateStrategy), int64(r.ControlBehavior), real(r.Threshold),
 		int64(r.RelationStrategy), int64(r.MaxQueueingTimeMs), int64(r.WarmUpPeriodSec), int64(r.WarmUpColdFactor),
 		int64(r.StatIntervalInMs), r.LowMemUsageThreshold, r.HighMemUsageThreshold, r.MemLowWaterMarkBytes,
 		r.MemHighWaterMarkBytes)
+	return r.Cluster.canonical(b)
 }
 
 // Canonical appends the rule's content.

@@ -68,6 +68,9 @@ func (r *Flow) naming() []string {
 	if of := r.Refers(); of != "" {
 		parts = append(parts, bracketed("of", of))
 	}
+	if r.Cluster != nil {
+		parts = append(parts, "cluster")
+	}
 	return parts
 }
 

@@ -74,6 +74,9 @@ type Flow struct {
 	HighMemUsageThreshold int64 `json:"highMemUsageThreshold"`
 	MemLowWaterMarkBytes  int64 `json:"memLowWaterMarkBytes"`
 	MemHighWaterMarkBytes int64 `json:"memHighWaterMarkBytes"`
+
+	// Cluster is nil where the rule is for this Envoy alone. In JSON it is clusterMode and clusterConfig.
+	Cluster *Cluster `json:"-"`
 }
 
 // CircuitBreaker refuses a resource for a while after it was slow or failed too often.

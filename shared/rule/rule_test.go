@@ -160,10 +160,10 @@ func TestIDsAreOfWhatNamesTheBudget(t *testing.T) {
 		naming string // the fields that change it
 	}{
 		{&rule.Flow{Target: target, StatIntervalInMs: 1000}, "flow-1000ms-/login",
-			named + "StatIntervalInMs TokenCalculateStrategy ControlBehavior"},
+			named + "StatIntervalInMs TokenCalculateStrategy ControlBehavior Cluster"},
 		{&rule.Flow{Target: target, StatIntervalInMs: 500, RelationStrategy: rule.AssociatedResource, RefResource: "a)b",
 			TokenCalculateStrategy: rule.WarmUp, ControlBehavior: rule.Throttling}, "flow-500ms-WarmUp-Throttling-of(a))b)-/login",
-			named + "StatIntervalInMs TokenCalculateStrategy ControlBehavior RelationStrategy RefResource"},
+			named + "StatIntervalInMs TokenCalculateStrategy ControlBehavior RelationStrategy RefResource Cluster"},
 		{&rule.CircuitBreaker{Target: target, Strategy: rule.ErrorCount, StatIntervalMs: 2000}, "circuitBreaker-ErrorCount-2000ms-/login",
 			named + "Strategy StatIntervalMs StatSlidingWindowBucketCount"},
 		{&rule.Isolation{Target: target}, "isolation-Concurrency-/login", named + "MetricType"},
@@ -177,7 +177,7 @@ func TestIDsAreOfWhatNamesTheBudget(t *testing.T) {
 		{&rule.Hotspot{Target: target, ParamSource: rule.Property, ParamPath: []string{"connection", "mtls"}},
 			"hotspot-Concurrency-Property(connection/mtls)-/login", named + "MetricType ParamSource ParamPath"},
 		{&rule.Flow{Target: rule.Target{Resource: "/login", LimitApp: "shop)", Only: &rule.Origins{}}, StatIntervalInMs: 500},
-			"flow-500ms-limitApp(shop)))-/login", named + "StatIntervalInMs TokenCalculateStrategy ControlBehavior"},
+			"flow-500ms-limitApp(shop)))-/login", named + "StatIntervalInMs TokenCalculateStrategy ControlBehavior Cluster"},
 		{&rule.Authority{Target: target, Refused: &rule.Origins{}}, "authority-allow-/login", named + "Strategy"},
 		{&rule.System{MetricType: rule.SystemLoad, Strategy: rule.BBR}, "system-load-bbr", "MetricType Strategy"},
 	} {
@@ -220,6 +220,8 @@ func setSomething(v reflect.Value) {
 		v.SetBool(true)
 	case reflect.Float64:
 		v.SetFloat(0.5)
+	case reflect.Pointer:
+		v.Set(reflect.New(v.Type().Elem()))
 	case reflect.Slice:
 		v.Set(reflect.MakeSlice(v.Type(), 1, 1))
 	default:

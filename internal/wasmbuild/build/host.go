@@ -45,6 +45,7 @@ var DefaultCallbacks = []string{
 	"proxy_on_request_headers", "proxy_on_request_body", "proxy_on_request_trailers",
 	"proxy_on_response_headers", "proxy_on_response_trailers", "proxy_on_http_call_response",
 	"proxy_on_new_connection", "proxy_on_downstream_data", "proxy_on_upstream_data",
+	"proxy_on_grpc_receive", "proxy_on_grpc_close",
 }
 
 const (

@@ -191,6 +191,15 @@ func (p *Plugin) QueueReady() {
 	p.envoy.dispatcher.OnQueueReady(p.ID)
 }
 
+// AnswerRPC answers a call by gRPC, in a callback about no stream.
+func (e *Envoy) AnswerRPC(token uint32, answer []byte) {
+	e.Recorder.AnswerRPC(answer)
+	e.dispatcher.OnGrpcReceive(token, len(answer))
+}
+
+// EndRPC ends a call by gRPC without an answer, with a status of gRPC's.
+func (e *Envoy) EndRPC(token, status uint32) { e.dispatcher.OnGrpcClose(token, status) }
+
 // Metrics fails the test where metrics, by their names as the plugin gives them, do not have the values wanted once all
 // were exported.
 func (e *Envoy) Metrics(want map[string]uint64) {

@@ -133,8 +133,14 @@ type Worker struct {
 	level   host.Level
 	fault   error
 	// got is what Get returned last: it is overwritten, so that a test fails where somebody keeps it.
-	got []byte
+	got      []byte
+	services RPC
 }
+
+// RPC is what takes the calls of a worker, as host.RPC has them.
+type RPC func(
+	cluster, service, method string, message []byte, timeoutMs uint32, answered func(answer []byte, err error),
+) error
 
 // Worker returns a new worker. yield, where not nil, is called before and after every host call: a scheduler runs other
 // workers there, or never returns, which is the worker's death.
@@ -152,6 +158,20 @@ func (w *Worker) SetLevel(level host.Level) { w.level = level }
 
 // Fail makes every shared-data and queue call of this worker fail with err until it is called with nil.
 func (w *Worker) Fail(err error) { w.fault = err }
+
+// Serve makes rpc take this worker's calls. Before, there is no service.
+func (w *Worker) Serve(rpc RPC) { w.services = rpc }
+
+// Call implements host.RPC.
+func (w *Worker) Call(
+	cluster, service, method string, message []byte, timeoutMs uint32, answered func(answer []byte, err error),
+) error {
+	defer w.enter()()
+	if w.services == nil {
+		return host.ErrNotFound
+	}
+	return w.services(cluster, service, method, message, timeoutMs, answered)
+}
 
 // Lines are the messages this worker has logged.
 func (w *Worker) Lines() []string { return w.lines }

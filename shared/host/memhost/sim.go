@@ -13,6 +13,8 @@ type Sim struct {
 	*Process
 	Rand  *rand.Rand
 	tasks []*Task
+	// others are further processes of the machine.
+	others []*Process
 }
 
 // NewSim returns a simulation of a process whose clock stands at now nanoseconds. The seed decides everything.
@@ -30,8 +32,26 @@ type Task struct {
 	over   bool
 }
 
+// Fork adds another process to the simulation, which shares nothing with the others but time.
+func (s *Sim) Fork() *Process {
+	p := NewProcess(s.Now())
+	s.others = append(s.others, p)
+	return p
+}
+
+// Advance moves the clock of all processes forward by d ≥ 0 nanoseconds.
+func (s *Sim) Advance(d int64) {
+	s.Process.Advance(d)
+	for _, p := range s.others {
+		p.Advance(d)
+	}
+}
+
 // Go adds a worker that runs f. f must do nothing but compute, call its host, and Sleep.
-func (s *Sim) Go(f func(t *Task)) *Task {
+func (s *Sim) Go(f func(t *Task)) *Task { return s.GoIn(s.Process, f) }
+
+// GoIn is Go for a worker of a process that Fork has made.
+func (s *Sim) GoIn(p *Process, f func(t *Task)) *Task {
 	t := &Task{sim: s}
 	t.next, t.stop = iter.Pull(func(yield func(struct{}) bool) {
 		defer func() {
@@ -42,7 +62,7 @@ func (s *Sim) Go(f func(t *Task)) *Task {
 				}
 			}
 		}()
-		t.Worker = s.Process.Worker(func() {
+		t.Worker = p.Worker(func() {
 			if !yield(struct{}{}) {
 				panic(host.Death{})
 			}
