@@ -33,12 +33,12 @@ func TestPage(t *testing.T) {
 	s := c.startSidecar("WASM_INSECURE_REGISTRIES=" + strings.Split(image, "/")[0])
 
 	t.Run("image", func(t *testing.T) {
-		c.edit("wasmplugin.yaml", noImage, image, "number: 9000", "number: "+meshtest.Port(t, c.tcp))
+		c.edit("wasmplugin.yaml", noImage, image)
 		c.page("kubectl apply -f wasmplugin.yaml")
 		c.isClean(t, "wasmplugin.yaml")
 		c.isOneBudget(t, s, "WasmPlugin, oci://")
 		seeLabels(t)
-		c.changes(t, s, "wasmplugin.yaml", noImage, image, "number: 9000", "number: "+meshtest.Port(t, c.tcp))
+		c.changes(t, s, "wasmplugin.yaml", noImage, image)
 		c.page("kubectl delete -f wasmplugin.yaml")
 		c.isUnlimited(t, s)
 	})
@@ -169,7 +169,7 @@ func TestPullSecretAndFailingDownload(t *testing.T) {
 		t.Helper()
 		s.Wait(fmt.Sprintf("the status is %d", want), func() bool { return c.status(t) == want })
 	}
-	edits := []string{noImage, image, "number: 9000", "number: " + meshtest.Port(t, c.tcp)}
+	edits := []string{noImage, image}
 	status(http.StatusOK)
 	c.edit("wasmplugin.yaml", edits...)
 	c.run("kubectl apply -f wasmplugin.yaml")

@@ -100,6 +100,10 @@ func (b Budget) IsOne(t testing.TB, threshold int) {
 	if b.Most > threshold {
 		t.Errorf("a window admitted %d, more than %d: there is more than one budget", b.Most, threshold)
 	}
+	// A few windows admit half as much again in the time that they take, by the client's clock; what no filter guards, all.
+	if rate := b.HTTP + b.TCP; rate > float64(2*threshold) {
+		t.Errorf("%.0f/s passed (HTTP %.0f, TCP %.0f): something is not guarded", rate, b.HTTP, b.TCP)
+	}
 }
 
 // Admits waits until some windows in a row, from now on, admit the threshold and no more, or nearly as much. Load must be
