@@ -1,6 +1,7 @@
 package configfile
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -79,5 +80,16 @@ func TestLines(t *testing.T) {
 		if strings.Join(got, "\n") != strings.Join(c.want, "\n") {
 			t.Errorf("%s: got\n%s\nwant\n%s", c.name, strings.Join(got, "\n"), strings.Join(c.want, "\n"))
 		}
+	}
+}
+
+// A few aliases that stand for more than any memory has come to an end.
+func TestAliasesAreBounded(t *testing.T) {
+	text := "resource_name: a\nx0: &x0 aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa\n"
+	for i := range 40 {
+		text += fmt.Sprintf("x%d: &x%d [*x%d, *x%d]\n", i+1, i+1, i, i)
+	}
+	if all, _ := Check("f", []byte(text), Options{}); len(all) == 0 {
+		t.Error("nothing is wrong with it")
 	}
 }

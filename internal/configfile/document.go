@@ -104,8 +104,11 @@ func member(n *yaml.Node, key string) *yaml.Node {
 // JSON is the document as Envoy hands it to the plugin. Keys stay in their order, and those given twice stay.
 func (d Document) JSON() []byte { return appendJSON(nil, d.node, 0) }
 
-// maxDepth bounds nesting: an alias may contain itself.
-const maxDepth = 64
+// Bounds of what aliases may make of a document: one may contain itself, and a few may say much.
+const (
+	maxDepth = 64
+	maxJSON  = 64 << 20 // bytes
+)
 
 func appendJSON(dst []byte, n *yaml.Node, depth int) []byte {
 	n = resolve(n)
@@ -115,7 +118,7 @@ func appendJSON(dst []byte, n *yaml.Node, depth int) []byte {
 	switch n.Kind {
 	case yaml.MappingNode:
 		dst = append(dst, '{')
-		for i := 0; i+1 < len(n.Content); i += 2 {
+		for i := 0; i+1 < len(n.Content) && len(dst) < maxJSON; i += 2 {
 			if i > 0 {
 				dst = append(dst, ',')
 			}
@@ -126,6 +129,9 @@ func appendJSON(dst []byte, n *yaml.Node, depth int) []byte {
 	case yaml.SequenceNode:
 		dst = append(dst, '[')
 		for i, item := range n.Content {
+			if len(dst) >= maxJSON {
+				break
+			}
 			if i > 0 {
 				dst = append(dst, ',')
 			}

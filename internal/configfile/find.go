@@ -4,6 +4,8 @@ import (
 	"slices"
 	"strings"
 
+	"gopkg.in/yaml.v3"
+
 	"sentinel-envoy/shared/config"
 )
 
@@ -22,7 +24,7 @@ var roots = map[string]config.Kind{"sentinel_http": config.KindHTTP, "sentinel_t
 // Find finds the configurations of the plugin in a document: of an Envoy bootstrap or any part of one, an EnvoyFilter, a
 // WasmPlugin, or the document itself, which is then of the given kind. VM configurations shared by an alias are found once.
 func Find(d Document, kind config.Kind) (all []Found) {
-	f := finder{seen: map[string]bool{}}
+	f := finder{seen: map[string]bool{}, walked: map[*yaml.Node]bool{}}
 	if d.kindOf() == "WasmPlugin" {
 		f.wasmPlugin(d)
 	} else {
@@ -55,8 +57,9 @@ func isConfiguration(d Document) (is bool) {
 }
 
 type finder struct {
-	found []Found
-	seen  map[string]bool
+	found  []Found
+	seen   map[string]bool     // configurations of VMs
+	walked map[*yaml.Node]bool // an alias is looked into once
 }
 
 // wasmPlugin is Istio's, which has the configuration as it is.
@@ -72,9 +75,11 @@ func (f *finder) wasmPlugin(d Document) {
 
 // walk looks for plugin configurations of Envoy's at any depth.
 func (f *finder) walk(d Document, depth int) {
-	if depth > maxDepth {
+	n := resolve(d.node)
+	if depth > maxDepth || f.walked[n] {
 		return
 	}
+	f.walked[n] = true
 	for _, item := range d.Items() {
 		f.walk(item, depth+1)
 	}

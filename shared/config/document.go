@@ -49,6 +49,7 @@ func ParseRules(docs []Document, kind Kind, own *Config) (*Config, error) {
 	r.checkReach()
 	r.checkSources()
 	r.joinService()
+	r.seal()
 	r.keep(own.Rules)
 	r.checkCapacity(&place{index: -1})
 	if err := p.err(); err != nil {
@@ -100,7 +101,7 @@ func (r *rules) document(d *Document) {
 
 // foreign are the keys of a configuration that no document has.
 func (r *rules) foreign() []field {
-	fields := append(r.filterFields(&Config{}), field{key: "system_source"}, field{key: "arguments"})
+	fields := append(r.filterFields(&Config{}), field{key: "system_source"}, field{key: "arguments"}, field{key: "origin"})
 	for i := range fields {
 		fields[i].set = func(at *place, _ value) {
 			r.add(at, "belongs in the filter's configuration; a document has rules only")

@@ -1,6 +1,7 @@
 package config
 
 import (
+	"slices"
 	"strings"
 
 	"sentinel-envoy/shared/request"
@@ -98,10 +99,11 @@ func (r *rules) ignoreLimitApp(s *saying, of *rule.Target) {
 	of.LimitApp = ""
 }
 
-// nameOthers says who the others are of rules for OtherOrigin: whom no other rule of the resource names.
+// nameOthers says who the others are of rules for OtherOrigin: whom no other rule of the resource names, the filter's own
+// beside a document's included.
 func (r *rules) nameOthers() {
 	named := map[string][]string{}
-	for _, one := range r.cfg.Rules {
+	for _, one := range slices.Concat(r.cfg.Rules, r.beside) {
 		if of := one.For(); of.Only != nil && !of.Only.Others {
 			named[of.Resource] = append(named[of.Resource], of.Only.Names...)
 		}

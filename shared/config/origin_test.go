@@ -80,3 +80,31 @@ func TestOriginMistakes(t *testing.T) {
 		}
 	}
 }
+
+// Documents count like a configuration: a changed rule of theirs changes the hash, and others are whom neither names.
+func TestDocumentsAreSealed(t *testing.T) {
+	own, err := Parse([]byte(`{"resource_name": "r", "flowRules": [{"resource": "r", "limitApp": "mine", "count": 1}], `+fromHeader+`}`), KindHTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	read := func(text string) *Config {
+		cfg, err := ParseRules([]Document{{Key: "flowRules", Text: []byte(text)}}, KindHTTP, own)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return cfg
+	}
+	one := read(`[{"resource": "r", "limitApp": "other", "count": 1}, {"resource": "r", "limitApp": "a", "count": 1}]`)
+	other := read(`[{"resource": "r", "limitApp": "other", "count": 1}, {"resource": "r", "limitApp": "a", "count": 2}]`)
+	none := read(`[]`)
+	if one.RuleHash == other.RuleHash || none.RuleHash != own.RuleHash {
+		t.Errorf("hashes %x and %x, %x without and %x of its own", one.RuleHash, other.RuleHash, none.RuleHash, own.RuleHash)
+	}
+	if got := one.Rules[0].For().Only.Names; !slices.Equal(got, []string{"a", "mine"}) {
+		t.Errorf("the others are not %q", got)
+	}
+	if _, err := ParseRules([]Document{{Text: []byte(`{"origin": {"from": "Host"}}`)}}, KindHTTP, own); err == nil ||
+		err.Error() != "origin: belongs in the filter's configuration; a document has rules only" {
+		t.Error(err)
+	}
+}

@@ -80,14 +80,19 @@ func (p *parser) first(at *place, v value, key string, set setter) {
 
 // check finds what is wrong with all rules together.
 func (r *rules) check(top *place) {
+	r.joinService()
+	r.seal()
+	r.checkCapacity(top)
+	r.checkReach()
+	r.checkSources()
+}
+
+// seal completes what of a rule depends on others, and then counts all in.
+func (r *rules) seal() {
 	r.nameOthers()
 	for _, one := range r.cfg.Rules {
 		r.cfg.RuleHash += rule.Hash(one.For().ID, one)
 	}
-	r.checkCapacity(top)
-	r.checkReach()
-	r.checkSources()
-	r.joinService()
 }
 
 // looksLikeYAML is whether the first line of a text that is no JSON has a key, an element of a list, or a comment.

@@ -51,7 +51,8 @@ func prepare(t *testing.T, resources ...string) *gateway {
 	t.Helper()
 	g := &gateway{dir: t.TempDir()}
 	g.placeEnvoy(t)
-	meshtest.Output(t, g.dir, nil, meshtest.Program(t, "envoy-gateway"), "certgen", "--local", "--config-home", filepath.Join(g.dir, "config"))
+	program := meshtest.Program(t, "envoy-gateway")
+	meshtest.Output(t, g.dir, nil, program, "certgen", "--local", "--config-home", filepath.Join(g.dir, "config"))
 	if err := os.MkdirAll(filepath.Join(g.dir, "resources"), 0o755); err != nil {
 		t.Fatal(err)
 	}
@@ -61,8 +62,8 @@ func prepare(t *testing.T, resources ...string) *gateway {
 		"$CA", g.secret(t, "envoy/ca.crt"), "$CERT", g.secret(t, "envoy/tls.crt"), "$KEY", g.secret(t, "envoy/tls.key"),
 		"$HMAC", g.secret(t, "envoy-oidc-hmac/hmac-secret")))
 	g.apply(t, "go-httpbin.yaml", meshtest.Resource(t, "envoy/gateway/go-httpbin.yaml",
-		"        - name: go-httpbin\n          port: 8000", "        - {group: gateway.envoyproxy.io, kind: Backend, name: go-httpbin-http}",
-		"        - name: go-httpbin\n          port: 9000", "        - {group: gateway.envoyproxy.io, kind: Backend, name: go-httpbin-tcp}"))
+		"name: go-httpbin\n          port: 8000", "{group: gateway.envoyproxy.io, kind: Backend, name: go-httpbin-http}",
+		"name: go-httpbin\n          port: 9000", "{group: gateway.envoyproxy.io, kind: Backend, name: go-httpbin-tcp}"))
 	for _, r := range resources {
 		g.apply(t, "", r)
 	}

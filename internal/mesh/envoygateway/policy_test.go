@@ -19,23 +19,26 @@ var (
 // byHTTP is envoy/gateway/policy-http.yaml with a server of the test's.
 func byHTTP(t *testing.T, files *meshtest.FileServer) string {
 	t.Helper()
-	return meshtest.Resource(t, "envoy/gateway/policy-http.yaml", noSum, meshtest.Sum(t), "http://wasm.example.com", "http://"+files.Addr)
+	return meshtest.Resource(t, "envoy/gateway/policy-http.yaml",
+		noSum, meshtest.Sum(t), "http://wasm.example.com", "http://"+files.Addr)
 }
 
 // patch is envoy/gateway/patch.yaml, likewise.
 func patch(t *testing.T, files *meshtest.FileServer) string {
 	t.Helper()
-	return meshtest.Resource(t, "envoy/gateway/patch.yaml", noSum, meshtest.Sum(t), "http://wasm.example.com", "http://"+files.Addr,
+	return meshtest.Resource(t, "envoy/gateway/patch.yaml",
+		noSum, meshtest.Sum(t), "http://wasm.example.com", "http://"+files.Addr,
 		"{address: wasm.example.com, port_value: 80}", "{address: 127.0.0.1, port_value: "+meshtest.Port(t, files.Addr)+"}")
 }
 
-// hasVMs waits until Envoy has so many VMs: one for each worker and the main thread, times the number of vm_ids.
-func (g *gateway) hasVMs(t *testing.T, n int) {
+// hasVMs waits until Envoy has the VMs of so many vm_ids: of each, one for every worker, the main thread's, and the one that
+// they are copies of.
+func (g *gateway) hasVMs(t *testing.T, ids int) {
 	t.Helper()
 	const active = "wasm.envoy.wasm.runtime.v8.active"
 	g.Wait("Envoy has all VMs", func() bool {
 		stats, err := g.proxy.Admin.Stats(t.Context(), active)
-		return err == nil && int(stats[active]) == n
+		return err == nil && int(stats[active]) == ids*(workers+2)
 	})
 }
 
@@ -43,7 +46,7 @@ func TestExtensionPolicy(t *testing.T) {
 	files := meshtest.ServeWasm(t)
 	policy := byHTTP(t, files)
 	g := start(t, policy)
-	g.hasVMs(t, workers+1)
+	g.hasVMs(t, 1)
 	b := meshtest.Measure(t, g.proxy, requests, "some-test-qps", threshold)
 	b.IsOne(t, threshold)
 	meshtest.Row(plane, "EnvoyExtensionPolicy, HTTP + sha256", "gateway, HTTP only", b, threshold)
@@ -61,16 +64,17 @@ func TestBudgets(t *testing.T) {
 	for _, c := range []struct {
 		name    string
 		patch   func(string) string
-		vms     int
 		budgets int
 	}{
-		{"policy and TCP filter, vm_ids differ", func(p string) string { return strings.Replace(p, "value: sentinel\n", "value: other\n", 1) }, 2 * (workers + 1), 2},
-		{"policy and TCP filter, EnvoyPatchPolicy", func(p string) string { return p }, workers + 1, 1},
+		{"policy and TCP filter, vm_ids differ", func(p string) string {
+			return strings.Replace(p, "value: sentinel\n", "value: other\n", 1)
+		}, 2},
+		{"policy and TCP filter, EnvoyPatchPolicy", func(p string) string { return p }, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			files := meshtest.ServeWasm(t)
 			g := start(t, byHTTP(t, files), c.patch(patch(t, files)))
-			g.hasVMs(t, c.vms)
+			g.hasVMs(t, c.budgets)
 			b := meshtest.Measure(t, g.proxy, both, "some-test-qps", c.budgets*threshold)
 			meshtest.Row(plane, c.name, "gateway", b, threshold)
 			if want := c.budgets * threshold; b.Most > want || b.Most < want*9/10 {

@@ -2,6 +2,7 @@ package istio
 
 import (
 	"context"
+	"fmt"
 	"net/http"
 	"strings"
 	"testing"
@@ -16,7 +17,13 @@ const stateful = `
     isolationRules:
       - {id: slow-at-once, resource: /slow, threshold: 2}
     circuitBreakerRules:
-      - {id: broken, resource: /status/500, strategy: ErrorCount, threshold: 2, minRequestAmount: 2, retryTimeoutMs: 3600000, statIntervalMs: 60000}
+      - id: broken
+        resource: /status/500
+        strategy: ErrorCount
+        threshold: 2
+        minRequestAmount: 2
+        retryTimeoutMs: 3600000
+        statIntervalMs: 60000
     failures: {status: [5xx]}
 `
 
@@ -52,7 +59,9 @@ func TestStateOutlivesAConfiguration(t *testing.T) {
 // answers waits until a path has a status.
 func (p *plane) answers(t *testing.T, path string, status int) {
 	t.Helper()
-	envoytest.Eventually(t, soon, path+" has another status", func() bool { return get(t, p.load().HTTP, path).Status == status })
+	envoytest.Eventually(t, soon, fmt.Sprintf("%s answers %d", path, status), func() bool {
+		return get(t, p.load().HTTP, path).Status == status
+	})
 }
 
 // hang sends a request that is not answered before the test's end.

@@ -14,11 +14,13 @@ import (
 // soon is how long things may take that take seconds on an idle machine.
 const soon = 2 * time.Minute
 
+const noImage = "oci://registry.example.com/sentinel:1.0.0"
+
 // wasmPlugins are envoy/istio/wasmplugin.yaml with the artefact as a file: an Envoy without Istio's agent can pull no image.
 // The ports of the TCP plugin are those given.
 func wasmPlugins(t *testing.T, tcpPort string) string {
 	t.Helper()
-	return meshtest.Resource(t, "envoy/istio/wasmplugin.yaml", "oci://registry.example.com/sentinel:1.0.0", "file://"+meshtest.Wasm(t),
+	return meshtest.Resource(t, "envoy/istio/wasmplugin.yaml", noImage, "file://"+meshtest.Wasm(t),
 		"number: 9000", "number: "+tcpPort)
 }
 
@@ -81,7 +83,8 @@ func TestPluginConfigChangesLive(t *testing.T) {
 	meshtest.Admits(t, proxy, "some-test-qps", 20)
 	sum := l.Stop(t)
 	if n := sum.Failed - sum.Errors["interrupted"]; n != 0 || sum.Connections != 8 {
-		t.Errorf("%d requests failed (%v, %v), %d connections were opened, want 0 and 8", n, sum.Status, sum.Errors, sum.Connections)
+		t.Errorf("%d requests failed (%v, %v), %d connections were opened, want 0 and 8",
+			n, sum.Status, sum.Errors, sum.Connections)
 	}
 	meshtest.Within(t, proxy, "some-test-qps", 120)
 }

@@ -25,21 +25,50 @@ const pluginName = "extensions.istio.io/trafficextension/default.sentinel~istio-
 
 type object = map[string]any
 
-// TestWaypoint has a stock Envoy run what istiod makes for a waypoint, but for what only Istio's Envoy has and for mTLS, whose
-// certificates an agent would bring. Clients speak HBONE, as ztunnel does: a connection within a CONNECT.
-func TestWaypoint(t *testing.T) {
+// waypointPlane is a control plane whose mesh has a Service with a waypoint, and that waypoint.
+func waypointPlane(t *testing.T) (*xds.FakeDiscoveryServer, *model.Proxy) {
+	t.Helper()
+	test.SetForTest(t, &features.MetadataExchange, false) // by filters that only Istio's Envoy has
 	test.SetForTest(t, &features.EnableAmbient, true)
 	test.SetForTest(t, &features.EnableAmbientWaypoints, true)
 	service := envoytest.StartHTTPService(t).Addr()
 	objects := meshtest.Data(t, "ambient.yaml", "$HTTP_SERVICE", meshtest.Port(t, service))
-	plugin := meshtest.Resource(t, "envoy/istio/waypoint.yaml", "oci://registry.example.com/sentinel:1.0.0", "file://"+meshtest.Wasm(t))
-	p := xds.NewFakeDiscoveryServer(t, xds.FakeOptions{ConfigString: objects + "\n---\n" + plugin, KubernetesObjectString: objects})
-	proxy := p.SetupProxy(&model.Proxy{
+	plugin := meshtest.Resource(t, "envoy/istio/waypoint.yaml", noImage, "file://"+meshtest.Wasm(t))
+	p := xds.NewFakeDiscoveryServer(t, xds.FakeOptions{
+		ConfigString: objects + "\n---\n" + plugin, KubernetesObjectString: objects,
+	})
+	return p, p.SetupProxy(&model.Proxy{
 		Type: model.Waypoint, ConfigNamespace: "default", IPAddresses: []string{"10.0.1.2"},
 		Labels: map[string]string{
-			"gateway.networking.k8s.io/gateway-name": "waypoint", "gateway.istio.io/managed": constants.ManagedGatewayMeshControllerLabel,
+			"gateway.networking.k8s.io/gateway-name": "waypoint",
+			"gateway.istio.io/managed":               constants.ManagedGatewayMeshControllerLabel,
 		},
 	})
+}
+
+// istiod puts the plugin into the chain of the Service alone.
+func TestWaypointGuardsItsService(t *testing.T) {
+	p, proxy := waypointPlane(t)
+	var guarded []string
+	for _, l := range p.Listeners(proxy) {
+		for _, c := range l.FilterChains {
+			for _, f := range c.Filters {
+				if strings.Contains(protojson.Format(f), pluginName) {
+					guarded = append(guarded, c.Name)
+				}
+			}
+		}
+	}
+	const want = "inbound-vip|8000|http|go-httpbin.default.svc.cluster.local"
+	if !slices.Equal(guarded, []string{want}) {
+		t.Errorf("the filter is in the chains %q, want %q", guarded, want)
+	}
+}
+
+// A stock Envoy runs what istiod makes for a waypoint, but for what only Istio's Envoy has and for mTLS, whose certificates an
+// agent would bring. Clients speak HBONE, as ztunnel does: a connection within a CONNECT.
+func TestWaypointLimits(t *testing.T) {
+	p, proxy := waypointPlane(t)
 	w := &waypoint{t: t, port: meshtest.FreePorts(t, 1)[0], rules: filepath.Join(t.TempDir(), "rules.json")}
 	for _, l := range p.Listeners(proxy) {
 		w.addListener(asObject(t, l))

@@ -53,7 +53,8 @@ func start(t *testing.T) *cluster {
 		http: envoytest.StartHTTPService(t).Addr(), tcp: envoytest.StartTCPService(t, "hello\n").Addr(),
 	}
 	c.startKubernetes()
-	c.apply(meshtest.Data(t, "objects.yaml", "$HTTP_SERVICE", meshtest.Port(t, c.http), "$TCP_SERVICE", meshtest.Port(t, c.tcp)))
+	c.apply(meshtest.Data(t, "objects.yaml",
+		"$HTTP_SERVICE", meshtest.Port(t, c.http), "$TCP_SERVICE", meshtest.Port(t, c.tcp)))
 	crds := filepath.Join(c.module("istio.io/istio"), "manifests/charts/base/files/crd-all.gen.yaml")
 	c.run("kubectl apply --server-side -f " + crds)
 	c.run("kubectl wait --for=condition=established --timeout=60s crd --all")
@@ -93,7 +94,8 @@ func (c *cluster) startKubernetes() {
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.write("accounts.key", string(pem.EncodeToMemory(&pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)})))
+	block := &pem.Block{Type: "RSA PRIVATE KEY", Bytes: x509.MarshalPKCS1PrivateKey(key)}
+	c.write("accounts.key", string(pem.EncodeToMemory(block)))
 	c.write("tokens.csv", "test,admin,1,system:masters\n")
 	c.write("kubeconfig", `apiVersion: v1
 kind: Config

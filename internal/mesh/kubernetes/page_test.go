@@ -29,22 +29,22 @@ func TestPage(t *testing.T) {
 	c := start(t)
 	image, files := meshtest.StartRegistry(t, false), meshtest.ServeWasm(t)
 	c.edit("bootstrap.yaml")
-	c.run("kubectl apply -f bootstrap.yaml")
+	c.page("kubectl apply -f bootstrap.yaml")
 	s := c.startSidecar("WASM_INSECURE_REGISTRIES=" + strings.Split(image, "/")[0])
 
 	t.Run("image", func(t *testing.T) {
 		c.edit("wasmplugin.yaml", noImage, image, "number: 9000", "number: "+meshtest.Port(t, c.tcp))
-		c.run("kubectl apply -f wasmplugin.yaml")
+		c.page("kubectl apply -f wasmplugin.yaml")
 		c.isClean(t, "wasmplugin.yaml")
 		c.isOneBudget(t, s, "WasmPlugin, oci://")
 		seeLabels(t)
 		c.changes(t, s, "wasmplugin.yaml", noImage, image, "number: 9000", "number: "+meshtest.Port(t, c.tcp))
-		c.run("kubectl delete -f wasmplugin.yaml")
+		c.page("kubectl delete -f wasmplugin.yaml")
 		c.isUnlimited(t, s)
 	})
 	t.Run("http_uri", func(t *testing.T) {
 		c.edit("remote.yaml", noSum, meshtest.Sum(t), "http://wasm.example.com", "http://"+files.Addr)
-		c.run("kubectl apply -f remote.yaml")
+		c.page("kubectl apply -f remote.yaml")
 		c.isClean(t, "remote.yaml")
 		c.isOneBudget(t, s, "EnvoyFilter, http_uri + sha256")
 		c.changes(t, s, "remote.yaml", noSum, meshtest.Sum(t), "http://wasm.example.com", "http://"+files.Addr)
@@ -53,12 +53,21 @@ func TestPage(t *testing.T) {
 	})
 	t.Run("volume", func(t *testing.T) {
 		c.edit("sidecar.yaml", meshtest.MountedWasm, meshtest.Wasm(t))
-		c.run("kubectl apply -f sidecar.yaml")
+		c.page("kubectl apply -f sidecar.yaml")
 		c.isClean(t, "sidecar.yaml")
 		c.isOneBudget(t, s, "EnvoyFilter, file")
 		c.run("kubectl delete -f sidecar.yaml")
 		c.isUnlimited(t, s)
 	})
+}
+
+// page runs a command that docs/istio.md has.
+func (c *cluster) page(command string) {
+	c.t.Helper()
+	if !strings.Contains(meshtest.Resource(c.t, "docs/istio.md"), "\n"+command+"\n") {
+		c.t.Fatalf("docs/istio.md does not say: %s", command)
+	}
+	c.run(command)
 }
 
 // isClean fails the test where istioctl finds anything to say of a file, but for IST0133, which it says of all EnvoyFilters.
@@ -116,7 +125,8 @@ func (c *cluster) changes(t *testing.T, s *sidecar, file string, oldnew ...strin
 	meshtest.Admits(t, s.proxy, rule, threshold)
 	sum := l.Stop(t)
 	if n := sum.Failed - sum.Errors["interrupted"]; n != 0 || sum.Connections != connections {
-		t.Errorf("%d requests failed (%v, %v), %d connections were opened, want 0 and %d", n, sum.Status, sum.Errors, sum.Connections, connections)
+		t.Errorf("%d requests failed (%v, %v), %d connections were opened, want 0 and %d",
+			n, sum.Status, sum.Errors, sum.Connections, connections)
 	}
 	meshtest.Within(t, s.proxy, rule, 100)
 }
@@ -153,7 +163,7 @@ func TestPullSecretAndFailingDownload(t *testing.T) {
 	c := start(t)
 	image := meshtest.StartRegistry(t, true)
 	c.edit("bootstrap.yaml")
-	c.run("kubectl apply -f bootstrap.yaml")
+	c.page("kubectl apply -f bootstrap.yaml")
 	s := c.startSidecar("WASM_INSECURE_REGISTRIES=" + strings.Split(image, "/")[0])
 	status := func(want int) {
 		t.Helper()

@@ -102,7 +102,8 @@ func (b Budget) IsOne(t testing.TB, threshold int) {
 	}
 }
 
-// Admits waits until some windows in a row, from now on, admit the threshold and no more, or nearly as much. Load must be on.
+// Admits waits until some windows in a row, from now on, admit the threshold and no more, or nearly as much. Load must be
+// on.
 func Admits(t testing.TB, p Proxy, rule string, threshold int) {
 	t.Helper()
 	if err := p.Admin.SetLogLevel(t.Context(), "wasm", "debug"); err != nil {

@@ -31,9 +31,9 @@ func (n Needs) fetch() error {
 	return err
 }
 
-// Isolated is Run in a network namespace of the process's own, with nothing but a loopback interface: what the programs under
-// test bind there reaches nobody, whatever address they take, and their fixed ports are free. Mounts are the process's own,
-// too. It needs root, or a kernel that lets users have namespaces.
+// Isolated is Run in a network namespace of the process's own, with nothing but a loopback interface: what the programs
+// under test bind there reaches nobody, whatever address they take, and their fixed ports are free. Mounts are the
+// process's own, too. It needs root, or a kernel that lets users have namespaces.
 func Isolated(m *testing.M, needs Needs) int {
 	if os.Getenv(envIsolated) != "" {
 		if out, err := exec.Command("ip", "link", "set", "lo", "up").CombinedOutput(); err != nil {

@@ -53,7 +53,8 @@ func StartRegistry(t testing.TB, private bool) (image string) {
 // push writes an image of one layer with plugin.wasm in it.
 func push(t testing.TB, image string, private bool) {
 	t.Helper()
-	layer, err := tarball.LayerFromOpener(func() (io.ReadCloser, error) { return archive(t), nil }, tarball.WithMediaType(types.OCILayer))
+	open := func() (io.ReadCloser, error) { return archive(t), nil }
+	layer, err := tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,8 +12,8 @@ import (
 	"golang.org/x/net/http2"
 )
 
-// StartTunnel listens on a loopback port until the test's end, and gives its host:port. Each connection goes through a CONNECT
-// to target, in HTTP/2 without TLS, at the proxy.
+// StartTunnel listens on a loopback port until the test's end, and gives its host:port. Each connection goes through a
+// CONNECT to target, in HTTP/2 without TLS, at the proxy.
 func StartTunnel(t testing.TB, proxy, target string) (addr string) {
 	t.Helper()
 	l, err := net.Listen("tcp", "127.0.0.1:0")
@@ -46,7 +46,10 @@ func tunnel(ctx context.Context, transport *http2.Transport, c net.Conn, proxy, 
 	defer c.Close()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	r := &http.Request{Method: http.MethodConnect, URL: &url.URL{Scheme: "http", Host: proxy}, Host: target, Header: http.Header{}, Body: io.NopCloser(c)}
+	r := &http.Request{
+		Method: http.MethodConnect, URL: &url.URL{Scheme: "http", Host: proxy}, Host: target,
+		Header: http.Header{}, Body: io.NopCloser(c),
+	}
 	answer, err := transport.RoundTrip(r.WithContext(ctx))
 	if err != nil {
 		return
