@@ -80,7 +80,6 @@ func (p *parser) first(at *place, v value, key string, set setter) {
 
 // check finds what is wrong with all rules together.
 func (r *rules) check(top *place) {
-	r.joinService()
 	r.seal()
 	r.checkCapacity(top)
 	r.checkReach()
