@@ -199,8 +199,9 @@ var badConfigs = []struct {
 		[]string{`system_source\.cluster: missing`, `system_source\.path: must begin with /, got "metrics"`,
 			`systemRules\[0\]\.triggerCount: must be from 0 to 1 with cpuUsage`,
 			`systemRules\[1\]\.triggerCount: missing`, `systemRules\[2\]\.triggerCount: must be ≥ 0, got -1`}},
-	{"Java's words", `{"flowRules": [{"resource": "/a", "count": 1, "grade": 1}]}`, false,
-		[]string{`flowRules\[0\]\.count: unknown key; write threshold`, `flowRules\[0\]\.grade: `, `flowRules\[0\]\.threshold: missing`}},
+	{"Java's words beside ours", `{"flowRules": [{"resource": "/a", "threshold": 1, "grade": 1}, {"resource": "/b", "count": -1}]}`, false,
+		[]string{`flowRules\[0\]\.threshold: does not go with grade, which is Java Sentinel's`,
+			`flowRules\[0\]\.count: missing`, `flowRules\[1\]\.count: must be ≥ 0, got -1`}},
 }
 
 // An update with mistakes leaves the running rules in force, and the log has every mistake.

@@ -74,7 +74,12 @@ func lookInto(t *testing.T, b []byte, abi string) {
 	for _, e := range exports {
 		got = append(got, e.Name)
 	}
-	want := append([]string{"memory", "_initialize", abi, allocate}, DefaultCallbacks...)
+	want := []string{"memory", "_initialize", abi, allocate}
+	for _, c := range DefaultCallbacks {
+		if !strings.HasPrefix(c, "proxy_on_grpc_") { // the SDK has none, and this plugin does not ask for it
+			want = append(want, c)
+		}
+	}
 	slices.Sort(got)
 	slices.Sort(want)
 	if !slices.Equal(got, want) {
