@@ -223,7 +223,7 @@ var attackedResources = []string{"attacked", "/queue", "tcp", "tcp-queue"}
 // once whether it may enter. Workers report every 20 ms: it must stay so for a while.
 func (s *siege) leaveNothing() {
 	s.t.Helper()
-	const still = 300 * time.Millisecond
+	const still = time.Second // counters lag by half of that
 	var state, last string
 	since := time.Now()
 	defer func() {
