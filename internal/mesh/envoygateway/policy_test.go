@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/image/oci"
 	"sentinel-envoy/internal/mesh/meshtest"
 )
 
@@ -57,6 +58,20 @@ func TestExtensionPolicy(t *testing.T) {
 		return err == nil && strings.Contains(dump, `\"threshold\":20`)
 	})
 	meshtest.Measure(t, g.proxy, requests, "some-test-qps", 20).IsOne(t, 20)
+}
+
+// A policy takes the image of either layout.
+func TestExtensionPolicyByImage(t *testing.T) {
+	for name, layout := range map[string]meshtest.Layout{"compat": oci.Compat, "artifact": oci.Artifact} {
+		t.Run(name, func(t *testing.T) {
+			g := start(t, meshtest.Resource(t, "envoy/gateway/policy-image.yaml",
+				"registry.example.com/sentinel:1.0.0", meshtest.StartRegistry(t, false, layout)))
+			g.hasVMs(t, 1)
+			b := meshtest.Measure(t, g.proxy, requests, "some-test-qps", threshold)
+			b.IsOne(t, threshold)
+			meshtest.Row(plane, "EnvoyExtensionPolicy, image, "+name, "gateway, HTTP only", b, threshold)
+		})
+	}
 }
 
 // Each policy has a vm_id, so a budget, of its own; one patch makes them one.

@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/image/oci"
 	"sentinel-envoy/internal/load"
 	"sentinel-envoy/internal/mesh/meshtest"
 	"sentinel-envoy/internal/plugintest"
@@ -27,7 +28,7 @@ const (
 // TestPage does what docs/istio.md says: each way of delivery from `kubectl apply` to `kubectl delete`.
 func TestPage(t *testing.T) {
 	c := start(t)
-	image, files := meshtest.StartRegistry(t, false), meshtest.ServeWasm(t)
+	image, files := meshtest.StartRegistry(t, false, oci.Compat), meshtest.ServeWasm(t)
 	c.edit("bootstrap.yaml")
 	c.page("kubectl apply -f bootstrap.yaml")
 	s := c.startSidecar("WASM_INSECURE_REGISTRIES=" + strings.Split(image, "/")[0])
@@ -161,7 +162,7 @@ func seeLabels(t *testing.T) {
 // While there is no Wasm, the agent lets nothing pass, unless the plugin says FAIL_OPEN.
 func TestPullSecretAndFailingDownload(t *testing.T) {
 	c := start(t)
-	image := meshtest.StartRegistry(t, true)
+	image := meshtest.StartRegistry(t, true, oci.Compat)
 	c.edit("bootstrap.yaml")
 	c.page("kubectl apply -f bootstrap.yaml")
 	s := c.startSidecar("WASM_INSECURE_REGISTRIES=" + strings.Split(image, "/")[0])

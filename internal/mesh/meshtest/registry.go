@@ -1,8 +1,6 @@
 package meshtest
 
 import (
-	"archive/tar"
-	"bytes"
 	"io"
 	"log"
 	"net"
@@ -12,11 +10,10 @@ import (
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 	"github.com/google/go-containerregistry/pkg/registry"
-	"github.com/google/go-containerregistry/pkg/v1/empty"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
+	v1 "github.com/google/go-containerregistry/pkg/v1"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/tarball"
-	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"sentinel-envoy/internal/image/oci"
 )
 
 // User and Password are what a private Registry asks for.
@@ -25,9 +22,12 @@ const (
 	Password = "secret"
 )
 
-// StartRegistry runs a registry with the artefact as an image of the compat layout, and gives the image's name, such as
+// Layout is how an image holds the artefact: oci.Compat or oci.Artifact, as make image writes both.
+type Layout func(oci.Plugin) (v1.Image, error)
+
+// StartRegistry runs a registry with the artefact as an image of a layout, and gives the image's name, such as
 // 127.0.0.1:5000/sentinel:1.0.0. A private one gives it only to User.
-func StartRegistry(t testing.TB, private bool) (image string) {
+func StartRegistry(t testing.TB, private bool, layout Layout) (image string) {
 	t.Helper()
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -46,19 +46,14 @@ func StartRegistry(t testing.TB, private bool) (image string) {
 	go server.Serve(listener)
 	t.Cleanup(func() { server.Close() })
 	image = listener.Addr().String() + "/sentinel:1.0.0"
-	push(t, image, private)
+	push(t, image, private, layout)
 	return image
 }
 
-// push writes an image of one layer with plugin.wasm in it.
-func push(t testing.TB, image string, private bool) {
+// push writes the artefact as an image of a layout.
+func push(t testing.TB, image string, private bool, layout Layout) {
 	t.Helper()
-	open := func() (io.ReadCloser, error) { return archive(t), nil }
-	layer, err := tarball.LayerFromOpener(open, tarball.WithMediaType(types.OCILayer))
-	if err != nil {
-		t.Fatal(err)
-	}
-	content, err := mutate.AppendLayers(mutate.MediaType(empty.Image, types.OCIManifestSchema1), layer)
+	content, err := layout(oci.Plugin{Wasm: []byte(read(t, Wasm(t))), Name: "sentinel.wasm"})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -73,21 +68,4 @@ func push(t testing.TB, image string, private bool) {
 	if err := remote.Write(ref, content, options...); err != nil {
 		t.Fatal(err)
 	}
-}
-
-func archive(t testing.TB) io.ReadCloser {
-	t.Helper()
-	wasm := read(t, Wasm(t))
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
-	if err := w.WriteHeader(&tar.Header{Name: "plugin.wasm", Mode: 0o644, Size: int64(len(wasm))}); err != nil {
-		t.Fatal(err)
-	}
-	if _, err := io.WriteString(w, wasm); err != nil {
-		t.Fatal(err)
-	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return io.NopCloser(&b)
 }
