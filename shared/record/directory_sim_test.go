@@ -163,7 +163,7 @@ func TestNoIDHasTwoRecords(t *testing.T) {
 				ids, lost, full = ids+v.ids, lost+v.lost, full+v.full
 			})
 			t.Logf("%d ids, %d lost records, %d times full", ids, lost, full)
-			if seeds.Complete() && ids < runs*60 {
+			if seeds.Complete() && ids < runs*40 { // by chance there are 60 to 67 a run
 				t.Errorf("%d ids: the test tries too little", ids)
 			}
 			if damaged := c.pages+c.records > 0; damaged != (lost > 0) {
