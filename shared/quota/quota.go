@@ -93,7 +93,8 @@ func (q *Quota) apply(t record.Transition, now int64) error {
 func (q *Quota) Take(again bool, now int64) (Verdict, error) {
 	if q.left > 0 && now < q.ends {
 		q.left--
-		return Verdict{At: now, Window: q.window}, nil
+		// What was leased belongs to no earlier time than its lease, whose reading of the clock may be later than our caller's.
+		return Verdict{At: max(now, q.since), Window: q.window}, nil
 	}
 	q.awakeUntil = now + awake
 	if now < q.refusedUntil && q.refused.Outcome != Pending {
