@@ -19,13 +19,17 @@ const (
 	part        = 8
 	// memory is the time over which a process's rate is averaged, in nanoseconds.
 	memory = 60 * millisecond
+	// forgets is after how long without a request nothing is reserved for the next, in nanoseconds.
+	forgets = 100 * millisecond
+	// begins is for how long a window is one that has just begun, in nanoseconds.
+	begins = 50 * millisecond
 	// fresh is for how long after an answer nobody else is taken to have changed what is left, in nanoseconds.
 	fresh = 5 * millisecond
 	// tail is the part of the limit that is asked for where little is known of what is left: as much may be lost.
 	tail = 100
 	// little is the part of the limit that is asked for as a whole when it is all that is left, and of the rate of which others do
 	// not matter.
-	little = 12
+	little = 30
 	// careful is the part that a process takes of what it thinks is its share of the rest.
 	careful = 0.8
 	// enough is the part of the limit below which all demand together leaves enough for all, and few the processes whose load may
@@ -47,7 +51,7 @@ func (s *State) rate(now int64) int64 {
 // Want is how many hits to reserve at the time now, 0 where what there is lasts. sure is whether the service's window has not
 // just turned, or may have.
 func (s *State) Want(sure bool, now int64) int64 {
-	if now < s.Spent {
+	if now < s.Spent || s.idle(now) {
 		return 0
 	}
 	free, rate := s.free(now), s.rate(now)
@@ -67,6 +71,11 @@ func (s *State) Want(sure bool, now int64) int64 {
 		return min(want, s.least())
 	}
 	return min(want, s.most(rate, need, now))
+}
+
+// idle is whether nobody has asked for a permit for long, or since the service has refused them.
+func (s *State) idle(now int64) bool {
+	return s.Missed == 0 && (s.Spent > s.Begun || s.Used == 0 && now-s.Begun > forgets)
 }
 
 // perSpan is how many there are in so many nanoseconds at a rate a second.
@@ -117,6 +126,8 @@ func (s *State) most(rate, need, now int64) int64 {
 		return 1
 	case s.Remaining == 0 && s.Spent < now && now < s.End: // it goes on though nothing is left: it only watches
 		return math.MaxUint32
+	case now >= s.End && (now-s.End)%(max(s.Unit, 1)*second) > begins: // what others have left of this window is not known yet
+		return s.least()
 	case now >= s.End: // of a new window nobody has had more than its share
 		return max(s.least(), int64(careful*mine*float64(s.Limit)))
 	case age <= fresh && (s.Remaining <= s.Limit/little || s.Others < rate/little && rest <= float64(perSpan(rate, s.span(now)))):
