@@ -44,7 +44,9 @@ type Service struct {
 type TLS struct{ Cert, Key, CA, Name string }
 
 // Start runs both in dir, with the service's configuration in YAML. The error says what is missing.
-func Start(ctx context.Context, dir, rules string) (*Service, error) { return StartTLS(ctx, dir, rules, nil) }
+func Start(ctx context.Context, dir, rules string) (*Service, error) {
+	return StartTLS(ctx, dir, rules, nil)
+}
 
 // StartTLS is Start for a service that speaks TLS, unless secured is nil.
 func StartTLS(ctx context.Context, dir, rules string, secured *TLS) (*Service, error) {

@@ -87,7 +87,7 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) (err error) 
 	envoys, err := launch(ctx, s, bootstrap, service, dir)
 	defer func() {
 		for _, e := range envoys {
-			err = errors.Join(err, e.Stop())
+			err = errors.Join(err, stopped(ctx, e.Stop())) // Ctrl-C in a terminal ends them, too
 		}
 	}()
 	if err != nil {
@@ -184,6 +184,7 @@ func show(ctx context.Context, s settings, envoys []*envoytest.Process, stdout i
 	case <-ctx.Done():
 		return nil
 	}
+	b.calls = b.callsSoFar(ctx)
 	errs := make([]error, len(envoys))
 	var wg sync.WaitGroup
 	for i := range envoys {
@@ -233,9 +234,11 @@ func (b *board) add(ctx context.Context, i int, s load.Second) {
 // callsSoFar is how often the Envoys have called the service, as far as they have told.
 func (b *board) callsSoFar(ctx context.Context) (sum float64) {
 	for _, e := range b.envoys {
-		if samples, err := e.Admin.Prometheus(ctx); err == nil {
-			sum += envoytest.Sum(samples, "sentinel_cluster_calls")
+		samples, err := e.Admin.Prometheus(ctx)
+		if err != nil {
+			return b.calls
 		}
+		sum += envoytest.Sum(samples, "sentinel_cluster_calls")
 	}
 	return sum
 }
