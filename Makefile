@@ -146,7 +146,9 @@ profile: ## CPU per callback, by perf; RULES=all for every family
 	$(GO) run ./internal/profile -rules $(or $(RULES),flow)
 
 pgo: ## measure plugins/default.pgo anew, by which the compiler inlines
-	$(GO) test ./shared/engine -run '^$$' -bench Entry -benchtime 3s -cpuprofile plugins/default.pgo -o dist/engine.test
+	$(GO) test ./shared/engine -run '^$$' -bench Entry -benchtime 3s -cpuprofile dist/engine.pprof -o dist/engine.test
+	$(GO) test ./plugins/http -run '^$$' -bench Request -benchtime 3s -cpuprofile dist/http.pprof -o dist/http.test
+	$(GO) tool pprof -proto dist/engine.pprof dist/http.pprof > plugins/default.pgo
 
 scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8
 	$(GO) run ./internal/scaling -figures docs/figures/scaling.json

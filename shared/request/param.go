@@ -105,19 +105,20 @@ func (s *Stream) Parameter(of Param) *Parameter {
 // They are read once a callback, and void with it.
 func (p *Parameter) Values() *Values {
 	if p.callback != p.stream.callback {
-		p.callback, p.values = p.stream.callback, Values{}
+		p.callback, p.values.n, p.values.more = p.stream.callback, 0, false
 		p.read()
 	}
 	return &p.values
 }
 
-// Asked is the value that a rule is asked about, whether there is one, and whether there are more after it.
+// Asked is the value that a rule is asked about, and whether there is one, and more after it.
 func (p *Parameter) Asked() (value string, there, more bool) {
 	all := p.Values().All()
-	if p.stream.Nth >= len(all) {
+	nth := p.stream.Nth
+	if nth >= len(all) {
 		return "", false, false
 	}
-	return all[p.stream.Nth], true, p.stream.Nth+1 < len(all)
+	return all[nth], true, nth+1 < len(all)
 }
 
 // add adds a value, in its one form.

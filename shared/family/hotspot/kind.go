@@ -135,13 +135,15 @@ func (r *hotspotRule) ask(now int64) (q question, err error) {
 		return q, nil
 	}
 	q.tooMany = r.param.Values().TooMany()
-	seed, err := r.kind.key.Seed(now)
-	if err != nil {
-		return q, err
+	key := r.kind.key
+	if !key.known {
+		if _, err := key.Seed(now); err != nil {
+			return q, err
+		}
 	}
-	if r.processSeed != seed {
-		r.processSeed = seed
-		r.hashItems(seed.Of(r.id))
+	if r.processSeed != key.seed {
+		r.processSeed = key.seed
+		r.hashItems(key.seed.Of(r.id))
 	}
 	q.hash = r.seed.Hash(value)
 	if r.networks != nil {
