@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -210,6 +211,26 @@ func (c *cluster) write(name, text string) {
 // run runs a command of kubectl's as it is written on the page, in a folder like envoy/istio, and gives its output.
 func (c *cluster) run(command string) string {
 	c.t.Helper()
+	out, err := c.try(command)
+	if err != nil {
+		c.t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return out
+}
+
+// fails is run for a command that must fail. It gives what it says of that.
+func (c *cluster) fails(command string) string {
+	c.t.Helper()
+	out, err := c.try(command)
+	if err == nil {
+		c.t.Fatalf("%s does not fail: %s", command, out)
+	}
+	return err.Error()
+}
+
+// try gives what a command writes to its standard output; the error has what it writes to the other.
+func (c *cluster) try(command string) (out string, err error) {
+	c.t.Helper()
 	args := strings.Fields(command)
 	if args[0] != "kubectl" {
 		c.t.Fatalf("%q is no command of kubectl's", command)
@@ -217,7 +238,27 @@ func (c *cluster) run(command string) string {
 	if err := os.MkdirAll(c.path("istio"), 0o755); err != nil {
 		c.t.Fatal(err)
 	}
-	return meshtest.Output(c.t, c.path("istio"), []string{"KUBECONFIG=" + c.path("kubeconfig")}, c.kubectl, args[1:]...)
+	var errs strings.Builder
+	cmd := exec.CommandContext(c.t.Context(), c.kubectl, args[1:]...)
+	cmd.Dir, cmd.Env, cmd.Stderr = c.path("istio"), append(os.Environ(), "KUBECONFIG="+c.path("kubeconfig")), &errs
+	text, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, errs.String())
+	}
+	return string(text), err
+}
+
+// link puts a file where the commands are run, by a path from there.
+func (c *cluster) link(name, file string) {
+	c.t.Helper()
+	path := c.path("istio/" + name)
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		err = os.Symlink(file, path)
+	}
+	if err != nil {
+		c.t.Fatal(err)
+	}
 }
 
 // apply applies resources of the test's.
