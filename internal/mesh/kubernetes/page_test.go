@@ -25,25 +25,26 @@ const (
 	noImage = "registry.example.com/sentinel:1.0.0"
 )
 
-// TestPage does what docs/istio.md says: each way of delivery from `kubectl apply` to `kubectl delete`.
+// TestPage does what docs/istio.md says, from the first command to the last: each way of delivery from `kubectl apply` to
+// `kubectl delete`.
 func TestPage(t *testing.T) {
 	c := start(t)
 	image, files := meshtest.StartRegistry(t, false, oci.Compat), meshtest.ServeWasm(t)
-	c.edit("bootstrap.yaml")
-	c.page("kubectl apply -f bootstrap.yaml")
-	s := c.startSidecar("WASM_INSECURE_REGISTRIES=" + strings.Split(image, "/")[0])
-
+	c.sample()
 	t.Run("image", func(t *testing.T) {
+		s := c.startSidecar(t, "WASM_INSECURE_REGISTRIES="+strings.Split(image, "/")[0])
 		c.edit("wasmplugin.yaml", noImage, image)
 		c.page("kubectl apply -f wasmplugin.yaml")
 		c.isClean(t, "wasmplugin.yaml")
 		c.isOneBudget(t, s, "WasmPlugin, oci://")
+		c.seeLimit(t)
 		seeLabels(t)
 		c.changes(t, s, "wasmplugin.yaml", noImage, image)
 		c.page("kubectl delete -f wasmplugin.yaml")
 		c.isUnlimited(t, s)
 	})
 	t.Run("http_uri", func(t *testing.T) {
+		s := c.startSidecar(t)
 		c.edit("remote.yaml", noSum, meshtest.Sum(t), "http://wasm.example.com", "http://"+files.Addr)
 		c.page("kubectl apply -f remote.yaml")
 		c.isClean(t, "remote.yaml")
@@ -53,22 +54,58 @@ func TestPage(t *testing.T) {
 		c.isUnlimited(t, s)
 	})
 	t.Run("volume", func(t *testing.T) {
+		c.edit("wasm-volume.yaml")
+		c.edit("deployment-patch.yaml")
+		c.page("kubectl apply -f wasm-volume.yaml")
+		c.page("kubectl wait --for=condition=complete job/sentinel-wasm")
+		before := c.pod().Metadata.Name
+		c.page("kubectl patch deployment go-httpbin --patch-file deployment-patch.yaml")
+		c.page("kubectl rollout status deployment go-httpbin")
+		if c.pod().Metadata.Name == before {
+			t.Error("the patch makes no new pod")
+		}
+		s := c.startSidecar(t)
 		c.edit("sidecar.yaml", meshtest.MountedWasm, meshtest.Wasm(t))
 		c.page("kubectl apply -f sidecar.yaml")
 		c.isClean(t, "sidecar.yaml")
 		c.isOneBudget(t, s, "EnvoyFilter, file")
 		c.newVersion(t, s)
-		c.run("kubectl delete -f sidecar.yaml")
+		c.page("kubectl delete -f sidecar.yaml")
 		c.isUnlimited(t, s)
+		c.page("kubectl delete -f wasm-volume.yaml")
 	})
 	t.Run("ConfigMap", func(t *testing.T) {
-		c.edit("sidecar.yaml", meshtest.MountedWasm, c.configMap(t))
+		file := c.configMap(t)
+		s := c.startSidecar(t)
+		c.edit("sidecar.yaml", meshtest.MountedWasm, file)
 		c.run("kubectl apply -f sidecar.yaml")
 		c.isOneBudget(t, s, "EnvoyFilter, ConfigMap with TinyGo's artefact")
-		c.page("kubectl delete configmap sentinel-wasm")
 		c.run("kubectl delete -f sidecar.yaml")
 		c.isUnlimited(t, s)
+		c.page("kubectl delete configmap sentinel-wasm")
 	})
+	c.page("kubectl delete -f go-httpbin.yaml")
+	c.page("kubectl delete -f bootstrap.yaml")
+	c.page("kubectl label namespace default istio-injection-")
+	envoytest.Eventually(t, soon, "nothing of it is left", func() bool {
+		left := c.run("kubectl get all,endpointslices,serviceaccounts,configmaps,secrets,pvc,envoyfilters,wasmplugins -o name")
+		return !strings.Contains(left, "httpbin") && !strings.Contains(left, "sentinel")
+	})
+}
+
+// seeLimit runs the command by which the page has one see the limit, but for the pod that curl would be in.
+func (c *cluster) seeLimit(t *testing.T) {
+	t.Helper()
+	_, rest, found := strings.Cut(meshtest.Resource(t, "docs/istio.md"), "\nkubectl run curl --image=curlimages/curl -it --rm -- sh -c '")
+	script, _, ended := strings.Cut(rest, "'\n")
+	if !found || !ended {
+		t.Fatal("docs/istio.md runs no curl")
+	}
+	c.write("curl/.curlrc", fmt.Sprintf("connect-to = \"go-httpbin:8000:%s\"\n", c.http)) // as the name and the Service do
+	out := meshtest.Output(t, c.dir, []string{"CURL_HOME=" + c.path("curl")}, "sh", "-c", script)
+	if !regexp.MustCompile(`^ *\d+ 200\n *\d+ 429\n$`).MatchString(out) {
+		t.Errorf("curl sees %q", out)
+	}
 }
 
 // configMap makes the ConfigMap with TinyGo's artefact, and gives the path of the file that a pod would see by it. That of Go
@@ -208,9 +245,8 @@ func seeLabels(t *testing.T) {
 func TestPullSecretAndFailingDownload(t *testing.T) {
 	c := start(t)
 	image := meshtest.StartRegistry(t, true, oci.Compat)
-	c.edit("bootstrap.yaml")
-	c.page("kubectl apply -f bootstrap.yaml")
-	s := c.startSidecar("WASM_INSECURE_REGISTRIES=" + strings.Split(image, "/")[0])
+	c.sample()
+	s := c.startSidecar(t, "WASM_INSECURE_REGISTRIES="+strings.Split(image, "/")[0])
 	status := func(want int) {
 		t.Helper()
 		s.Wait(fmt.Sprintf("the status is %d", want), func() bool { return c.status(t) == want })
