@@ -201,6 +201,13 @@ func (a *Agent) log(subject, format string, args ...any) {
 	}
 }
 
+// say writes a line.
+func (a *Agent) say(format string, args ...any) {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	fmt.Fprintf(a.o.Log, format+"\n", args...)
+}
+
 // lives tells whether the admin page has answered lately.
 func (a *Agent) lives(now time.Time) bool {
 	a.mu.Lock()

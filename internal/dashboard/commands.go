@@ -10,6 +10,7 @@ import (
 	"net/http"
 	"net/netip"
 	"net/url"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -107,7 +108,7 @@ func (a *Agent) serve(ctx context.Context, w http.ResponseWriter, r *http.Reques
 		if c.name != name {
 			continue
 		}
-		if c.sets && !a.mayWrite(r.RemoteAddr) {
+		if c.sets && !MayWrite(a.writers, r.RemoteAddr) {
 			return "", refusal{http.StatusForbidden, "rules are set by the dashboard only, not from " + r.RemoteAddr +
 				": see --allow"}
 		}
@@ -145,18 +146,10 @@ func params(w http.ResponseWriter, r *http.Request) (url.Values, error) {
 	return r.Form, nil
 }
 
-// mayWrite tells whether rules are taken from an address.
-func (a *Agent) mayWrite(remote string) bool {
+// MayWrite tells whether a client at an address, with its port, is one of the writers.
+func MayWrite(writers []netip.Prefix, remote string) bool {
 	at, err := netip.ParseAddrPort(remote)
-	if err != nil {
-		return false
-	}
-	for _, p := range a.writers {
-		if p.Contains(at.Addr().Unmap()) {
-			return true
-		}
-	}
-	return false
+	return err == nil && slices.ContainsFunc(writers, func(p netip.Prefix) bool { return p.Contains(at.Addr().Unmap()) })
 }
 
 func inJSON(v any) (string, error) {
@@ -325,9 +318,9 @@ func (a *Agent) set(ctx context.Context, t javarules.Type, data string) (string,
 		err = b.set(ctx, t, []byte(data))
 	}
 	if err != nil {
-		a.log("set "+string(t), "%s rules are not set: %v", t, err)
+		a.say("%s rules are not set: %v", t, err)
 		return "", err
 	}
-	a.log("set "+string(t), "%s rules are set: %s", t, data)
+	a.say("%s rules are set: %.2000s", t, data)
 	return "success", nil
 }

@@ -10,7 +10,6 @@ import (
 	"slices"
 	"strings"
 
-	"sentinel-envoy/internal/configfile"
 	"sentinel-envoy/internal/javarules"
 	"sentinel-envoy/internal/rulestore"
 	"sentinel-envoy/shared/config"
@@ -104,7 +103,7 @@ func (d *document) read(ctx context.Context, filter *config.Config) error {
 			continue
 		}
 		for _, one := range list {
-			d.rules = append(d.rules, d.rule(key, one, filter))
+			d.rules = append(d.rules, d.split(d.rule(key, one, filter))...)
 		}
 	}
 	return nil
@@ -157,6 +156,28 @@ func (d *document) rule(key string, text json.RawMessage, filter *config.Config)
 		_, w.java, _ = javarules.Of(cfg.Rules[0], filter)
 	}
 	return w
+}
+
+// split makes of a system rule in Java Sentinel's words one for each figure, as it is shown, and may be changed.
+func (d *document) split(w written) []written {
+	if w.typ != javarules.System || w.java == nil {
+		return []written{w}
+	}
+	figures := javarules.Figures(w.java)
+	if len(figures) < 2 {
+		return []written{w}
+	}
+	var all []written
+	for i, one := range figures {
+		part := w
+		part.java = one
+		part.text, _ = json.Marshal(one) // it came from JSON
+		if i < len(w.ids) {
+			part.ids = w.ids[i : i+1]
+		}
+		all = append(all, part)
+	}
+	return all
 }
 
 // overridden tells whether a document has a rule that takes the place of a filter's own.
@@ -231,6 +252,14 @@ func (b *book) set(ctx context.Context, t javarules.Type, data []byte) error {
 	}
 	m := merge{typ: t, wanted: wanted, taken: make([]bool, len(wanted))}
 	m.unchanged(b)
+	for i, one := range m.wanted {
+		if m.taken[i] {
+			continue
+		}
+		if err := b.checkOne(target, t, one); err != nil {
+			return err
+		}
+	}
 	m.changed(b)
 	if m.removed != "" {
 		return errors.New(m.removed)
@@ -377,11 +406,9 @@ func (b *book) write(ctx context.Context, touched []*document) error {
 			continue
 		}
 		done[d] = true
-		for _, f := range b.filters {
-			if slices.ContainsFunc(f.cfg.Sources, func(s config.DataSource) bool { return s.Origin == d.source.Origin }) {
-				if err := check(d, f); err != nil {
-					return err
-				}
+		for _, f := range b.asking(d) {
+			if err := check(d, f); err != nil {
+				return err
 			}
 		}
 		err := d.store.Write(ctx, d.text, d.version)
@@ -403,14 +430,38 @@ func check(d *document, f filter) error {
 	}
 	doc := config.Document{Key: key, Format: d.source.Format, Text: d.text}
 	_, err := config.ParseRules([]config.Document{doc}, f.kind, f.cfg)
-	var list config.Errors
-	if errors.As(err, &list) {
-		docs, broken := configfile.Read(d.text)
-		if broken == nil && len(docs) == 1 {
-			return configfile.Error(docs[0].Mistakes("rules", key, err))
+	return err
+}
+
+// checkOne says why the filters that ask for a document would not take a rule in Java Sentinel's words, and of what resource it is.
+func (b *book) checkOne(d *document, t javarules.Type, one javarules.Object) error {
+	text, err := json.Marshal([]any{one})
+	if err != nil {
+		return err
+	}
+	for _, f := range b.asking(d) {
+		bare := *f.cfg
+		bare.Rules = nil
+		_, err := config.ParseRules([]config.Document{{Key: t.Key(), Format: config.Java, Text: text}}, f.kind, &bare)
+		if err != nil {
+			reason := strings.ReplaceAll(err.Error(), t.Key()+"[0].", "")
+			if one["resource"] == nil {
+				return fmt.Errorf("%s rule: %s", t, reason)
+			}
+			return fmt.Errorf("rule of resource %q: %s", fmt.Sprint(one["resource"]), reason)
 		}
 	}
-	return err
+	return nil
+}
+
+// asking are the filters that ask for a document.
+func (b *book) asking(d *document) (all []filter) {
+	for _, f := range b.filters {
+		if slices.ContainsFunc(f.cfg.Sources, func(s config.DataSource) bool { return s.Origin == d.source.Origin }) {
+			all = append(all, f)
+		}
+	}
+	return all
 }
 
 // compose writes the document anew: each rule as it stood, on a line of its own.

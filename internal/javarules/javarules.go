@@ -63,8 +63,8 @@ var defaults = map[Type]Object{
 
 // further are keys that a rule of Java's may have beside those.
 var further = map[Type][]string{
-	Flow: {"resource", "refResource", "clusterConfig"}, Degrade: {"resource"}, Authority: {"resource"},
-	ParamFlow: {"resource", "paramIdx", "clusterConfig"},
+	Flow: {"id", "resource", "refResource", "clusterConfig"}, Degrade: {"id", "resource"}, Authority: {"id", "resource"},
+	ParamFlow: {"id", "resource", "paramIdx", "clusterConfig"}, System: {"id"},
 }
 
 // Complete is a rule in Java's words with all that it leaves unsaid, and without what is not the rule's: what Java Sentinel
@@ -80,11 +80,17 @@ func Complete(t Type, r Object) Object {
 	if full["clusterMode"] != true {
 		delete(full, "clusterConfig")
 	}
+	if _, isNumber := full["id"].(float64); !isNumber { // a name of ours is none to Java
+		delete(full, "id")
+	}
 	return full
 }
 
-// Same tells whether two complete rules say the same.
+// Same tells whether two complete rules say the same. Their ids are rows of a dashboard's memory.
 func Same(a, b Object) bool {
+	a, b = maps.Clone(a), maps.Clone(b)
+	delete(a, "id")
+	delete(b, "id")
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && bytes.Equal(x, y)
@@ -179,6 +185,18 @@ func degrade(r *rule.CircuitBreaker) Object {
 		o["count"], o["slowRatioThreshold"] = r.MaxAllowedRtMs, share
 	}
 	return o
+}
+
+// Figures are the rules that a complete system rule is, one for each figure that it limits: so Java Sentinel itself has it.
+func Figures(r Object) (all []Object) {
+	for _, key := range figures {
+		if limit, is := r[key].(float64); is && limit >= 0 {
+			one := maps.Clone(defaults[System])
+			one[key] = limit
+			all = append(all, one)
+		}
+	}
+	return all
 }
 
 // figures are Java's names of what system rules measure, by rule.SystemMetric.

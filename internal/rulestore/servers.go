@@ -224,7 +224,14 @@ func (c configMap) write(ctx context.Context, s *Store, text []byte, version str
 	if err != nil {
 		return err
 	}
-	return a.wrong()
+	if err := a.wrong(); err != nil {
+		return err
+	}
+	var now configMapAnswer
+	if json.Unmarshal(a.body, &now) != nil || now.Kind != "ConfigMap" {
+		return errors.New("the answer is no ConfigMap")
+	}
+	return nil
 }
 
 // md5Of is a hash as Nacos writes it.
