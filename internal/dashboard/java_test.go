@@ -92,10 +92,10 @@ func javaAgent(t *testing.T) string {
 	return url
 }
 
-// javaDashboard starts Sentinel's dashboard, and gives its URL.
-func javaDashboard(t *testing.T) string {
+// javaDashboard starts Sentinel's dashboard, and gives its URL and the folder of what its pages need.
+func javaDashboard(t *testing.T) (url, lib string) {
 	t.Helper()
-	lib := fetch(t, "dashboard")
+	lib = fetch(t, "dashboard")
 	port := envoytest.PortOf(t, ruleserver.FreeAddr(t))
 	own := envoytest.PortOf(t, ruleserver.FreeAddr(t)) // it is a process with commands itself
 	args := []string{"-Xmx300m"}
@@ -104,7 +104,7 @@ func javaDashboard(t *testing.T) string {
 	}
 	start(t, "java", append(args, "-Duser.home="+t.TempDir(), fmt.Sprint("-Dcsp.sentinel.api.port=", own), "-jar",
 		lib+"/sentinel-dashboard-0.1.1.jar", fmt.Sprint("--server.port=", port), "--server.address=127.0.0.1")...)
-	url := fmt.Sprint("http://127.0.0.1:", port)
+	url = fmt.Sprint("http://127.0.0.1:", port)
 	envoytest.Eventually(t, patience, "the dashboard answers", func() bool { return get(t, url+"/app/briefinfos.json").status == 200 })
-	return url
+	return url, lib
 }
