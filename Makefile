@@ -25,7 +25,7 @@ WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '
 
 .DELETE_ON_ERROR:
 .PHONY: help wasm image pull board release run demo cluster test mesh istio check bench refusals memory latency curves profile \
-	pgo scaling pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+	pgo scaling pictures compat java dashboard live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -168,6 +168,10 @@ compat: $(WASM) ## the whole end-to-end suite on each Envoy release; writes COMP
 
 java: ## compare rules in Java Sentinel's words with Java Sentinel 1.8.9; needs a JDK and Maven
 	$(GO) test -count=1 ./internal/javaoracle -v -java
+
+dashboard: ## the real dashboard of Sentinel shows an Envoy, and answers compared with a Java process's; needs a JDK and Maven; PICTURE=file.png
+	$(GO) run ./cmd/sentinel envoy
+	$(GO) test -count=1 -timeout 20m ./internal/dashboard -v -dashboard $(if $(PICTURE),-picture $(abspath $(PICTURE)))
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)

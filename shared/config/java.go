@@ -250,7 +250,7 @@ var javaFigures = [5]string{
 }
 
 func (r *rules) javaSystemFields(j *javaSystem) []field {
-	var fields []field
+	fields := []field{{"regex", r.boolean(new(bool))}} // which Java Sentinel 1.8.9 writes of every rule
 	for metric, key := range javaFigures {
 		fields = append(fields, field{key, func(at *place, v value) { r.figure(at, v, &j.figures[metric]) }})
 	}
