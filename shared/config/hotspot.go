@@ -126,6 +126,8 @@ func (r *rules) hotspotWords(d *hotspotDraft) words {
 			field{"burstCount", integer(r.parser, &h.BurstCount, 0, maxExact)},
 			field{"durationInSec", integer(r.parser, &h.DurationInSec, 0, maxSeconds)},
 			field{"paramsMaxCapacity", integer(r.parser, &h.ParamsMaxCapacity, 0, MaxValues)},
+			field{"clusterMode", r.clusterMode(&h.Cluster)},
+			field{"clusterConfig", r.clusterConfig(&h.Cluster)},
 		), r.paramFields(h)...),
 		own: []field{
 			{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
@@ -158,8 +160,26 @@ func (r *rules) hotspot(s *saying, d *hotspotDraft) {
 		r.checkParam(s.at, &h, s.has("paramIndex") || s.java)
 	}
 	r.checkItems(s.key("specificItems", "paramFlowItemList"), s.item(), &h)
+	r.checkClusterHotspot(s, &h)
 	r.checkResource(s.at, &h.Target)
 	r.include(s, &h)
+}
+
+// checkClusterHotspot finds what a service that counts cannot do for values.
+func (r *rules) checkClusterHotspot(s *saying, h *rule.Hotspot) {
+	r.cluster(s.at, &h.Target, &h.Cluster, uint32(min(h.DurationInSec*1000, maxInterval)))
+	if h.Cluster == nil {
+		return
+	}
+	if h.MetricType != rule.HotspotQPS || h.ControlBehavior != rule.Reject || h.BurstCount != 0 {
+		r.add(s.at.at("clusterMode"), "goes with QPS, controlBehavior Reject and burstCount 0: the service only counts")
+	}
+	for i, item := range h.SpecificItems {
+		_, network := request.ParseNetwork(item.ValStr)
+		if network && h.ParamSource == rule.SourceAddress {
+			r.add(s.key("specificItems", "paramFlowItemList").item(i).at(s.item()), "must be an address with clusterMode: the service knows no networks")
+		}
+	}
 }
 
 // item is the key of the value in an element of a hotspot rule's items.

@@ -117,6 +117,9 @@ type Hotspot struct {
 	ParamSource ParamSource `json:"paramSource"`
 	ParamPath   []string    `json:"paramPath"`   // with Property: the attribute's path, instead of ParamKey
 	TrustedHops uint32      `json:"trustedHops"` // with SourceAddress: which address of x-forwarded-for, from its end; 0 is none
+
+	// Cluster is as in Flow.
+	Cluster *Cluster `json:"-"`
 }
 
 // SpecificItem gives one parameter value its own threshold, in the form of sentinel-golang's data source.

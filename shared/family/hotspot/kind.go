@@ -51,8 +51,11 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Parameter(request.ParamOf(of)),
 		networks: request.NetworksOf(of),
 	}
-	if of.MetricType == rule.HotspotConcurrency {
+	switch {
+	case of.MetricType == rule.HotspotConcurrency:
 		return newConcurrencyRule(base)
+	case of.Cluster != nil:
+		return newClusterRule(base)
 	}
 	return newValueRule(base)
 }
@@ -121,17 +124,17 @@ func (r *hotspotRule) labels() string {
 	return metrics.Resource(r.Base.Resource) + metrics.Rule(r.Base.ID)
 }
 
-// question is what a rule is asked about: a value, by its hash.
+// question is what a rule is asked about: a value, and its hash.
 type question struct {
-	hash uint64
+	value string
+	hash  uint64
 	// there is whether there is a value, again whether there are more after it, and tooMany whether more than may be.
 	there, again, tooMany bool
 }
 
 // ask is what the rule is asked about.
 func (r *hotspotRule) ask(now int64) (q question, err error) {
-	var value string
-	if value, q.there, q.again = r.param.Asked(); !q.there {
+	if q.value, q.there, q.again = r.param.Asked(); !q.there {
 		return q, nil
 	}
 	q.tooMany = r.param.Values().TooMany()
@@ -145,9 +148,9 @@ func (r *hotspotRule) ask(now int64) (q question, err error) {
 		r.processSeed = key.seed
 		r.hashItems(key.seed.Of(r.id))
 	}
-	q.hash = r.seed.Hash(value)
+	q.hash = r.seed.Hash(q.value)
 	if r.networks != nil {
-		r.rememberNetwork(q.hash, value)
+		r.rememberNetwork(q.hash, q.value)
 	}
 	return q, nil
 }
@@ -159,7 +162,11 @@ func (r *hotspotRule) hashItems(seed Seed) {
 		r.limits.Specific = make(map[uint64]int64, len(r.SpecificItems))
 	}
 	for _, item := range r.SpecificItems {
-		r.limits.Specific[seed.Hash(item.ValStr)] = item.Threshold
+		threshold := item.Threshold
+		if r.Cluster != nil { // what one process may admit by itself
+			threshold = int64(r.Cluster.Local(float64(threshold)))
+		}
+		r.limits.Specific[seed.Hash(item.ValStr)] = threshold
 	}
 }
 
