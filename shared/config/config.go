@@ -2,10 +2,7 @@
 package config
 
 import (
-	"net/netip"
-
 	"sentinel-envoy/shared/outcome"
-	"sentinel-envoy/shared/pattern"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -92,52 +89,4 @@ type Block struct {
 	TCPMessage bool        // tcp_message: the client of a blocked connection gets Body in place of the first upstream data
 	// FilterState is whether an access log finds there what refused: filter_state, default true.
 	FilterState bool
-}
-
-// Resource is an entry of `resources`: what meets every condition of its match is the resource Name.
-type Resource struct {
-	Name string
-
-	// Conditions of HTTP.
-	Method  []string // any of these, upper case; empty matches all
-	Host    Name
-	Path    Text     // for paths in the form of pattern.NormalPath
-	Headers []Header // all of these
-
-	// Conditions of TCP.
-	SNI             Name
-	SourceIP        []netip.Prefix // any of these; v4-mapped addresses are v4
-	DestinationPort int            // 0 matches all
-}
-
-// Name matches a host name, in lower case and without a port. The zero Name matches everything.
-type Name struct {
-	Value  string // "api.example.com"; with Suffix ".example.com"
-	Suffix bool   // given as "*.example.com": any name that ends in Value and is longer
-}
-
-// Text matches a string. The zero Text matches everything.
-type Text struct {
-	Op         Op
-	Value      string              // as it was given; of a path with Exact and Prefix in its normal form
-	Expression *pattern.Expression // with Regex
-	Template   *pattern.Path       // with Template
-}
-
-// Op is how a Text matches.
-type Op int
-
-const (
-	Any      Op = iota // everything, even what is absent
-	Exact              // the whole string
-	Prefix             // its beginning
-	Regex              // an RE2 expression for the whole string, as Envoy's safe_regex
-	Template           // a path pattern
-	Present            // everything that is there, "" included
-)
-
-// Header matches a request header: of several lines any.
-type Header struct {
-	Name  string // lower case
-	Value Text
 }

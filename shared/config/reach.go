@@ -89,10 +89,10 @@ func (r *reach) checkEntries() {
 		if !e.hasOnlyPath() {
 			continue
 		}
-		if _, ok := r.exact[e.Path.Value]; e.Path.Op == Exact && !ok {
-			r.exact[e.Path.Value] = i
-		} else if e.Path.Op != Exact {
+		if _, ok := r.exact[e.Path.Value]; !e.Path.IsExact() {
 			r.wide = append(r.wide, i)
+		} else if !ok {
+			r.exact[e.Path.Value] = i
 		}
 	}
 }
@@ -249,7 +249,7 @@ func looksLikeExpression(path string) bool {
 // takesFirst is the first of the entries so far that takes every request whose path meets a condition, -1 if none does.
 func (r *reach) takesFirst(path *Text) int {
 	first := -1
-	if i, ok := r.exact[path.Value]; ok && path.Op == Exact {
+	if i, ok := r.exact[path.Value]; ok && path.IsExact() {
 		first = i
 	}
 	for _, i := range r.wide {
@@ -261,34 +261,6 @@ func (r *reach) takesFirst(path *Text) int {
 		}
 	}
 	return first
-}
-
-// hasOnlyPath is whether an entry looks at nothing but the path.
-func (r *Resource) hasOnlyPath() bool {
-	return r.Path.Op != Any && len(r.Method) == 0 && r.Host.Value == "" && len(r.Headers) == 0
-}
-
-// covers is whether every path that meets other meets t, as far as that can be told.
-func (t *Text) covers(other *Text) bool {
-	if other.Op == Exact {
-		switch t.Op {
-		case Exact:
-			return t.Value == other.Value
-		case Prefix:
-			return strings.HasPrefix(other.Value, t.Value)
-		case Regex:
-			return t.Expression != nil && t.Expression.Matches(other.Value)
-		case Template:
-			return t.Template != nil && t.Template.Matches(other.Value)
-		}
-	}
-	if t.Op == Prefix && other.Op == Template {
-		beginning, _, _ := strings.Cut(other.Value, "*")
-		beginning, _, _ = strings.Cut(beginning, "{")
-		return strings.HasPrefix(pattern.NormalPath(beginning), t.Value)
-	}
-	return t.Op == Prefix && other.Op == Prefix && strings.HasPrefix(other.Value, t.Value) ||
-		t.Op == other.Op && other.Op != Any && t.Value == other.Value
 }
 
 // checkNamedLikePath warns of a rule for an entry that is named like a path and takes less than it.

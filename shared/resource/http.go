@@ -30,9 +30,10 @@ type step struct {
 	entry  entry
 }
 
+// entry is one of `resources`.
 type entry struct {
-	config.Resource
-	headers []*request.Header // of the conditions in Headers, in their order
+	name  string
+	match *match
 }
 
 // NewHTTP prepares a resolver of a stream. rules are resources of rules: those that are paths, "/orders", or path patterns
@@ -40,11 +41,12 @@ type entry struct {
 func NewHTTP(cfg *config.Config, rules []string, s *request.Stream) (*HTTP, error) {
 	h := &HTTP{stream: s, method: s.Header(":method"), authority: s.Header(":authority"), fallback: cfg.ResourceName}
 	named := map[string]bool{}
-	for i, r := range cfg.Resources {
-		if r.SNI.Value != "" || len(r.SourceIP) > 0 || r.DestinationPort != 0 {
+	for i := range cfg.Resources {
+		r := &cfg.Resources[i]
+		if r.OfTCP() {
 			return nil, errKind(i, "a request")
 		}
-		h.add(entry{Resource: r, headers: registered(r.Headers, s)})
+		h.add(entry{r.Name, newMatch(&r.Match, s)})
 		named[r.Name] = true
 	}
 	for _, name := range rules {
@@ -77,7 +79,8 @@ func (h *HTTP) addPath(name string) error {
 }
 
 func (h *HTTP) add(e entry) {
-	if e.Path.Op != config.Exact {
+	path := &e.match.Path
+	if !path.IsExact() {
 		h.steps = append(h.steps, step{entry: e})
 		return
 	}
@@ -85,16 +88,7 @@ func (h *HTTP) add(e entry) {
 		h.steps = append(h.steps, step{byPath: map[string][]entry{}})
 	}
 	run := h.steps[len(h.steps)-1].byPath
-	run[e.Path.Value] = append(run[e.Path.Value], e)
-}
-
-// registered are the headers that conditions look at.
-func registered(conditions []config.Header, s *request.Stream) []*request.Header {
-	list := make([]*request.Header, len(conditions))
-	for i, c := range conditions {
-		list[i] = s.Header(c.Name)
-	}
-	return list
+	run[path.Value] = append(run[path.Value], e)
 }
 
 // Resolve names the stream's resource: the first entry of `resources` that matches, or the path that is itself a rule's
@@ -128,8 +122,8 @@ func (h *HTTP) byPath() string {
 
 func (h *HTTP) resolve(s *step) string {
 	if s.byPath == nil {
-		if h.meets(&s.entry) {
-			return s.entry.Name
+		if h.meets(s.entry.match, false) {
+			return s.entry.name
 		}
 		return ""
 	}
@@ -137,42 +131,51 @@ func (h *HTTP) resolve(s *step) string {
 	if !ok {
 		return ""
 	}
-	run := s.byPath[p]
-	for i := range run {
-		if h.meets(&run[i]) {
-			return run[i].Name
+	for _, e := range s.byPath[p] {
+		if h.meets(e.match, false) {
+			return e.name
 		}
 	}
 	return ""
 }
 
-// meets is whether the request meets all conditions of an entry.
-func (h *HTTP) meets(e *entry) bool {
-	if e.Path.Op != config.Any {
-		if p, ok := h.stream.Path(); !matchText(&e.Path, p, ok) {
+// meets is whether the request meets all conditions of a match; negated is described with holds.
+func (h *HTTP) meets(m *match, negated bool) bool {
+	if m.Path.Op != config.Any {
+		if p, ok := h.stream.Path(); !meets(&m.Path, p, ok, negated) {
 			return false
 		}
 	}
-	if len(e.Method) > 0 {
-		if m, ok := h.method.Value(); !ok || !slices.Contains(e.Method, m) {
+	if len(m.Method) > 0 {
+		if method, ok := h.method.Value(); !ok || !slices.Contains(m.Method, method) {
 			return false
 		}
 	}
-	if e.Host.Value != "" {
-		if host, ok := h.authority.Value(); !ok || !matchName(&e.Host, request.WithoutPort(host)) {
+	if m.Host.Value != "" {
+		if host, ok := h.authority.Value(); !ok || !matchName(&m.Host, request.WithoutPort(host)) {
 			return false
 		}
 	}
-	for i := range e.Headers {
-		if !anyMatches(&e.Headers[i].Value, e.headers[i].Lines()) {
+	return h.meetsFields(m, negated) && fromOneOf(m.SourceIP, m.source) && (m.not == nil || !h.meets(m.not, !negated))
+}
+
+// meetsFields is whether what the client names meets its conditions.
+func (h *HTTP) meetsFields(m *match, negated bool) bool {
+	for i := range m.headers {
+		if !holds(&m.Headers[i], m.headers[i].Lines(), false, negated) {
+			return false
+		}
+	}
+	return areMet(m.Query, m.query, negated) && areMet(m.Cookies, m.cookies, negated)
+}
+
+// areMet is whether parameters meet their conditions.
+func areMet(conditions []config.Field, of []*request.Parameter, negated bool) bool {
+	for i := range of {
+		values := of[i].Values()
+		if !holds(&conditions[i], values.All(), values.TooMany(), negated) {
 			return false
 		}
 	}
 	return true
-}
-
-// anyMatches is whether one of a header's lines meets a condition. A client that adds lines can so come into an entry, but
-// not leave one.
-func anyMatches(t *config.Text, lines []string) bool {
-	return slices.ContainsFunc(lines, func(line string) bool { return matchText(t, line, true) })
 }

@@ -14,25 +14,6 @@ func errKind(i int, kind string) error {
 	return errors.New("resources[" + strconv.Itoa(i) + "]: has conditions that " + kind + " cannot meet")
 }
 
-// matchText says whether s, which is there or not, meets t.
-func matchText(t *config.Text, s string, there bool) bool {
-	switch t.Op {
-	case config.Any:
-		return true
-	case config.Exact:
-		return there && s == t.Value
-	case config.Prefix:
-		return there && strings.HasPrefix(s, t.Value)
-	case config.Regex:
-		return there && t.Expression != nil && t.Expression.Matches(s)
-	case config.Template:
-		return there && t.Template != nil && t.Template.Matches(s)
-	case config.Present:
-		return there
-	}
-	return false
-}
-
 // matchName compares host names: without regard to case, or to the dot that may end a fully qualified one.
 func matchName(n *config.Name, host string) bool {
 	if n.Value == "" {
