@@ -18,6 +18,7 @@ import (
 func endless(bootstrap []byte) []byte {
 	for _, replace := range [][2]string{
 		{"durationInSec: 60", "durationInSec: 3600"},
+		{"statIntervalInMs: 60000", fmt.Sprint("statIntervalInMs: ", forever)},
 		{"statIntervalMs: 10000", "statIntervalMs: 3600000"},
 		{"retryTimeoutMs: 2000", "retryTimeoutMs: 3600000"},
 	} {
@@ -39,6 +40,7 @@ func TestRecipes(t *testing.T) {
 		{"per-user.yaml", seePerUser},
 		{"per-token.yaml", seePerToken},
 		{"per-address.yaml", seePerAddress},
+		{"match.yaml", seeMatch},
 		{"shadow.yaml", seeShadowFirst},
 		{"tcp.yaml", seeTCPRecipe},
 		{"minimal.yaml", seeMinimal},
@@ -225,4 +227,29 @@ func seeMinimal(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 		}
 	}
 	waitMetric(t, e, 20, "sentinel_shadow_blocked", "resource", "/orders", "rule", "orders-qps", "kind", "flow")
+}
+
+func seeMatch(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	const office, elsewhere = "192.0.2.7", "198.51.100.7"
+	for _, others := range [][]string{ // what no entry takes
+		{"/reports", "x", "y"}, {"/reports?format=pdf", "x", "y"}, {"/reports/7?format=csv", "x", "y"},
+		{"/shop", "cookie", "session=1", "x-forwarded-for", elsewhere}, {"/shop", "x-forwarded-for", office}, {"/shop", "x-forwarded-for", "2001:db8::7"},
+		{"/robots.txt", "user-agent", "Googlebot/2"}, {"/", "user-agent", "curl"},
+	} {
+		if got := admitted(t, e, 7, 0, others[0], others[1:]...); got != 7 {
+			t.Errorf("%q: %d of 7 were let in", others, got)
+		}
+	}
+	// All ways into one entry share its budget.
+	wantAdmitted(t, e, 2, "/Reports/?x=1&format=csv")
+	for _, path := range []string{"/reports?format=xlsx", "/REPORTS?%66ormat=%63sv", "/reports//?format=pdf&format=csv", "/reports?format=1&format=2&format=3&format=4&format=5"} {
+		if got := admitted(t, e, 3, http.StatusTooManyRequests, path); got != 0 {
+			t.Errorf("%s: %d more were let in", path, got)
+		}
+	}
+	wantAdmitted(t, e, 5, "/shop/cart", "x-forwarded-for", office+", "+elsewhere)
+	if got := admitted(t, e, 3, http.StatusTooManyRequests, "/shop", "cookie", "sessions=1; x=session"); got != 0 {
+		t.Errorf("another cookie: %d more were let in", got)
+	}
+	wantAdmitted(t, e, 3, "/", "user-agent", "GoogleBOT/2")
 }

@@ -69,7 +69,7 @@ func (p *parser) match(at *place, v value, m *Match, within bool) {
 	switch {
 	case p.count() > before:
 	case has(seen, fields, "trusted_hops") && len(m.SourceIP) == 0:
-		p.add(at.at("trusted_hops"), "says whose address source_ip is about, and there is none")
+		p.add(at.at("source_ip"), "missing: trusted_hops says whose address it is about")
 	case seen == 0 && within:
 		p.add(at, "needs a condition")
 	case seen == 0:

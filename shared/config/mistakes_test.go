@@ -277,7 +277,7 @@ var mistakeCases = []struct {
 			`resources[5].match.query[0].name: missing`,
 			`resources[5].match.query[1].contains: too large a regular expression: each byte of a text would cost thousands of steps; repeat less`}},
 	{"trusted hops of no address", KindHTTP, `{"resources": [{"name": "a", "match": {"path": {"exact": "/a"}, "trusted_hops": 1}}]}`,
-		[]string{`resources[0].match.trusted_hops: says whose address source_ip is about, and there is none`}},
+		[]string{`resources[0].match.source_ip: missing: trusted_hops says whose address it is about`}},
 	{"TCP conditions", KindTCP, `{"resources": [{"name": "a", "match": {"path": {"exact": "/"}, "sni": "*", "source_ip": ["10.0.0.0/33", "x", "fe80::1%eth0", "::ffff:0:0/90"], "destination_port": 65536}}]}`,
 		[]string{`resources[0].match.path: is for the HTTP filter only`,
 			`resources[0].match.sni: must be a host name without a port, or "*." and one, got "*"`,
