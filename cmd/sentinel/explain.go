@@ -86,6 +86,10 @@ func tell(w io.Writer, a *explain.Answer) {
 		fmt.Fprintln(w, "resource: none; nothing limits the request, and nothing counts it")
 		return
 	}
+	if a.Unlimited {
+		fmt.Fprintf(w, "resource: %s, which is unlimited: no rule is asked, and the request counted as exempt\n", a.Resource)
+		return
+	}
 	fmt.Fprintf(w, "resource: %s\nmode:     %s\n", a.Resource, a.Mode)
 	if len(a.Rules) == 0 {
 		fmt.Fprintln(w, "rules:    none; the request is counted, and passes")

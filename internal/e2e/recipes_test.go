@@ -252,4 +252,11 @@ func seeMatch(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 		t.Errorf("another cookie: %d more were let in", got)
 	}
 	wantAdmitted(t, e, 3, "/", "user-agent", "GoogleBOT/2")
+	if got := admitted(t, e, 5, http.StatusTooManyRequests, "/healthz", "user-agent", "bot"); got != 5 {
+		t.Errorf("what is unlimited: %d of 5 were let in", got)
+	}
+	if got := admitted(t, e, 5, http.StatusTooManyRequests, "/healthy", "user-agent", "bot"); got != 0 {
+		t.Errorf("what is not unlimited: %d of 5 were let in", got)
+	}
+	waitMetric(t, e, 5, "sentinel_exempt", "resource", "health")
 }

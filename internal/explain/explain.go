@@ -29,8 +29,10 @@ type Request struct {
 // Answer is what the plugin does with it.
 type Answer struct {
 	Resource string `json:"resource"` // empty: no rule but the system's, and no count
-	Mode     string `json:"mode"`
-	Rules    []Rule `json:"rules"` // in the order in which they are asked
+	// Unlimited is whether an entry takes it out of all limits.
+	Unlimited bool   `json:"unlimited,omitempty"`
+	Mode      string `json:"mode"`
+	Rules     []Rule `json:"rules"` // in the order in which they are asked
 }
 
 // Rule is a rule that is asked about the request.
@@ -55,7 +57,11 @@ func Explain(own, shared *config.Config, req *Request) (*Answer, error) {
 		return nil, err
 	}
 	f.Stream.Begin()
-	a := &Answer{Resource: resolver.Resolve(), Mode: own.Mode.String(), Rules: []Rule{}}
+	taken := resolver.Resolve()
+	a := &Answer{Resource: taken.Name, Unlimited: taken.Exempt, Mode: own.Mode.String(), Rules: []Rule{}}
+	if a.Unlimited {
+		return a, nil
+	}
 	for _, r := range rulesOf(own, shared, a.Resource) {
 		a.Rules = append(a.Rules, look(own, r, a.Resource, client))
 	}

@@ -73,6 +73,23 @@ func TestWithoutAResource(t *testing.T) {
 	e.Faults()
 }
 
+// What is unlimited passes before everything, and is counted.
+func TestUnlimited(t *testing.T) {
+	e, p := start(t, `"resources": [{"name": "health", "unlimited": true, "match": {"path": {"exact": "/healthz"}}}],
+		"systemRules": [{"metricType": "InboundQPS", "triggerCount": 0}], `+full)
+	for path, want := range map[string]envoyhost.Action{"/healthz?x": envoyhost.Continue, "/": envoyhost.Pause} {
+		s := p.Stream()
+		s.Request[":path"] = path
+		if got := s.RequestHeaders(); got != want {
+			t.Errorf("%s: action %d", path, got)
+		}
+		s.ResponseHeaders()
+		s.End()
+	}
+	e.Metrics(map[string]uint64{"sentinel_exempt;resource=health": 1, "sentinel_passed;resource=health": 0})
+	e.Faults()
+}
+
 func TestAnswers(t *testing.T) {
 	rateLimited, plain := [2]string{"x-envoy-ratelimited", "true"}, [2]string{"content-type", "text/plain; charset=utf-8"}
 	retry := [2]string{"retry-after", "1"}

@@ -85,6 +85,8 @@ func TestCallsOfConditions(t *testing.T) {
 			"now 2, property bytes"},
 		{`[{"name": "a", "match": {"source_ip": ["10.0.0.0/8"]}}, {"name": "b", "match": {"not": {"source_ip": ["0.0.0.0/0"]}}}]`, "now 2, property bytes"},
 		{`[{"name": "a", "match": {"source_ip": ["10.0.0.0/8"], "trusted_hops": 1}}]`, "now 2, property bytes"},
+		{`[{"name": "a", "unlimited": true, "match": {"path": {"prefix": "/a.jpg"}}}]`, "header bytes"},
+		{`[{"name": "a", "unlimited": true, "match": {"path": {"prefix": "/b"}}}]`, "header bytes, now 2"},
 	} {
 		e, p := start(t, `"resources": `+c.resources+`, `+fmt.Sprintf(flowRule, "1000000"))
 		e.Run(100 * time.Millisecond)

@@ -31,6 +31,7 @@ func (p *parser) resources(at *place, v value, cfg *Config) {
 		fields := []field{
 			{"name", p.label(&r.Name, maxResource)},
 			{"match", func(at *place, v value) { p.match(at, v, &r.Match, false) }},
+			{"unlimited", p.boolean(&r.Unlimited)},
 		}
 		seen := p.object(at, v, fields)
 		if v.typ == jsonparser.Object && !has(seen, fields, "name") {

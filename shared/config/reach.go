@@ -74,26 +74,37 @@ func (all *rules) checkReach() {
 	r.checkRelations()
 }
 
-// checkEntries warns of entries behind one that takes everything of theirs.
+// checkEntries warns of entries behind one that takes everything of theirs, in the order in which they are asked.
 func (r *reach) checkEntries() {
 	for i := range r.cfg.Resources {
-		e := &r.cfg.Resources[i]
-		if e.Path.Op != Any {
-			if first := r.takesFirst(&e.Path); first >= 0 {
-				r.warn(r.place("resources", i), quote(e.Name), " is never taken for this entry: ", r.describe(first),
-					" takes its paths first; put this one before it")
-			}
+		if r.cfg.Resources[i].Unlimited {
+			r.checkEntry(i)
 		}
-		r.entries[e.Name] = append(r.entries[e.Name], e)
-		r.names = append(r.names, e.Name)
-		if !e.hasOnlyPath() {
-			continue
+	}
+	for i := range r.cfg.Resources {
+		if e := &r.cfg.Resources[i]; !e.Unlimited {
+			r.checkEntry(i)
+			r.entries[e.Name] = append(r.entries[e.Name], e)
+			r.names = append(r.names, e.Name)
 		}
-		if _, ok := r.exact[e.Path.Value]; !e.Path.IsExact() {
-			r.wide = append(r.wide, i)
-		} else if !ok {
-			r.exact[e.Path.Value] = i
+	}
+}
+
+func (r *reach) checkEntry(i int) {
+	e := &r.cfg.Resources[i]
+	if e.Path.Op != Any {
+		if first := r.takesFirst(&e.Path); first >= 0 {
+			r.warn(r.place("resources", i), quote(e.Name), " is never taken for this entry: ", r.describe(first),
+				" takes its paths first; put this one before it")
 		}
+	}
+	if !e.hasOnlyPath() {
+		return
+	}
+	if _, ok := r.exact[e.Path.Value]; !e.Path.IsExact() {
+		r.wide = append(r.wide, i)
+	} else if !ok {
+		r.exact[e.Path.Value] = i
 	}
 }
 
@@ -153,7 +164,10 @@ func (r *reach) unreachable(t *target, reason ...string) {
 // checkName says that there is no such resource.
 func (r *reach) checkName(t *target) {
 	nothing := "nothing here is the resource " + quote(t.of.Resource) + ": "
+	unlimited := func(e Resource) bool { return e.Unlimited && e.Name == t.of.Resource }
 	switch {
+	case slices.ContainsFunc(r.cfg.Resources, unlimited):
+		r.unreachable(t, "what an unlimited entry takes is asked by no rule: give the entry another name, or leave the rule out")
 	case t.isPath():
 		r.unreachable(t, nothing, "a connection has no path; ", remedy)
 	case r.kind == KindHTTP:
@@ -253,7 +267,7 @@ func (r *reach) takesFirst(path *Text) int {
 		first = i
 	}
 	for _, i := range r.wide {
-		if r.left--; r.left < 0 || first >= 0 && i > first {
+		if r.left--; r.left < 0 || first >= 0 && r.isAfter(i, first) {
 			break
 		}
 		if r.cfg.Resources[i].Path.covers(path) {
@@ -261,6 +275,14 @@ func (r *reach) takesFirst(path *Text) int {
 		}
 	}
 	return first
+}
+
+// isAfter is whether an entry is asked after another.
+func (r *reach) isAfter(i, other int) bool {
+	if a, b := r.cfg.Resources[i].Unlimited, r.cfg.Resources[other].Unlimited; a != b {
+		return b
+	}
+	return i > other
 }
 
 // checkNamedLikePath warns of a rule for an entry that is named like a path and takes less than it.

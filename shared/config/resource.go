@@ -12,6 +12,8 @@ import (
 type Resource struct {
 	Name string
 	Match
+	// Unlimited takes before all other entries, and out of what any rule limits.
+	Unlimited bool
 }
 
 // Match takes a stream that meets all of its conditions.

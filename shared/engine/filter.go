@@ -34,6 +34,8 @@ type Filter struct {
 	streams        int
 	// Unnamed are the connections that had no server name where the filter looked for one.
 	Unnamed metrics.Counter
+	// exempt are what was taken out of all limits, by the names of the entries that are unlimited; nil where none has come.
+	exempt map[string]*metrics.Counter
 	// called is its name in Envoy's configuration.
 	called string
 	// warnings are those of its configuration, ofVM those of the VM's, until they are written to the log.
@@ -142,8 +144,11 @@ func (f *Filter) bind(rules []rule.Rule) {
 	rules = slices.Clone(rules)
 	sort.SliceStable(rules, func(i, j int) bool { return rules[i].Family().Order < rules[j].Family().Order })
 	f.declare(f.cfg.ResourceName)
-	for _, r := range f.cfg.Resources {
-		f.declare(r.Name)
+	f.exempt = nil
+	for i := range f.cfg.Resources {
+		if r := &f.cfg.Resources[i]; !r.Unlimited {
+			f.declare(r.Name)
+		}
 	}
 	for _, r := range rules {
 		if to := r.For(); !to.Regex {
@@ -229,6 +234,22 @@ func (f *Filter) PathResources() []string {
 		}
 	}
 	return paths
+}
+
+// Exempt counts a request or connection that an entry has taken out of all limits.
+func (f *Filter) Exempt(name string) {
+	c := f.exempt[name]
+	if c == nil {
+		if f.exempt == nil {
+			f.exempt = map[string]*metrics.Counter{}
+		}
+		c = &metrics.Counter{Name: "sentinel_exempt" + metrics.Resource(name)}
+		f.exempt[name] = c
+	}
+	c.N++
+	if f.vm.env.Debug {
+		f.trace(name, "is unlimited: no rule is asked")
+	}
 }
 
 // Config is the filter's own configuration.

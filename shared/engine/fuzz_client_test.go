@@ -116,9 +116,9 @@ func (a *attacked) send(t testing.TB, from attacker) {
 		}
 		a.http.Stream.Of(&c)
 		a.tcp.Stream.Of(&c)
-		f, name := a.http, a.byHTTP.Resolve()
+		f, name := a.http, a.byHTTP.Resolve().Name
 		if i%2 == 1 {
-			f, name = a.tcp, a.byTCP.Resolve()
+			f, name = a.tcp, a.byTCP.Resolve().Name
 		}
 		if !slices.Contains(attackedNames, name) {
 			t.Fatalf("%q is the resource of %+v", name, c)

@@ -16,6 +16,7 @@ type HTTP struct {
 	stream    *request.Stream
 	method    *request.Header
 	authority *request.Header
+	exempt    []step // of the entries that are unlimited: they are asked first
 	steps     []step
 	paths     map[string]string // of paths that are rules' resources, in their normal form
 	patterns  pattern.Paths     // that are rules' resources
@@ -46,7 +47,12 @@ func NewHTTP(cfg *config.Config, rules []string, s *request.Stream) (*HTTP, erro
 		if r.OfTCP() {
 			return nil, errKind(i, "a request")
 		}
-		h.add(entry{r.Name, newMatch(&r.Match, s)})
+		e := entry{r.Name, newMatch(&r.Match, s)}
+		if r.Unlimited {
+			h.exempt = add(h.exempt, e)
+			continue
+		}
+		h.steps = add(h.steps, e)
 		named[r.Name] = true
 	}
 	for _, name := range rules {
@@ -78,31 +84,45 @@ func (h *HTTP) addPath(name string) error {
 	return nil
 }
 
-func (h *HTTP) add(e entry) {
+// add adds an entry to steps.
+func add(steps []step, e entry) []step {
 	path := &e.match.Path
 	if !path.IsExact() {
-		h.steps = append(h.steps, step{entry: e})
-		return
+		return append(steps, step{entry: e})
 	}
-	if n := len(h.steps); n == 0 || h.steps[n-1].byPath == nil {
-		h.steps = append(h.steps, step{byPath: map[string][]entry{}})
+	if n := len(steps); n == 0 || steps[n-1].byPath == nil {
+		steps = append(steps, step{byPath: map[string][]entry{}})
 	}
-	run := h.steps[len(h.steps)-1].byPath
+	run := steps[len(steps)-1].byPath
 	run[path.Value] = append(run[path.Value], e)
+	return steps
 }
 
 // Resolve names the stream's resource: the first entry of `resources` that matches, or the path that is itself a rule's
-// resource, or the most specific path pattern that is, or resource_name; "" is guarded by nothing. It asks for a header only when the answer hangs on it.
-func (h *HTTP) Resolve() string {
-	for i := range h.steps {
-		if name := h.resolve(&h.steps[i]); name != "" {
+// resource, or the most specific path pattern that is, or resource_name. Entries that are unlimited are asked first. It
+// asks for a header only when the answer hangs on it.
+func (h *HTTP) Resolve() Taken {
+	if name := h.first(h.exempt, true); name != "" {
+		return Taken{name, true}
+	}
+	name := h.first(h.steps, false)
+	if name == "" {
+		name = h.byPath()
+	}
+	if name == "" {
+		name = h.fallback
+	}
+	return Taken{Name: name}
+}
+
+// first is the first entry that matches, spared of those that are: what a client adds must not bring it into one.
+func (h *HTTP) first(steps []step, spared bool) string {
+	for i := range steps {
+		if name := h.resolve(&steps[i], spared); name != "" {
 			return name
 		}
 	}
-	if name := h.byPath(); name != "" {
-		return name
-	}
-	return h.fallback
+	return ""
 }
 
 // byPath is the path, or the most specific path pattern, that is a rule's resource.
@@ -120,9 +140,9 @@ func (h *HTTP) byPath() string {
 	return h.patterns.Find(p)
 }
 
-func (h *HTTP) resolve(s *step) string {
+func (h *HTTP) resolve(s *step, spared bool) string {
 	if s.byPath == nil {
-		if h.meets(s.entry.match, false) {
+		if h.meets(s.entry.match, spared) {
 			return s.entry.name
 		}
 		return ""
@@ -132,14 +152,14 @@ func (h *HTTP) resolve(s *step) string {
 		return ""
 	}
 	for _, e := range s.byPath[p] {
-		if h.meets(e.match, false) {
+		if h.meets(e.match, spared) {
 			return e.name
 		}
 	}
 	return ""
 }
 
-// meets is whether the request meets all conditions of a match; negated is described with holds.
+// meets is whether the request meets all conditions of a match; negated is described with meets and holds.
 func (h *HTTP) meets(m *match, negated bool) bool {
 	if m.Path.Op != config.Any {
 		if p, ok := h.stream.Path(); !meets(&m.Path, p, ok, negated) {

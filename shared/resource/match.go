@@ -43,7 +43,8 @@ func parameters(conditions []config.Field, from rule.ParamSource, s *request.Str
 	return list
 }
 
-// meets is whether a text meets a condition; negated is whether it takes streams out of an entry, not into one.
+// meets is whether a text meets a condition; negated is whether that spares a stream something: it takes it out of an
+// entry, or into one that is unlimited.
 func meets(t *config.Text, s string, there, negated bool) bool {
 	if negated {
 		return t.Surely(s, there)
@@ -53,7 +54,7 @@ func meets(t *config.Text, s string, there, negated bool) bool {
 
 // holds is whether a condition holds of the values that a client gives, more of them than were read where more. In an
 // entry's match any of them may meet it, in a negated one all must: a client that adds a value can so come into an entry,
-// but not leave one.
+// but not leave one, nor come into one that is unlimited.
 func holds(c *config.Field, values []string, more, negated bool) bool {
 	if c.Invert {
 		return !anyMeets(&c.Value, values, more, !negated)

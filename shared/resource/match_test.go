@@ -150,3 +150,40 @@ func TestConditionsAllocateNothing(t *testing.T) {
 		}
 	}
 }
+
+// What is unlimited is asked first, wherever it stands, and nothing that a client adds brings it there.
+func TestUnlimited(t *testing.T) {
+	h := newHTTP(t, `{"resource_name": "rest", "resources": [
+		{"name": "all", "match": {"path": {"prefix": "/"}}},
+		{"name": "health", "unlimited": true, "match": {"path": {"exact": "/healthz"}, "source_ip": ["10.0.0.0/8"]}},
+		{"name": "health", "unlimited": true, "match": {"path": {"exact": "/readyz"}}},
+		{"name": "key", "unlimited": true, "match": {"headers": [{"name": "x-key", "exact": "a"}]}},
+		{"name": "query", "unlimited": true, "match": {"query": [{"name": "k", "regex": "[a-z]+"}]}},
+		{"name": "but", "unlimited": true, "match": {"path": {"prefix": "/free"}, "not": {"headers": [{"name": "x-paid", "exact": "1"}]}}}]}`)
+	long := strings.Repeat("k", 3000)
+	for line, want := range map[string]string{
+		"GET h /healthz": "health", "GET h /readyz": "health", "GET h /": "",
+		"GET h / x-key=a": "key", "GET h / x-key=a x-key=a": "key", "GET h / x-key=a x-key=b": "", "GET h / x-key=b x-key=a": "",
+		"GET h /?k=x": "query", "GET h /?k=x&k=y": "query", "GET h /?k=x&k=1": "", "GET h /?k=a&k=b&k=c&k=d&k=e": "",
+		"GET h /?k=" + long: "", "GET h /?k=1": "",
+		"GET h /free": "but", "GET h /free x-paid=1": "", "GET h /free x-paid=0 x-paid=1": "", "GET h /free x-paid=0": "but",
+	} {
+		r := requesttest.Parse(line)
+		r.Properties["source.address"] = "10.1.2.3:80"
+		h.stream.Of(r)
+		got := h.Resolve()
+		if got.Exempt != (want != "") || got.Exempt && got.Name != want || !got.Exempt && got.Name != "all" {
+			t.Errorf("%.60s is %+v, want %q", line, got, want)
+		}
+	}
+	tcp := newTCP(t, `{"resources": [{"name": "all", "match": {"destination_port": 80}}, {"name": "a", "unlimited": true, "match": {"source_ip": ["10.0.0.0/8"]}},
+		{"name": "b", "unlimited": true, "match": {"sni": "b"}}]}`)
+	for want, c := range map[Taken]*requesttest.Client{
+		{"a", true}: connection("b", "10.1.2.3", 80), {"b", true}: connection("b", "11.1.2.3", 80), {"all", false}: connection("c", "11.1.2.3", 80),
+	} {
+		tcp.stream.Of(c)
+		if got := tcp.Resolve(); got != want {
+			t.Errorf("%+v is %+v, want %+v", c.Properties, got, want)
+		}
+	}
+}

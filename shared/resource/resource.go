@@ -9,6 +9,13 @@ import (
 	"sentinel-envoy/shared/config"
 )
 
+// Taken is which resource a stream is.
+type Taken struct {
+	Name string // "" is guarded by nothing
+	// Exempt is whether an entry that is unlimited has taken it.
+	Exempt bool
+}
+
 // errKind is what a resolver says of an entry for the other kind of filter. config.Parse lets none through.
 func errKind(i int, kind string) error {
 	return errors.New("resources[" + strconv.Itoa(i) + "]: has conditions that " + kind + " cannot meet")

@@ -18,7 +18,7 @@ type httpResolver struct {
 
 func (r httpResolver) of(c *requesttest.Client) string {
 	r.stream.Of(c)
-	return r.Resolve()
+	return r.Resolve().Name
 }
 
 func newHTTP(t testing.TB, doc string, paths ...string) httpResolver {
@@ -222,7 +222,7 @@ type tcpResolver struct {
 
 func (r tcpResolver) of(c *requesttest.Client) string {
 	r.stream.Of(c)
-	return r.Resolve()
+	return r.Resolve().Name
 }
 
 func newTCP(t testing.TB, doc string) tcpResolver {

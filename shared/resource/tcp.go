@@ -1,6 +1,8 @@
 package resource
 
 import (
+	"slices"
+
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/request"
 )
@@ -9,7 +11,8 @@ import (
 type TCP struct {
 	sni      *request.Attribute
 	port     *request.Attribute
-	entries  []entry
+	entries  []entry // those that are unlimited first, exempt of them
+	exempt   int
 	fallback string
 	// Unnamed are the connections that had no server name where an entry looked at it: without a TLS inspector, all.
 	Unnamed uint64
@@ -28,21 +31,27 @@ func NewTCP(cfg *config.Config, s *request.Stream) (*TCP, error) {
 		if r.OfHTTP() {
 			return nil, errKind(i, "a connection")
 		}
-		t.entries = append(t.entries, entry{r.Name, newMatch(&r.Match, s)})
+		e := entry{r.Name, newMatch(&r.Match, s)}
+		if !r.Unlimited {
+			t.entries = append(t.entries, e)
+			continue
+		}
+		t.entries = slices.Insert(t.entries, t.exempt, e)
+		t.exempt++
 	}
 	return t, nil
 }
 
-// Resolve names the stream's resource: the first entry of `resources` that matches, or resource_name; "" is guarded by
-// nothing. It asks for an attribute only when the answer hangs on it.
-func (t *TCP) Resolve() string {
+// Resolve names the stream's resource: the first entry of `resources` that matches, or resource_name. Those that are
+// unlimited are asked first. It asks for an attribute only when the answer hangs on it.
+func (t *TCP) Resolve() Taken {
 	t.asked = false
 	for i := range t.entries {
 		if t.meets(t.entries[i].match) {
-			return t.entries[i].name
+			return Taken{t.entries[i].name, i < t.exempt}
 		}
 	}
-	return t.fallback
+	return Taken{Name: t.fallback}
 }
 
 // meets is whether the connection meets all conditions of a match.
