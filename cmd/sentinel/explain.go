@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"net/url"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -90,12 +91,20 @@ func tell(w io.Writer, a *explain.Answer) {
 		fmt.Fprintf(w, "resource: %s, which is unlimited: no rule is asked, and the request counted as exempt\n", a.Resource)
 		return
 	}
-	fmt.Fprintf(w, "resource: %s\nmode:     %s\n", a.Resource, a.Mode)
+	name := a.Resource
+	if len(a.Resources) > 0 {
+		name = strings.Join(a.Resources, ", then ")
+	}
+	fmt.Fprintf(w, "resource: %s\nmode:     %s\n", name, a.Mode)
 	if len(a.Rules) == 0 {
 		fmt.Fprintln(w, "rules:    none; the request is counted, and passes")
 	}
 	for i, r := range a.Rules {
-		fmt.Fprintf(w, "%d. %s %s: %s\n", i+1, r.Kind, r.ID, r.Says)
+		of := ""
+		if r.Resource != "" {
+			of = " of " + r.Resource
+		}
+		fmt.Fprintf(w, "%d. %s %s%s: %s\n", i+1, r.Kind, r.ID, of, r.Says)
 		switch {
 		case r.Skipped != "":
 			fmt.Fprintf(w, "   not asked: %s\n", r.Skipped)

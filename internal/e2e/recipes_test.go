@@ -24,6 +24,8 @@ func endless(bootstrap []byte) []byte {
 	} {
 		bootstrap = bytes.ReplaceAll(bootstrap, []byte(replace[0]), []byte(replace[1]))
 	}
+	seconds := regexp.MustCompile(`(id: (?:all|writes|login), resource: \S+, threshold: \d+)}`) // of several.yaml
+	bootstrap = seconds.ReplaceAll(bootstrap, fmt.Appendf(nil, "$1, statIntervalInMs: %d}", forever))
 	perSecond := regexp.MustCompile(`-qps, resource: \S+, threshold: \d+`)
 	return perSecond.ReplaceAll(bootstrap, fmt.Appendf(nil, "$0, statIntervalInMs: %d", forever))
 }
@@ -41,6 +43,7 @@ func TestRecipes(t *testing.T) {
 		{"per-token.yaml", seePerToken},
 		{"per-address.yaml", seePerAddress},
 		{"match.yaml", seeMatch},
+		{"several.yaml", seeSeveral},
 		{"shadow.yaml", seeShadowFirst},
 		{"tcp.yaml", seeTCPRecipe},
 		{"minimal.yaml", seeMinimal},
@@ -259,4 +262,44 @@ func seeMatch(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 		t.Errorf("what is not unlimited: %d of 5 were let in", got)
 	}
 	waitMetric(t, e, 5, "sentinel_exempt", "resource", "health")
+}
+
+// Each limit holds by itself over all workers, and what one refuses is left to the others.
+func seeSeveral(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService) {
+	ask := func(method, path string, n int) (passed int, by map[string]int) {
+		by = map[string]int{}
+		for i := range n {
+			client := envoytest.NewHTTPClient(i%2 == 0) // a connection of its own: any worker
+			r, err := envoytest.Do(t.Context(), client, method, e.URL("http")+path)
+			client.CloseIdleConnections()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rule := blockedBy(t, r); rule != "" {
+				by[rule]++
+			} else {
+				passed++
+			}
+		}
+		return passed, by
+	}
+	if n, by := ask("POST", "/login", 60); n != 5 || by["login"] != 55 {
+		t.Errorf("login: %d were let in, blocked by %v", n, by)
+	}
+	if n, by := ask("PUT", "/", 100); n != 45 || by["writes"] != 55 {
+		t.Errorf("writes: %d were let in, blocked by %v", n, by)
+	}
+	if n, by := ask("GET", "/", 1000); n != 950 || by["all"] != 50 {
+		t.Errorf("all: %d were let in, blocked by %v", n, by)
+	}
+	if n, _ := ask("POST", "/healthz", 10); n != 10 {
+		t.Errorf("what is unlimited: %d of 10 were let in", n)
+	}
+	if n := web.Requests(); n != 1010 {
+		t.Errorf("the service saw %d requests, want 1010", n)
+	}
+	for resource, n := range map[string]float64{"all": 1000, "writes": 50, "/login": 5} {
+		waitMetric(t, e, n, "sentinel_passed", "resource", resource)
+		waitMetric(t, e, n, "sentinel_completed", "resource", resource)
+	}
 }

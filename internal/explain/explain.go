@@ -29,6 +29,8 @@ type Request struct {
 // Answer is what the plugin does with it.
 type Answer struct {
 	Resource string `json:"resource"` // empty: no rule but the system's, and no count
+	// Resources are all that the request is, in the order in which their rules are asked, where it is more than one.
+	Resources []string `json:"resources,omitempty"`
 	// Unlimited is whether an entry takes it out of all limits.
 	Unlimited bool   `json:"unlimited,omitempty"`
 	Mode      string `json:"mode"`
@@ -40,6 +42,8 @@ type Rule struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id"`
 	Says string `json:"says"` // the rule in short
+	// Resource is whose rule it is, where the request is several.
+	Resource string `json:"resource,omitempty"`
 	// Skipped is why it is not asked about this request, though it is for the resource.
 	Skipped string `json:"skipped,omitempty"`
 	// Refusal is what the client would be told, and After how many entries at once; empty where that could not be brought
@@ -62,8 +66,20 @@ func Explain(own, shared *config.Config, req *Request) (*Answer, error) {
 	if a.Unlimited {
 		return a, nil
 	}
-	for _, r := range rulesOf(own, shared, a.Resource) {
-		a.Rules = append(a.Rules, look(own, r, a.Resource, client))
+	if len(taken.Before) > 0 {
+		a.Resources = append(slices.Clone(taken.Before), taken.Name)
+	}
+	for i, name := range append(slices.Clone(taken.Before), taken.Name) {
+		for _, r := range rulesOf(own, shared, name) {
+			if i > 0 && r.For().Resource == "" {
+				continue // is for all: it is asked once
+			}
+			rule := look(own, r, name, client)
+			if len(a.Resources) > 0 {
+				rule.Resource = name
+			}
+			a.Rules = append(a.Rules, rule)
+		}
 	}
 	return a, nil
 }

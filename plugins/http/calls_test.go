@@ -86,6 +86,7 @@ func TestCallsOfConditions(t *testing.T) {
 		{`[{"name": "a", "match": {"source_ip": ["10.0.0.0/8"]}}, {"name": "b", "match": {"not": {"source_ip": ["0.0.0.0/0"]}}}]`, "now 2, property bytes"},
 		{`[{"name": "a", "match": {"source_ip": ["10.0.0.0/8"], "trusted_hops": 1}}]`, "now 2, property bytes"},
 		{`[{"name": "a", "unlimited": true, "match": {"path": {"prefix": "/a.jpg"}}}]`, "header bytes"},
+		{`[{"name": "a", "continue": true, "match": {"path": {"prefix": "/a"}}}, {"name": "b", "continue": true, "match": {"path": {"prefix": "/a"}}}]`, "header bytes, now 2"},
 		{`[{"name": "a", "unlimited": true, "match": {"path": {"prefix": "/b"}}}]`, "header bytes, now 2"},
 	} {
 		e, p := start(t, `"resources": `+c.resources+`, `+fmt.Sprintf(flowRule, "1000000"))

@@ -85,6 +85,9 @@ func (b *Base) Enter(in resource.Taken) envoyhost.Action {
 		return action
 	}
 	now := envoyhost.Now()
+	if len(in.Before) > 0 {
+		return b.proceed(b.Plugin.EnterAll(in.Before, in.Name, now, &b.Entry), now)
+	}
 	return b.proceed(b.Plugin.Enter(in.Name, now, &b.Entry), now)
 }
 

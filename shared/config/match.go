@@ -18,10 +18,12 @@ const (
 	maxExpression = 1024 // bytes
 	maxPath       = 4096 // bytes
 	maxHost       = 255  // bytes
+	maxContinue   = 16   // entries with continue
 	maxList       = 256  // elements of one condition
 )
 
 func (p *parser) resources(at *place, v value, cfg *Config) {
+	going := 0
 	p.list(at, v, func(at *place, v value) bool {
 		if len(cfg.Resources) == maxEntries {
 			p.add(at, "more than ", strconv.Itoa(maxEntries), " entries")
@@ -32,6 +34,7 @@ func (p *parser) resources(at *place, v value, cfg *Config) {
 			{"name", p.label(&r.Name, maxResource)},
 			{"match", func(at *place, v value) { p.match(at, v, &r.Match, false) }},
 			{"unlimited", p.boolean(&r.Unlimited)},
+			{"continue", p.boolean(&r.Continue)},
 		}
 		seen := p.object(at, v, fields)
 		if v.typ == jsonparser.Object && !has(seen, fields, "name") {
@@ -40,9 +43,23 @@ func (p *parser) resources(at *place, v value, cfg *Config) {
 		if v.typ == jsonparser.Object && !has(seen, fields, "match") {
 			p.add(at.at("match"), "missing; the resource of everything else is resource_name")
 		}
+		if r.Continue {
+			going++
+			p.checkContinue(at.at("continue"), &r, going)
+		}
 		cfg.Resources = append(cfg.Resources, r)
 		return true
 	})
+}
+
+// checkContinue looks at the nth entry that goes on.
+func (p *parser) checkContinue(at *place, r *Resource, nth int) {
+	switch {
+	case r.Unlimited:
+		p.add(at, "does not go with unlimited: nothing else is asked about what is taken")
+	case nth > maxContinue:
+		p.add(at, "more than ", strconv.Itoa(maxContinue), " entries with continue: a request may be in all of their resources")
+	}
 }
 
 // match reads the conditions of an entry, or within those of a `not`.

@@ -288,6 +288,10 @@ var mistakeCases = []struct {
 			`hotspotRules[0].specificItems[1].threshold: missing`, `hotspotRules[0].specificItems[2].unlimited: must be true or false, got 1`,
 			`hotspotRules[0].specificItems[2].threshold: missing`,
 			`flowRules[0].resource: what an unlimited entry takes is asked by no rule: give the entry another name, or leave the rule out`}},
+	{"entries that go on", KindHTTP, `{"resources": [{"name": "a", "unlimited": true, "continue": true, "match": {"path": {"exact": "/a"}}}` +
+		strings.Repeat(`, {"name": "b", "continue": true, "match": {"path": {"prefix": "/"}}}`, 16) + `]}`,
+		[]string{`resources[0].continue: does not go with unlimited: nothing else is asked about what is taken`,
+			`resources[16].continue: more than 16 entries with continue: a request may be in all of their resources`}},
 	{"TCP conditions", KindTCP, `{"resources": [{"name": "a", "match": {"path": {"exact": "/"}, "sni": "*", "source_ip": ["10.0.0.0/33", "x", "fe80::1%eth0", "::ffff:0:0/90"], "destination_port": 65536}}]}`,
 		[]string{`resources[0].match.path: is for the HTTP filter only`,
 			`resources[0].match.sni: must be a host name without a port, or "*." and one, got "*"`,

@@ -98,7 +98,7 @@ func (r *reach) checkEntry(i int) {
 				" takes its paths first; put this one before it")
 		}
 	}
-	if !e.hasOnlyPath() {
+	if !e.hasOnlyPath() || e.Continue {
 		return
 	}
 	if _, ok := r.exact[e.Path.Value]; !e.Path.IsExact() {

@@ -14,6 +14,8 @@ type Resource struct {
 	Match
 	// Unlimited takes before all other entries, and out of what any rule limits.
 	Unlimited bool
+	// Continue adds the resource and lets the entries after it be asked as well.
+	Continue bool
 }
 
 // Match takes a stream that meets all of its conditions.

@@ -20,6 +20,7 @@ type HTTP struct {
 	steps     []step
 	paths     map[string]string // of paths that are rules' resources, in their normal form
 	patterns  pattern.Paths     // that are rules' resources
+	before    []string          // of the stream that is being resolved
 	// hasPaths is whether there is a path or a pattern at all.
 	hasPaths bool
 	fallback string
@@ -33,8 +34,9 @@ type step struct {
 
 // entry is one of `resources`.
 type entry struct {
-	name  string
-	match *match
+	name   string
+	match  *match
+	goesOn bool // to the entries after it
 }
 
 // NewHTTP prepares a resolver of a stream. rules are resources of rules: those that are paths, "/orders", or path patterns
@@ -47,7 +49,7 @@ func NewHTTP(cfg *config.Config, rules []string, s *request.Stream) (*HTTP, erro
 		if r.OfTCP() {
 			return nil, errKind(i, "a request")
 		}
-		e := entry{r.Name, newMatch(&r.Match, s)}
+		e := entry{name: r.Name, match: newMatch(&r.Match, s), goesOn: r.Continue}
 		if r.Unlimited {
 			h.exempt = add(h.exempt, e)
 			continue
@@ -87,7 +89,7 @@ func (h *HTTP) addPath(name string) error {
 // add adds an entry to steps.
 func add(steps []step, e entry) []step {
 	path := &e.match.Path
-	if !path.IsExact() {
+	if !path.IsExact() || e.goesOn {
 		return append(steps, step{entry: e})
 	}
 	if n := len(steps); n == 0 || steps[n-1].byPath == nil {
@@ -103,8 +105,9 @@ func add(steps []step, e entry) []step {
 // asks for a header only when the answer hangs on it.
 func (h *HTTP) Resolve() Taken {
 	if name := h.first(h.exempt, true); name != "" {
-		return Taken{name, true}
+		return Taken{Name: name, Exempt: true}
 	}
+	h.before = h.before[:0]
 	name := h.first(h.steps, false)
 	if name == "" {
 		name = h.byPath()
@@ -112,13 +115,18 @@ func (h *HTTP) Resolve() Taken {
 	if name == "" {
 		name = h.fallback
 	}
-	return Taken{Name: name}
+	return taken(h.before, name)
 }
 
 // first is the first entry that matches, spared of those that are: what a client adds must not bring it into one.
 func (h *HTTP) first(steps []step, spared bool) string {
 	for i := range steps {
-		if name := h.resolve(&steps[i], spared); name != "" {
+		name := h.resolve(&steps[i], spared)
+		switch {
+		case name == "":
+		case steps[i].entry.goesOn:
+			h.before = also(h.before, name)
+		default:
 			return name
 		}
 	}

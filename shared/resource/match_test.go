@@ -1,6 +1,7 @@
 package resource
 
 import (
+	"slices"
 	"strings"
 	"testing"
 
@@ -178,12 +179,62 @@ func TestUnlimited(t *testing.T) {
 	}
 	tcp := newTCP(t, `{"resources": [{"name": "all", "match": {"destination_port": 80}}, {"name": "a", "unlimited": true, "match": {"source_ip": ["10.0.0.0/8"]}},
 		{"name": "b", "unlimited": true, "match": {"sni": "b"}}]}`)
-	for want, c := range map[Taken]*requesttest.Client{
-		{"a", true}: connection("b", "10.1.2.3", 80), {"b", true}: connection("b", "11.1.2.3", 80), {"all", false}: connection("c", "11.1.2.3", 80),
+	for _, c := range []struct {
+		want   string
+		exempt bool
+		*requesttest.Client
+	}{
+		{"a", true, connection("b", "10.1.2.3", 80)}, {"b", true, connection("b", "11.1.2.3", 80)}, {"all", false, connection("c", "11.1.2.3", 80)},
 	} {
-		tcp.stream.Of(c)
-		if got := tcp.Resolve(); got != want {
-			t.Errorf("%+v is %+v, want %+v", c.Properties, got, want)
+		tcp.stream.Of(c.Client)
+		if got := tcp.Resolve(); got.Name != c.want || got.Exempt != c.exempt {
+			t.Errorf("%+v is %+v, want %s", c.Properties, got, c.want)
+		}
+	}
+}
+
+// spelledTaken are the resources of a stream in their order, with spaces between.
+func spelledTaken(in Taken) string {
+	return strings.TrimSpace(strings.Join(append(slices.Clone(in.Before), in.Name), " "))
+}
+
+// An entry that goes on adds its resource, and the first that does not ends it.
+func TestContinue(t *testing.T) {
+	h := newHTTP(t, `{"resource_name": "rest", "resources": [
+		{"name": "all", "continue": true, "match": {"path": {"prefix": "/"}}},
+		{"name": "free", "unlimited": true, "match": {"path": {"exact": "/free"}}},
+		{"name": "login", "match": {"path": {"exact": "/login"}}},
+		{"name": "bots", "continue": true, "match": {"headers": [{"name": "user-agent", "contains": "bot"}]}},
+		{"name": "all", "continue": true, "match": {"method": ["POST"]}},
+		{"name": "exact", "continue": true, "match": {"path": {"exact": "/x"}}},
+		{"name": "bots", "match": {"path": {"exact": "/robots"}}}]}`, "/orders")
+	for line, want := range map[string]string{
+		"GET h /": "all rest", "GET h /login": "all login", "POST h /": "all rest", "GET h / user-agent=bot": "all bots rest",
+		"GET h /login user-agent=bot": "all login", "GET h /robots user-agent=bot": "all bots", "GET h /robots": "all bots",
+		"GET h /x user-agent=bot": "all bots exact rest", "GET h /orders": "all /orders", "GET h /free": "free", "POST h -": "all rest", "GET h -": "rest",
+	} {
+		h.stream.Of(requesttest.Parse(line))
+		if got := spelledTaken(h.Resolve()); got != want {
+			t.Errorf("%s is %q, want %q", line, got, want)
+		}
+	}
+	h = newHTTP(t, `{"resources": [{"name": "a", "continue": true, "match": {"path": {"prefix": "/"}}}, {"name": "b", "continue": true, "match": {"path": {"prefix": "/b"}}}]}`)
+	for line, want := range map[string]string{"GET h /": "a", "GET h /b": "a b", "GET h -": ""} {
+		r := requesttest.Parse(line)
+		r.Asked = nil
+		h.stream.Of(r)
+		if got := spelledTaken(h.Resolve()); got != want {
+			t.Errorf("%s is %q, want %q", line, got, want)
+		}
+		if n := testing.AllocsPerRun(100, func() { h.of(r) }); n != 0 {
+			t.Errorf("%s: %v allocations", line, n)
+		}
+	}
+	tcp := newTCP(t, `{"resource_name": "rest", "resources": [{"name": "all", "continue": true, "match": {"source_ip": ["0.0.0.0/0"]}}, {"name": "db", "match": {"destination_port": 5432}}]}`)
+	for port, want := range map[uint16]string{5432: "all db", 80: "all rest"} {
+		tcp.stream.Of(connection("", "10.0.0.1", port))
+		if got := spelledTaken(tcp.Resolve()); got != want {
+			t.Errorf("%d is %q, want %q", port, got, want)
 		}
 	}
 }

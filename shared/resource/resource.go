@@ -3,6 +3,7 @@ package resource
 
 import (
 	"errors"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -14,6 +15,24 @@ type Taken struct {
 	Name string // "" is guarded by nothing
 	// Exempt is whether an entry that is unlimited has taken it.
 	Exempt bool
+	// Before are resources that it is as well, each another one, and whose rules are asked before. They are void with the next.
+	Before []string
+}
+
+// taken is which resource a stream is that is some others before it.
+func taken(before []string, name string) Taken {
+	if len(before) > 0 && (name == "" || slices.Contains(before, name)) {
+		name, before = before[len(before)-1], before[:len(before)-1]
+	}
+	return Taken{Name: name, Before: before}
+}
+
+// also adds a name to those before it.
+func also(before []string, name string) []string {
+	if slices.Contains(before, name) {
+		return before
+	}
+	return append(before, name)
 }
 
 // errKind is what a resolver says of an entry for the other kind of filter. config.Parse lets none through.

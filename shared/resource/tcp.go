@@ -13,6 +13,7 @@ type TCP struct {
 	port     *request.Attribute
 	entries  []entry // those that are unlimited first, exempt of them
 	exempt   int
+	before   []string // of the stream that is being resolved
 	fallback string
 	// Unnamed are the connections that had no server name where an entry looked at it: without a TLS inspector, all.
 	Unnamed uint64
@@ -31,7 +32,7 @@ func NewTCP(cfg *config.Config, s *request.Stream) (*TCP, error) {
 		if r.OfHTTP() {
 			return nil, errKind(i, "a connection")
 		}
-		e := entry{r.Name, newMatch(&r.Match, s)}
+		e := entry{name: r.Name, match: newMatch(&r.Match, s), goesOn: r.Continue}
 		if !r.Unlimited {
 			t.entries = append(t.entries, e)
 			continue
@@ -45,13 +46,19 @@ func NewTCP(cfg *config.Config, s *request.Stream) (*TCP, error) {
 // Resolve names the stream's resource: the first entry of `resources` that matches, or resource_name. Those that are
 // unlimited are asked first. It asks for an attribute only when the answer hangs on it.
 func (t *TCP) Resolve() Taken {
-	t.asked = false
+	t.asked, t.before = false, t.before[:0]
 	for i := range t.entries {
-		if t.meets(t.entries[i].match) {
-			return Taken{t.entries[i].name, i < t.exempt}
+		switch e := &t.entries[i]; {
+		case !t.meets(e.match):
+		case i < t.exempt:
+			return Taken{Name: e.name, Exempt: true}
+		case e.goesOn:
+			t.before = also(t.before, e.name)
+		default:
+			return taken(t.before, e.name)
 		}
 	}
-	return Taken{Name: t.fallback}
+	return taken(t.before, t.fallback)
 }
 
 // meets is whether the connection meets all conditions of a match.
