@@ -46,6 +46,7 @@ that all come at one instant; of a circuit breaker by such that fail, and take l
 	cmd.Flags().StringVarP(&file, "config", "c", "", "the `file` with the configuration")
 	cmd.Flags().StringVarP(&req.Method, "request", "X", "GET", "the request's `method`")
 	cmd.Flags().StringArrayVarP(&req.Headers, "header", "H", nil, "a request header, as `'name: value'`")
+	cmd.Flags().StringArrayVarP(&req.Properties, "property", "p", nil, "an attribute of Envoy's, as `xds.route_name=orders`")
 	cmd.Flags().StringVar(&req.Address, "address", "", "the client's `address`, for rules that look at it")
 	_ = cmd.MarkFlagRequired("config") // it fails only for a flag that there is not
 	return cmd

@@ -44,6 +44,7 @@ func TestRecipes(t *testing.T) {
 		{"per-address.yaml", seePerAddress},
 		{"match.yaml", seeMatch},
 		{"several.yaml", seeSeveral},
+		{"egress.yaml", seeEgress},
 		{"shadow.yaml", seeShadowFirst},
 		{"tcp.yaml", seeTCPRecipe},
 		{"minimal.yaml", seeMinimal},
@@ -302,4 +303,15 @@ func seeSeveral(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService) {
 		waitMetric(t, e, n, "sentinel_passed", "resource", resource)
 		waitMetric(t, e, n, "sentinel_completed", "resource", resource)
 	}
+}
+
+func seeEgress(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	wantAdmitted(t, e, 5, "/v1/charges/7")
+	for _, path := range []string{"/search?q=x", "/payments", "/"} {
+		if got := admitted(t, e, 10, 0, path); got != 10 {
+			t.Errorf("%s: %d of 10 were let in", path, got)
+		}
+	}
+	waitMetric(t, e, 10, "sentinel_completed", "resource", "search")
+	waitMetric(t, e, 5, "sentinel_passed", "resource", "payments")
 }

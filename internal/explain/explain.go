@@ -24,6 +24,8 @@ type Request struct {
 	URL     *url.URL
 	Headers []string // "name: value"
 	Address string   // the client's, with a port or without; empty is unknown
+	// Properties are Envoy's attributes, "xds.route_name=payments".
+	Properties []string
 }
 
 // Answer is what the plugin does with it.
@@ -56,7 +58,7 @@ type Rule struct {
 func Explain(own, shared *config.Config, req *Request) (*Answer, error) {
 	client := req.client()
 	f, _ := filterOf(own, shared, client)
-	resolver, err := resource.NewHTTP(own, f.PathResources(), f.Stream)
+	resolver, err := resource.NewHTTP(own, f.Resources(), f.Stream)
 	if err != nil {
 		return nil, err
 	}
@@ -107,6 +109,10 @@ func (r *Request) client() *requesttest.Client {
 	}
 	if r.Address != "" {
 		c.Properties["source.address"] = r.Address
+	}
+	for _, line := range r.Properties {
+		name, value, _ := strings.Cut(line, "=")
+		c.Properties[name] = value
 	}
 	for _, line := range r.Headers {
 		name, value, _ := strings.Cut(line, ":")

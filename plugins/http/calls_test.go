@@ -88,6 +88,7 @@ func TestCallsOfConditions(t *testing.T) {
 		{`[{"name": "a", "unlimited": true, "match": {"path": {"prefix": "/a.jpg"}}}]`, "header bytes"},
 		{`[{"name": "a", "continue": true, "match": {"path": {"prefix": "/a"}}}, {"name": "b", "continue": true, "match": {"path": {"prefix": "/a"}}}]`, "header bytes, now 2"},
 		{`[{"name": "a", "unlimited": true, "match": {"path": {"prefix": "/b"}}}]`, "header bytes, now 2"},
+		{`[], "resource_from": "route_name"`, "now 2, property bytes"},
 	} {
 		e, p := start(t, `"resources": `+c.resources+`, `+fmt.Sprintf(flowRule, "1000000"))
 		e.Run(100 * time.Millisecond)
@@ -107,6 +108,7 @@ func usualCalls(e *vmtest.Envoy, p *vmtest.Plugin, refuses bool) (usual string) 
 		s := p.Stream()
 		s.Request[":authority"], s.Request[":path"] = "example.org", "/a.jpg?v=3"
 		s.Request["cookie"], s.Request["x-forwarded-for"], s.Properties["source.address"] = "v=2", "192.0.2.1", "192.0.2.2:80"
+		s.Properties["xds.route_name"] = "r"
 		s.RequestHeaders()
 		s.Properties["response.code_details"] = "via_upstream"
 		s.Response[":status"] = "200"

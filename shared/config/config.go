@@ -47,6 +47,24 @@ func (m FailureMode) String() string {
 	return "open"
 }
 
+// ResourceFrom is what in Envoy's configuration names resources.
+type ResourceFrom int
+
+const (
+	FromNothing     ResourceFrom = iota // the default
+	FromRoute                           // "route_name"
+	FromCluster                         // "cluster_name"
+	FromVirtualHost                     // "virtual_host"
+)
+
+// Traffic says which way a filter's streams go, as Sentinel's trafficType.
+type Traffic int
+
+const (
+	Inbound  Traffic = iota // "inbound", the default
+	Outbound                // "outbound": no system rule looks at it
+)
+
 // Config is a checked configuration. Every rule has an id.
 type Config struct {
 	Rules []rule.Rule // flowRules and the other families' lists, in the document's order
@@ -58,7 +76,10 @@ type Config struct {
 	Arguments        []Argument   // arguments: what Java Sentinel's paramIdx means here
 	Origin           *rule.Origin // origin: where requests say whom they come from; nil if nowhere
 
-	ResourceName string     // resource_name: the resource of whatever nothing else matches; "" is none
+	ResourceName string // resource_name: the resource of whatever nothing else matches; "" is none
+	// resource_from: whose name in Envoy is a resource where a rule is for it
+	ResourceFrom ResourceFrom
+	Traffic      Traffic    // traffic_type
 	Resources    []Resource // resources, in order: the first match wins
 	Block        Block
 	Failures     outcome.Failures

@@ -292,6 +292,19 @@ var mistakeCases = []struct {
 		strings.Repeat(`, {"name": "b", "continue": true, "match": {"path": {"prefix": "/"}}}`, 16) + `]}`,
 		[]string{`resources[0].continue: does not go with unlimited: nothing else is asked about what is taken`,
 			`resources[16].continue: more than 16 entries with continue: a request may be in all of their resources`}},
+	{"names of Envoy's", KindHTTP, `{"resource_from": "route", "traffic_type": "out"}`, []string{
+		`resource_from: must be route_name or cluster_name or virtual_host, got the string "route"`,
+		`traffic_type: must be inbound or outbound, got the string "out"`}},
+	{"names of Envoy's for connections", KindTCP, `{"resource_from": "cluster_name"}`, []string{`resource_from: is for the HTTP filter only`}},
+	{"names of the VM's", KindVM, `{"resource_from": "cluster_name", "traffic_type": "outbound"}`, []string{
+		`resource_from: belongs in a filter's configuration; the VM's has rules only`, `traffic_type: belongs in a filter's configuration; the VM's has rules only`}},
+	{"rules of what comes in", KindHTTP, `{"traffic_type": "outbound", "resource_from": "route_name", "resources": [{"name": "a", "unlimited": true, "match": {"method": ["GET"]}}],
+		"flowRules": [{"resource": "payments", "threshold": 1}, {"resource": "a", "threshold": 1}, {"resource": "pay.*x", "regex": true, "threshold": 1}],
+		"systemRules": [{"metricType": "InboundQPS", "triggerCount": 1}]}`, []string{
+		`flowRules[1].resource: what an unlimited entry takes is asked by no rule: give the entry another name, or leave the rule out`,
+		`flowRules[2].resource: matches no resource here: an expression is for names of resources; for paths write an entry of resources ` +
+			`with match.path.regex, and its name in the rule, or a path pattern such as /api/** as resource`,
+		`systemRules: must be left out with traffic_type outbound: they are about what comes in`}},
 	{"TCP conditions", KindTCP, `{"resources": [{"name": "a", "match": {"path": {"exact": "/"}, "sni": "*", "source_ip": ["10.0.0.0/33", "x", "fe80::1%eth0", "::ffff:0:0/90"], "destination_port": 65536}}]}`,
 		[]string{`resources[0].match.path: is for the HTTP filter only`,
 			`resources[0].match.sni: must be a host name without a port, or "*." and one, got "*"`,

@@ -63,6 +63,8 @@ func (all *rules) checkReach() {
 		case t.of.Regex:
 			r.checkExpression(t)
 		case t.of.Resource == r.cfg.ResourceName:
+		case r.cfg.ResourceFrom != FromNothing && !t.isPath(): // may be the name of something in Envoy
+			r.checkUnlimited(t)
 		case r.entries[t.of.Resource] != nil:
 			r.checkNamedLikePath(t)
 		case t.isPath() && r.kind != KindTCP:
@@ -138,7 +140,7 @@ func (r *reach) checkRelations() {
 	}
 	eachOf(r.rules, func(at *place, f *rule.Flow) {
 		isPath := r.kind == KindHTTP && strings.HasPrefix(f.RefResource, "/")
-		known := isPath || f.RefResource == r.cfg.ResourceName || r.entries[f.RefResource] != nil
+		known := isPath || r.cfg.ResourceFrom != FromNothing || f.RefResource == r.cfg.ResourceName || r.entries[f.RefResource] != nil
 		if f.RelationStrategy == rule.AssociatedResource && !known {
 			r.warn(at.at("refResource"), label(&f.Target), " acts only on what another filter takes for ",
 				quote(f.RefResource), ": nothing here is that resource")
@@ -164,10 +166,8 @@ func (r *reach) unreachable(t *target, reason ...string) {
 // checkName says that there is no such resource.
 func (r *reach) checkName(t *target) {
 	nothing := "nothing here is the resource " + quote(t.of.Resource) + ": "
-	unlimited := func(e Resource) bool { return e.Unlimited && e.Name == t.of.Resource }
 	switch {
-	case slices.ContainsFunc(r.cfg.Resources, unlimited):
-		r.unreachable(t, "what an unlimited entry takes is asked by no rule: give the entry another name, or leave the rule out")
+	case r.checkUnlimited(t):
 	case t.isPath():
 		r.unreachable(t, nothing, "a connection has no path; ", remedy)
 	case r.kind == KindHTTP:
@@ -175,6 +175,15 @@ func (r *reach) checkName(t *target) {
 	default:
 		r.unreachable(t, nothing, remedy)
 	}
+}
+
+// checkUnlimited finds a rule for what an unlimited entry takes.
+func (r *reach) checkUnlimited(t *target) (found bool) {
+	found = slices.ContainsFunc(r.cfg.Resources, func(e Resource) bool { return e.Unlimited && e.Name == t.of.Resource })
+	if found {
+		r.unreachable(t, "what an unlimited entry takes is asked by no rule: give the entry another name, or leave the rule out")
+	}
+	return found
 }
 
 // checkExpression wants a resource that the expression matches: it is not for paths that nothing names.

@@ -1,10 +1,10 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
-	"strings"
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
@@ -82,6 +82,9 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 func (f *Filter) apply(own *config.Config) {
 	source, rules := own.SystemSource, own.Rules
 	f.hash = stat.HashOf(f.Name+" "+own.Mode.String()+" "+own.FailureMode.String()) ^ own.RuleHash
+	if own.Traffic == config.Outbound {
+		f.hash ^= stat.HashOf("outbound")
+	}
 	if f.shared != nil {
 		f.hash += f.shared.RuleHash
 		if source == nil {
@@ -189,7 +192,7 @@ func (f *Filter) attach(r rule.Rule) {
 		}
 	case to.Resource != "":
 		f.guard(r, to.Resource, f.resources[to.Resource])
-	default:
+	case f.cfg.Traffic == config.Inbound:
 		for _, res := range f.resources {
 			f.guard(r, "", res)
 		}
@@ -215,7 +218,9 @@ func (vm *VM) connect(f *Filter) {
 		for name, res := range f.resources {
 			res.observers = nil // entries keep those that have seen them pass
 			for _, k := range vm.kinds {
-				res.observers = k.Observers(res.observers, name)
+				if f.cfg.Traffic == config.Inbound || k != vm.byFamily[rule.SystemFamily] {
+					res.observers = k.Observers(res.observers, name)
+				}
 			}
 			res.interest = res.own
 			for _, o := range res.observers {
@@ -225,16 +230,8 @@ func (vm *VM) connect(f *Filter) {
 	}
 }
 
-// PathResources are the resources of rules that are paths.
-func (f *Filter) PathResources() []string {
-	var paths []string
-	for name := range f.resources {
-		if strings.HasPrefix(name, "/") {
-			paths = append(paths, name)
-		}
-	}
-	return paths
-}
+// Resources are the names of the resources that the filter knows.
+func (f *Filter) Resources() []string { return slices.Collect(maps.Keys(f.resources)) }
 
 // Exempt counts a request or connection that an entry has taken out of all limits.
 func (f *Filter) Exempt(name string) {

@@ -93,7 +93,7 @@ func newAttacked(t testing.TB) *attacked {
 		t.Fatal(err)
 	}
 	a.http, a.tcp = a.vm.NewFilter("sentinel_http", http, nil), a.vm.NewFilter("sentinel_tcp", tcp, nil)
-	if a.byHTTP, err = resource.NewHTTP(http, a.http.PathResources(), a.http.Stream); err != nil {
+	if a.byHTTP, err = resource.NewHTTP(http, a.http.Resources(), a.http.Stream); err != nil {
 		t.Fatal(err)
 	}
 	if a.byTCP, err = resource.NewTCP(tcp, a.tcp.Stream); err != nil {

@@ -107,6 +107,26 @@ func TestSeveralResourcesAreOneEntryOfTheFilter(t *testing.T) {
 	w.wantMetrics(t, map[string]uint64{"sentinel_faults": 0})
 }
 
+// What goes out is neither limited nor counted by system rules, another filter's or the VM's.
+func TestOutboundTraffic(t *testing.T) {
+	inbound := list([]rule.System{{Target: rule.Target{ID: "s"}, MetricType: rule.SystemInboundQPS, TriggerCount: 2},
+		{Target: rule.Target{ID: "t"}, MetricType: rule.SystemAvgRT, TriggerCount: 1000}})
+	w := newProcess(1, &config.Config{ResourceName: "r", Rules: inbound})
+	wk := w.workers[0]
+	out := wk.NewFilter("sentinel_http", &config.Config{ResourceName: "r", Traffic: config.Outbound}, &config.Config{Rules: inbound})
+	w.run(tick)
+	if n := admit(out, 10, w.Now()); n != 10 {
+		t.Errorf("%d of 10 may go out", n)
+	}
+	if n := admit(wk.http, 10, w.Now()); n != 2 {
+		t.Errorf("%d may come in, want 2", n)
+	}
+	var e engine.Entry
+	if out.Enter("r", w.Now(), &e); e.TimeCounts() {
+		t.Error("somebody looks at how long it took")
+	}
+}
+
 // An entry that waits for its turn in one resource goes on with the others, which may still refuse it.
 func TestSeveralResourcesWait(t *testing.T) {
 	paced := flowOf("all", 10)

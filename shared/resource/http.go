@@ -21,6 +21,9 @@ type HTTP struct {
 	paths     map[string]string // of paths that are rules' resources, in their normal form
 	patterns  pattern.Paths     // that are rules' resources
 	before    []string          // of the stream that is being resolved
+	// from is whose name is a resource where it is one of names; nil is nobody's.
+	from  *request.Attribute
+	names map[string]bool
 	// hasPaths is whether there is a path or a pattern at all.
 	hasPaths bool
 	fallback string
@@ -39,8 +42,8 @@ type entry struct {
 	goesOn bool // to the entries after it
 }
 
-// NewHTTP prepares a resolver of a stream. rules are resources of rules: those that are paths, "/orders", or path patterns
-// need no entry; others are ignored. It fails when the configuration has conditions of TCP, or a pattern mistakes.
+// NewHTTP prepares a resolver of a stream. rules are resources that are known: those that are paths, "/orders", or path
+// patterns need no entry; nor do others where resource_from says so. It fails when the configuration has conditions of TCP, or a pattern mistakes.
 func NewHTTP(cfg *config.Config, rules []string, s *request.Stream) (*HTTP, error) {
 	h := &HTTP{stream: s, method: s.Header(":method"), authority: s.Header(":authority"), fallback: cfg.ResourceName}
 	named := map[string]bool{}
@@ -57,6 +60,7 @@ func NewHTTP(cfg *config.Config, rules []string, s *request.Stream) (*HTTP, erro
 		h.steps = add(h.steps, e)
 		named[r.Name] = true
 	}
+	h.nameFrom(cfg.ResourceFrom, rules)
 	for _, name := range rules {
 		if !strings.HasPrefix(name, "/") || named[name] { // an entry says itself what it takes
 			continue
@@ -66,6 +70,35 @@ func NewHTTP(cfg *config.Config, rules []string, s *request.Stream) (*HTTP, erro
 		}
 	}
 	return h, nil
+}
+
+// nameFrom lets names in Envoy be resources.
+func (h *HTTP) nameFrom(from config.ResourceFrom, known []string) {
+	switch from {
+	case config.FromNothing:
+		return
+	case config.FromRoute:
+		h.from = h.stream.Attribute("xds", "route_name")
+	case config.FromCluster:
+		h.from = h.stream.Attribute("xds", "cluster_name")
+	case config.FromVirtualHost:
+		h.from = h.stream.Attribute("xds", "virtual_host_name")
+	}
+	h.names = make(map[string]bool, len(known))
+	for _, name := range known {
+		h.names[name] = true
+	}
+}
+
+// byEnvoy is the name in Envoy that is a resource, "" where there is none.
+func (h *HTTP) byEnvoy() string {
+	if h.from == nil {
+		return ""
+	}
+	if name, _ := h.from.Value(); h.names[name] {
+		return name
+	}
+	return ""
 }
 
 // addPath adds a path, or a path pattern, that is a resource.
@@ -101,7 +134,7 @@ func add(steps []step, e entry) []step {
 }
 
 // Resolve names the stream's resource: the first entry of `resources` that matches, or the path that is itself a rule's
-// resource, or the most specific path pattern that is, or resource_name. Entries that are unlimited are asked first. It
+// resource, or the most specific path pattern that is, or the name that Envoy has for where it goes, or resource_name. Entries that are unlimited are asked first. It
 // asks for a header only when the answer hangs on it.
 func (h *HTTP) Resolve() Taken {
 	if name := h.first(h.exempt, true); name != "" {
@@ -111,6 +144,9 @@ func (h *HTTP) Resolve() Taken {
 	name := h.first(h.steps, false)
 	if name == "" {
 		name = h.byPath()
+	}
+	if name == "" {
+		name = h.byEnvoy()
 	}
 	if name == "" {
 		name = h.fallback

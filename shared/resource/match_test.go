@@ -193,6 +193,31 @@ func TestUnlimited(t *testing.T) {
 	}
 }
 
+// A name of Envoy's is a resource where one is known by it, after entries and paths.
+func TestResourceFrom(t *testing.T) {
+	for from, property := range map[string]string{
+		"route_name": "xds.route_name", "cluster_name": "xds.cluster_name", "virtual_host": "xds.virtual_host_name",
+	} {
+		h := newHTTP(t, `{"resource_name": "rest", "resource_from": "`+from+`", "flowRules": [{"resource": "payments", "threshold": 1}],
+			"resources": [{"name": "put", "match": {"method": ["PUT"]}}]}`, "payments", "/orders", "put", "rest")
+		for _, c := range []struct{ line, name, want string }{
+			{"GET h /", "payments", "payments"}, {"GET h /", "other", "rest"}, {"GET h /", "", "rest"}, {"GET h /orders", "payments", "/orders"},
+			{"PUT h /", "payments", "put"}, {"GET h /", "put", "put"},
+		} {
+			r := requesttest.Parse(c.line)
+			if c.name != "" {
+				r.Properties[property] = c.name
+			}
+			if got := h.of(r); got != c.want {
+				t.Errorf("%s of %s %s is %q, want %q", c.line, from, c.name, got, c.want)
+			}
+			if c.want != "payments" && c.want != "rest" && c.name == "payments" && r.Asked[property] > 0 {
+				t.Errorf("%s: asked for %v", c.line, r.Asked)
+			}
+		}
+	}
+}
+
 // spelledTaken are the resources of a stream in their order, with spaces between.
 func spelledTaken(in Taken) string {
 	return strings.TrimSpace(strings.Join(append(slices.Clone(in.Before), in.Name), " "))
