@@ -199,7 +199,7 @@ func (r *rules) argument(at *place, index int, h *rule.Hotspot) {
 
 // javaItems reads the values that have a threshold of their own.
 func (r *rules) javaItems(at *place, v value, h *rule.Hotspot) {
-	r.itemList(at, v, h, func(item *rule.SpecificItem) []field {
+	r.itemList(at, v, h, func(item *itemDraft) []field {
 		item.ValKind = rule.KindString
 		return []field{
 			{"object", r.text(&item.ValStr, maxResource)},
