@@ -199,7 +199,7 @@ func (r *rules) argument(at *place, index int, h *rule.Hotspot) {
 
 // javaItems reads the values that have a threshold of their own.
 func (r *rules) javaItems(at *place, v value, h *rule.Hotspot) {
-	r.itemList(at, v, h, func(item *rule.SpecificItem) []field {
+	r.itemList(at, v, h, func(item *itemDraft) []field {
 		item.ValKind = rule.KindString
 		return []field{
 			{"object", r.text(&item.ValStr, maxResource)},
@@ -234,7 +234,7 @@ var javaFigures = [5]string{
 }
 
 func (r *rules) javaSystemFields(j *javaSystem) []field {
-	var fields []field
+	fields := []field{{"regex", r.boolean(new(bool))}} // which Java Sentinel 1.8.9 writes of every rule
 	for metric, key := range javaFigures {
 		fields = append(fields, field{key, func(at *place, v value) { r.figure(at, v, &j.figures[metric]) }})
 	}

@@ -2,7 +2,10 @@
 // sentinel-golang 1.0.4. Package config reads, checks and completes them.
 package rule
 
-import "regexp"
+import (
+	"math"
+	"regexp"
+)
 
 // Target is what every rule has: a name, and what it is for.
 type Target struct {
@@ -126,8 +129,11 @@ type Hotspot struct {
 type SpecificItem struct {
 	ValKind   ParamKind `json:"valKind"`
 	ValStr    string    `json:"valStr"`
-	Threshold int64     `json:"threshold"`
+	Threshold int64     `json:"threshold"` // or Unlimited
 }
+
+// Unlimited is the threshold of a value that a rule does not limit.
+const Unlimited = math.MaxInt64
 
 // System limits everything that comes in while one figure of the whole process or machine is too high.
 type System struct {

@@ -45,15 +45,9 @@ func (r *clusterRule) entries() []rls.Entry {
 
 // Enter implements family.Checker.
 func (r *clusterRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
-	q, err := r.ask(now)
-	switch {
-	case err != nil:
-		return nil, err
-	case !q.there:
-		r.local.absent.N++
-		return nil, nil
-	case q.tooMany:
-		return r.refuseMany(now), nil
+	q, decided, b, err := r.ask(t, &r.local.unlimited, now)
+	if decided {
+		return b, err
 	}
 	since := r.Env.Since
 	v, err := r.quotas.Take(q.hash, q.value, since > 0, now)

@@ -31,11 +31,11 @@ func newValueRule(base hotspotRule) *valueRule {
 func (r *hotspotRule) acquireValues() *sharedValues {
 	return r.kind.values.Acquire(r.id, func() *sharedValues {
 		return &sharedValues{
-			Values:   NewValues(r.Env.Table, r.id),
-			queue:    family.NewQueue(r.Env),
-			evicted:  metrics.Counter{Name: "sentinel_hotspot_evicted" + r.labels()},
-			regained: metrics.Counter{Name: "sentinel_hotspot_regained" + r.labels()},
-			absent:   r.newAbsent(),
+			Values:    NewValues(r.Env.Table, r.id),
+			queue:     family.NewQueue(r.Env),
+			evicted:   metrics.Counter{Name: "sentinel_hotspot_evicted" + r.labels()},
+			regained:  metrics.Counter{Name: "sentinel_hotspot_regained" + r.labels()},
+			unlimited: r.newUnlimited(),
 		}
 	})
 }
@@ -48,15 +48,9 @@ func (r *hotspotRule) releaseValues(v *sharedValues, now int64) {
 
 // Enter implements family.Checker.
 func (r *valueRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
-	q, err := r.ask(now)
-	switch {
-	case err != nil:
-		return nil, err
-	case !q.there:
-		r.values.absent.N++
-		return nil, nil
-	case q.tooMany:
-		return r.refuseMany(now), nil
+	q, decided, b, err := r.ask(t, &r.values.unlimited, now)
+	if decided {
+		return b, err
 	}
 	return r.take(q, t, now)
 }
@@ -73,7 +67,7 @@ func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refus
 	case err != nil:
 		return nil, err
 	case !v.OK:
-		return r.refuse(q.hash, v, full, now), nil
+		return r.refuse(q.threshold, v, full, now), nil
 	}
 	t.At, t.ID, t.Again = v.At, q.hash, q.again
 	t.Waits = r.limits.Paced && v.At > now
@@ -82,8 +76,7 @@ func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refus
 
 // refuse says why a value gets nothing: it may have nothing at all, has had it all, would have to wait for too long, or
 // too many wait already.
-func (r *valueRule) refuse(hash uint64, v Verdict, full bool, now int64) *family.Refusal {
-	threshold := r.threshold(hash)
+func (r *valueRule) refuse(threshold int64, v Verdict, full bool, now int64) *family.Refusal {
 	wait := v.At - now
 	switch {
 	case !r.limits.Paced || threshold <= 0:
@@ -100,7 +93,7 @@ func (r *valueRule) refuse(hash uint64, v Verdict, full bool, now int64) *family
 
 // Undo implements family.Checker.
 func (r *valueRule) Undo(t family.Ticket, now int64) error {
-	if t == (family.Ticket{}) {
+	if t.ID == 0 { // nothing was taken
 		return nil
 	}
 	return r.values.GiveBack(t.ID, &r.limits, t.At, now)
@@ -123,22 +116,16 @@ func newConcurrencyRule(base hotspotRule) *concurrencyRule {
 	r.measure = "in flight for one " + r.param.String()
 	r.fullMeasure = r.measure + ", counted with others for want of room"
 	r.counts = r.kind.counts.Acquire(r.id, func() *sharedCounts {
-		return &sharedCounts{full: metrics.Counter{Name: "sentinel_hotspot_full" + r.labels()}, absent: r.newAbsent()}
+		return &sharedCounts{full: metrics.Counter{Name: "sentinel_hotspot_full" + r.labels()}, unlimited: r.newUnlimited()}
 	})
 	return r
 }
 
 // Enter implements family.Checker.
 func (r *concurrencyRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
-	q, err := r.ask(now)
-	switch {
-	case err != nil:
-		return nil, err
-	case !q.there:
-		r.counts.absent.N++
-		return nil, nil
-	case q.tooMany:
-		return r.refuseMany(now), nil
+	q, decided, b, err := r.ask(t, &r.counts.unlimited, now)
+	if decided {
+		return b, err
 	}
 	return r.hold(q, t, now)
 }
@@ -149,8 +136,7 @@ func (r *concurrencyRule) hold(q question, t *family.Ticket, now int64) (*family
 	if err != nil {
 		return nil, err
 	}
-	threshold := r.threshold(q.hash)
-	c, err := r.kind.concurrency.Enter(holder, q.hash, threshold, now)
+	c, err := r.kind.concurrency.Enter(holder, q.hash, q.threshold, now)
 	if err != nil {
 		return nil, err
 	}
@@ -165,7 +151,7 @@ func (r *concurrencyRule) hold(q question, t *family.Ticket, now int64) (*family
 	if c.Full {
 		measure = r.fullMeasure
 	}
-	return r.Refuse(float64(c.InFlight), float64(threshold), measure, 0, now), nil
+	return r.Refuse(float64(c.InFlight), float64(q.threshold), measure, 0, now), nil
 }
 
 // Undo implements family.Checker.
@@ -175,7 +161,7 @@ func (r *concurrencyRule) Undo(t family.Ticket, now int64) error {
 
 // Exit implements family.Checker.
 func (r *concurrencyRule) Exit(t family.Ticket, _ outcome.End, now int64) error {
-	if t == (family.Ticket{}) {
+	if t.ID == 0 {
 		return nil
 	}
 	return r.kind.concurrency.Exit(t.ID, uint64(t.At), now)
