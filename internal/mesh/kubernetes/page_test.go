@@ -86,6 +86,16 @@ func TestPage(t *testing.T) {
 		c.isUnlimited(t, s)
 		c.page("kubectl delete configmap sentinel-wasm")
 	})
+	t.Run("gateway and waypoint", func(t *testing.T) { // run by other tests; here they are taken
+		for _, file := range []string{"gateway.yaml", "waypoint.yaml"} {
+			c.edit(file)
+			c.page("kubectl apply -f " + file)
+			c.isClean(t, file)
+			c.run("kubectl delete -f " + file)
+		}
+		c.page("kubectl apply -n istio-system -f bootstrap.yaml")
+		c.page("kubectl label service go-httpbin istio.io/use-waypoint=waypoint")
+	})
 	t.Run("kustomize", func(t *testing.T) {
 		c.edit("kustomization.yaml")
 		c.write("envoy/kustomize/kustomization.yaml", meshtest.Resource(t, "envoy/kustomize/kustomization.yaml"))
