@@ -40,6 +40,8 @@ type Entry struct {
 	// holds are what it took and may have to give back; told is whether the rule of one wants to know its end.
 	holds []hold
 	told  bool
+	// answers is whether the rule of one wants to know that the service begins to answer.
+	answers bool
 	// spared is the refusal that it was spared, because its filter does not enforce.
 	spared *Block
 }
@@ -75,7 +77,7 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 // reset makes the entry one of none, field by field: the compiler clears a large struct by a call. What it does not set, is
 // only read of an entry that is in a resource, after Enter has set it.
 func (e *Entry) reset() {
-	e.inFlight, e.told, e.sent, e.answered = false, false, 0, 0
+	e.inFlight, e.told, e.answers, e.sent, e.answered = false, false, false, 0, 0
 	e.next, e.nth, e.since = 0, 0, 0
 	e.holds = e.holds[:0]
 	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil {
@@ -210,6 +212,7 @@ func (e *Entry) askEach(now int64) (*Block, error) {
 		}
 		waits := e.ticket.Waits && f.cfg.Mode == config.Enforce
 		e.told = e.told || e.ticket.Exit
+		e.answers = e.answers || e.ticket.Answer
 		if waits || e.ticket.Exit || e.next < len(rules) { // of the others nothing can be given back any more
 			e.hold(r.Checker)
 		}
@@ -280,7 +283,7 @@ func (e *Entry) abandon(now int64) {
 	for i := range e.holds {
 		e.filter.vm.env.Check("giving back", e.holds[i].undo(now))
 	}
-	e.holds = e.holds[:0]
+	e.holds, e.answers = e.holds[:0], false
 	e.endWait()
 	e.part()
 }
@@ -343,21 +346,12 @@ func (e *Entry) WaitMs(now int64) int64 {
 func (e *Entry) HasAnswer() bool { return e.answered != 0 }
 
 // AwaitsAnswer is whether Answers has something to do.
-func (e *Entry) AwaitsAnswer() bool {
-	if !e.told {
-		return false
-	}
-	for i := range e.holds {
-		if e.holds[i].ticket.Answer {
-			return true
-		}
-	}
-	return false
-}
+func (e *Entry) AwaitsAnswer() bool { return e.answers }
 
 // Answers says how an entry ends if it goes on as its answer has begun.
 func (e *Entry) Answers(o outcome.Outcome, now int64) {
 	end := outcome.End{Outcome: o, ResponseMs: e.WaitMs(now)}
+	e.answers = false
 	for i := range e.holds {
 		h := &e.holds[i]
 		if !h.ticket.Answer {
@@ -365,6 +359,7 @@ func (e *Entry) Answers(o outcome.Outcome, now int64) {
 		}
 		ticket, err := h.rule.Answered(h.ticket, end, now)
 		h.ticket = ticket
+		e.answers = e.answers || ticket.Answer
 		e.filter.vm.env.Check("observing an answer", err)
 	}
 }
@@ -439,20 +434,34 @@ func (f *Filter) Unavailable(err error) *Block {
 	return &Block{Reason: Unavailable, RetryAfterMs: -1}
 }
 
-// Explanation is why a request was refused. Those that are equal have one text.
+// Explanation is why a request was refused.
 type Explanation struct {
 	block Block
-	rates stat.Rates
-	known bool
+	// hash is the resource's. passed and blocked are what all workers saw of it over the last second, where known.
+	hash, passed, blocked uint64
+	known                 bool
 }
 
 // Explain says why a request was refused: the rule, what it saw and its threshold, and what all workers saw over the last
 // second, where that is known.
-func (f *Filter) Explain(b *Block, now int64) Explanation {
-	e := Explanation{block: *b}
-	e.block.RetryAfterMs = 0 // it is not told
-	e.rates, e.known = f.vm.env.Board.Rates(stat.HashOf(b.Resource), now)
+func (f *Filter) Explain(b *Block, now int64) (e Explanation) {
+	f.ExplainIn(&e, b, now)
 	return e
+}
+
+// ExplainIn makes an explanation say what Explain says, and reports whether it said anything else.
+func (f *Filter) ExplainIn(e *Explanation, b *Block, now int64) (changed bool) {
+	if !e.block.Same(b) {
+		if changed = true; e.hash == 0 || e.block.Resource != b.Resource {
+			e.hash = stat.HashOf(b.Resource)
+		}
+		e.block = *b
+	}
+	r, known := f.vm.env.Board.Rates(e.hash, now)
+	if r.Pass != e.passed || r.Block != e.blocked || known != e.known {
+		e.passed, e.blocked, e.known, changed = r.Pass, r.Block, known, true
+	}
+	return changed
 }
 
 // AppendText appends the explanation to dst, in one line.
@@ -461,8 +470,8 @@ func (e Explanation) AppendText(dst []byte) []byte {
 	dst = append(append(dst, " rule "...), e.block.Rule...)
 	dst = e.block.AppendText(append(dst, ": "...))
 	if e.known {
-		dst = strconv.AppendUint(append(dst, "; last second "...), e.rates.Pass, 10)
-		dst = strconv.AppendUint(append(dst, " passed, "...), e.rates.Block, 10)
+		dst = strconv.AppendUint(append(dst, "; last second "...), e.passed, 10)
+		dst = strconv.AppendUint(append(dst, " passed, "...), e.blocked, 10)
 		dst = append(dst, " blocked"...)
 	}
 	return append(dst, '\n')
