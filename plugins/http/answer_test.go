@@ -73,6 +73,48 @@ func TestWithoutAResource(t *testing.T) {
 	e.Faults()
 }
 
+// What is unlimited passes before everything, and is counted.
+func TestUnlimited(t *testing.T) {
+	e, p := start(t, `"resources": [{"name": "health", "unlimited": true, "match": {"path": {"exact": "/healthz"}}}],
+		"systemRules": [{"metricType": "InboundQPS", "triggerCount": 0}], `+full)
+	for path, want := range map[string]envoyhost.Action{"/healthz?x": envoyhost.Continue, "/": envoyhost.Pause} {
+		s := p.Stream()
+		s.Request[":path"] = path
+		if got := s.RequestHeaders(); got != want {
+			t.Errorf("%s: action %d", path, got)
+		}
+		s.ResponseHeaders()
+		s.End()
+	}
+	e.Metrics(map[string]uint64{"sentinel_exempt;resource=health": 1, "sentinel_passed;resource=health": 0})
+	e.Faults()
+}
+
+// A request in several resources is refused by any of them, and the answer says by which.
+func TestSeveralResources(t *testing.T) {
+	e, p := start(t, `"resources": [{"name": "all", "continue": true, "match": {"path": {"prefix": "/"}}}],
+		"flowRules": [{"id": "all", "resource": "all", "threshold": 3, "statIntervalInMs": 600000}, {"id": "login", "resource": "/login", "threshold": 1, "statIntervalInMs": 600000},
+			{"id": "web", "resource": "web", "threshold": 100, "controlBehavior": "Throttling"}]`)
+	for i, c := range []struct{ path, by string }{
+		{"/login", ""}, {"/login", "flow:login"}, {"/login", "flow:login"}, {"/", ""}, {"/x", ""}, {"/", "flow:all"}, {"/login", "flow:all"},
+	} {
+		s := p.Stream()
+		s.Request[":path"] = c.path
+		s.RequestHeaders()
+		if s.State[envoyhost.BlockedBy] != c.by || len(s.Answers) == 1 != (c.by != "") {
+			t.Errorf("%d, %s: blocked by %q, want %q", i, c.path, s.State[envoyhost.BlockedBy], c.by)
+		}
+		e.Run(20 * time.Millisecond) // its turn comes
+		s.ResponseHeaders()
+		s.End()
+	}
+	e.Metrics(map[string]uint64{
+		"sentinel_passed;resource=all": 3, "sentinel_passed;resource=/login": 1, "sentinel_passed;resource=web": 2, "sentinel_completed;resource=all": 3,
+		"sentinel_in_flight;resource=all": 0, "sentinel_in_flight;resource=web": 0,
+	})
+	e.Faults()
+}
+
 func TestAnswers(t *testing.T) {
 	rateLimited, plain := [2]string{"x-envoy-ratelimited", "true"}, [2]string{"content-type", "text/plain; charset=utf-8"}
 	retry := [2]string{"retry-after", "1"}

@@ -18,9 +18,13 @@ const Unavailable = family.Unavailable
 // Entry is one request or connection in a resource. Its zero value is in none. It may be used again for another once it
 // has ended.
 type Entry struct {
-	filter   *Filter
-	resource *guarded
-	inFlight bool
+	filter *Filter
+	// resource is the one whose rules are asked, or the last that they were; several are all where it enters more than one,
+	// and spare is for that, from one time to the next.
+	resource       *guarded
+	several, spare *several
+	one            [1]*guarded
+	inFlight       bool
 	// sent is when its client sent the last of what the service has to answer, answered when the service began to, 0 if it
 	// has not.
 	sent, answered int64
@@ -65,7 +69,13 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 		}
 		f.last = res
 	}
-	e.filter, e.resource = f, res
+	e.resource = res
+	return e.enter(f, now)
+}
+
+// enter asks whether an entry may enter its resources.
+func (e *Entry) enter(f *Filter, now int64) *Block {
+	e.filter = f
 	e.come()
 	b := e.proceed(now)
 	if f.vm.env.Debug {
@@ -79,7 +89,7 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 func (e *Entry) reset() {
 	e.inFlight, e.told, e.answers, e.sent, e.answered = false, false, false, 0, 0
 	e.next, e.nth, e.since = 0, 0, 0
-	e.holds = e.holds[:0]
+	e.holds, e.several = e.holds[:0], nil
 	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil {
 		e.queue, e.spared, e.observers = nil, nil, nil
 	}
@@ -106,19 +116,25 @@ func (e *Entry) Resume(now int64) *Block {
 // come counts an entry that decides by the filter's rules, part one that does not any more.
 func (e *Entry) come() {
 	e.filter.streams++
-	e.resource.entries++
+	for _, res := range e.all() {
+		res.entries++
+	}
 }
 
 func (e *Entry) part() {
 	e.filter.streams--
-	e.resource.entries--
+	for _, res := range e.all() {
+		res.entries--
+	}
 }
 
 // gone gives up what the filter held for the entry alone.
 func (e *Entry) gone() {
-	if res := e.resource; res.left && res.entries == 0 {
-		e.filter.vm.exportOf(res)
-		e.filter.vm.dispose(res)
+	for _, res := range e.all() {
+		if res.left && res.entries == 0 {
+			e.filter.vm.exportOf(res)
+			e.filter.vm.dispose(res)
+		}
 	}
 	e.filter.retire()
 }
@@ -168,8 +184,9 @@ func (e *Entry) proceed(now int64) *Block {
 	}
 }
 
-// ask asks the rules in their order, until one refuses, lets the entry wait, or fails; a panic is a failure. What the entry
-// took before one of them refused is given back. A rule is passed before it is asked, so that none is asked again that fails.
+// ask asks the rules in their order, resource by resource, until one refuses, lets the entry wait, or fails; a panic is a
+// failure. What the entry took before one of them refused is given back. A rule is passed before it is asked, so that none is
+// asked again that fails.
 func (e *Entry) ask(now int64) (b *Block, err error) {
 	done := false
 	defer func() {
@@ -183,12 +200,13 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 }
 
 func (e *Entry) askEach(now int64) (*Block, error) {
-	f, res, rules := e.filter, e.resource, e.resource.rules
-	for e.next < len(rules) {
-		r, nth := rules[e.next], e.nth
+	f := e.filter
+	for e.next < len(e.resource.rules) || e.follow() {
+		res, nth := e.resource, e.nth
+		r := res.rules[e.next]
 		res.stream.Nth, f.vm.env.Since = nth, e.since
 		e.next, e.nth, e.since = e.next+1, 0, 0
-		if r.only != nil && !r.only.Some() {
+		if r.only != nil && !r.only.Some() || e.several.wasAsked(r) {
 			continue
 		}
 		e.ticket = family.Ticket{}
@@ -213,7 +231,7 @@ func (e *Entry) askEach(now int64) (*Block, error) {
 		waits := e.ticket.Waits && f.cfg.Mode == config.Enforce
 		e.told = e.told || e.ticket.Exit
 		e.answers = e.answers || e.ticket.Answer
-		if waits || e.ticket.Exit || e.next < len(rules) { // of the others nothing can be given back any more
+		if waits || e.ticket.Exit || e.next < len(res.rules) || e.several.follows() { // of the others nothing can be given back any more
 			e.hold(r.Checker)
 		}
 		if waits {
@@ -261,10 +279,10 @@ func (e *Entry) admit(now int64) {
 		e.holds = e.holds[:0]
 	}
 	e.inFlight, e.sent = true, now
-	e.resource.node.Pass(now)
-	if len(e.resource.observers) > 0 {
-		e.observers = e.resource.observers
+	for _, res := range e.all() {
+		res.node.Pass(now)
 	}
+	e.observe()
 	for _, o := range e.observers {
 		o.Passed(now)
 	}
@@ -310,11 +328,11 @@ func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
 
 // FailureCounts is whether anything looks at whether the entry failed: a circuit breaker of the resource, or whoever has
 // configured what a failure is. To find out costs a plugin several calls to its host.
-func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.interest == family.InFailures }
+func (e *Entry) FailureCounts() bool { return e.inFlight && e.interest() == family.InFailures }
 
 // TimeCounts is whether anything looks at how long the service took. To find out whether it was the service costs a plugin a
 // call to its host.
-func (e *Entry) TimeCounts() bool { return e.inFlight && e.resource.interest >= family.InTimes }
+func (e *Entry) TimeCounts() bool { return e.inFlight && e.interest() >= family.InTimes }
 
 // Recent is a time in nanoseconds at which the entry was already there, at most a tick old, for which nobody asks the host.
 // It is good enough for the end of an entry of which no time counts.
@@ -407,7 +425,9 @@ func (e *Entry) tell(end outcome.End, now int64) (err error) {
 func (e *Entry) tellEach(end outcome.End, now int64) error {
 	if e.inFlight {
 		e.inFlight = false
-		e.resource.node.Complete(now, end)
+		for _, res := range e.all() {
+			res.node.Complete(now, end)
+		}
 		for _, o := range e.observers {
 			o.Ended(end, now)
 		}

@@ -78,16 +78,25 @@ func plainHost(authority string) int {
 	return n
 }
 
-// address is an address in its one form: without port, brackets, quotes and zone, and v4 where it is v4 in v6.
+// address is an address in its one form, as text.
 func address(text string) (string, bool) {
+	a, ok := parseAddress(text)
+	return a.String(), ok
+}
+
+// parseAddress reads an address: without port, brackets, quotes and zone, and v4 where it is v4 in v6.
+func parseAddress(text string) (netip.Addr, bool) {
 	text = strings.Trim(strings.TrimSpace(text), `"`)
 	if inner, ok := strings.CutPrefix(text, "["); ok {
 		text, _, _ = strings.Cut(inner, "]")
 	} else if host, _, ok := strings.Cut(text, ":"); ok && !strings.Contains(text[len(host)+1:], ":") {
 		text = host
 	}
+	if text == "" || text[0] == '/' { // a socket's path: at once, an error is an allocation
+		return netip.Addr{}, false
+	}
 	a, err := netip.ParseAddr(text)
-	return a.Unmap().WithZone("").String(), err == nil
+	return a.Unmap().WithZone(""), err == nil
 }
 
 // number is a number in its one form: a whole one by its digits.

@@ -69,8 +69,9 @@ func (p Param) String() string {
 type Parameter struct {
 	Param
 	stream    *Stream
-	header    *Header    // where it is found, or a list of forwarded addresses
+	header    *Header    // where it is found
 	attribute *Attribute // where it is found
+	source    *Source    // where it is found
 	values    Values
 	callback  uint64 // that values are of
 }
@@ -91,7 +92,7 @@ func (s *Stream) Parameter(of Param) *Parameter {
 	case rule.Host:
 		p.header = s.Header(":authority")
 	case rule.SourceAddress:
-		p.header, p.attribute = s.Header("x-forwarded-for"), s.Attribute("source", "address")
+		p.source = s.Source(of.Hops)
 	case rule.SNI:
 		p.attribute = s.Attribute("connection", "requested_server_name")
 	case rule.Property:
@@ -147,7 +148,9 @@ func (p *Parameter) read() {
 			p.add(host)
 		}
 	case rule.SourceAddress:
-		p.readSource()
+		if text, ok := p.source.text(); ok {
+			p.add(text)
+		}
 	case rule.SNI:
 		if name, ok := p.attribute.Value(); ok && name != "" {
 			p.add(name)
@@ -209,32 +212,4 @@ func segment(path string, index int, ok bool) (string, bool) {
 		path = rest
 	}
 	return "", false
-}
-
-// readSource adds the client's address: that of x-forwarded-for at a place from its end, which proxies have written that
-// are trusted, or where there is none what Envoy says.
-func (p *Parameter) readSource() {
-	if p.Hops > 0 {
-		if list, ok := p.header.Value(); ok {
-			if a, ok := forwarded(list, int(p.Hops)); ok {
-				p.add(a)
-				return
-			}
-		}
-	}
-	if text, ok := p.attribute.Value(); ok && text != "" {
-		p.add(text)
-	}
-}
-
-// forwarded is an address of x-forwarded-for, by its place from the end.
-func forwarded(list string, fromEnd int) (string, bool) {
-	for ; fromEnd > 1; fromEnd-- {
-		comma := strings.LastIndexByte(list, ',')
-		if comma < 0 {
-			return "", false
-		}
-		list = list[:comma]
-	}
-	return address(list[strings.LastIndexByte(list, ',')+1:])
 }
