@@ -23,7 +23,6 @@ type Entry struct {
 	// and spare is for that, from one time to the next.
 	resource       *guarded
 	several, spare *several
-	one            [1]*guarded
 	inFlight       bool
 	// sent is when its client sent the last of what the service has to answer, answered when the service began to, 0 if it
 	// has not.
@@ -116,27 +115,44 @@ func (e *Entry) Resume(now int64) *Block {
 // come counts an entry that decides by the filter's rules, part one that does not any more.
 func (e *Entry) come() {
 	e.filter.streams++
-	for _, res := range e.all() {
+	if e.several == nil {
+		e.resource.entries++
+		return
+	}
+	for _, res := range e.several.all {
 		res.entries++
 	}
 }
 
 func (e *Entry) part() {
 	e.filter.streams--
-	for _, res := range e.all() {
+	if e.several == nil {
+		e.resource.entries--
+		return
+	}
+	for _, res := range e.several.all {
 		res.entries--
 	}
 }
 
 // gone gives up what the filter held for the entry alone.
 func (e *Entry) gone() {
-	for _, res := range e.all() {
-		if res.left && res.entries == 0 {
-			e.filter.vm.exportOf(res)
-			e.filter.vm.dispose(res)
+	if e.several == nil {
+		e.resource.gone(e.filter.vm)
+	} else {
+		for _, res := range e.several.all {
+			res.gone(e.filter.vm)
 		}
 	}
 	e.filter.retire()
+}
+
+// gone gives up what a resource held that its filter has let go, once nothing is in it.
+func (r *guarded) gone(vm *VM) {
+	if r.left && r.entries == 0 {
+		vm.exportOf(r)
+		vm.dispose(r)
+	}
 }
 
 // wait makes the entry wait in a queue until a time in nanoseconds.
@@ -279,10 +295,15 @@ func (e *Entry) admit(now int64) {
 		e.holds = e.holds[:0]
 	}
 	e.inFlight, e.sent = true, now
-	for _, res := range e.all() {
-		res.node.Pass(now)
+	if e.several == nil {
+		e.resource.node.Pass(now)
+		if len(e.resource.observers) > 0 {
+			e.observers = e.resource.observers
+		}
+	} else {
+		e.several.pass(now)
+		e.observers = e.several.observers
 	}
-	e.observe()
 	for _, o := range e.observers {
 		o.Passed(now)
 	}
@@ -425,8 +446,12 @@ func (e *Entry) tell(end outcome.End, now int64) (err error) {
 func (e *Entry) tellEach(end outcome.End, now int64) error {
 	if e.inFlight {
 		e.inFlight = false
-		for _, res := range e.all() {
-			res.node.Complete(now, end)
+		if e.several == nil {
+			e.resource.node.Complete(now, end)
+		} else {
+			for _, res := range e.several.all {
+				res.node.Complete(now, end)
+			}
 		}
 		for _, o := range e.observers {
 			o.Ended(end, now)
