@@ -18,9 +18,13 @@ const Unavailable = family.Unavailable
 // Entry is one request or connection in a resource. Its zero value is in none. It may be used again for another once it
 // has ended.
 type Entry struct {
-	filter   *Filter
-	resource *guarded
-	inFlight bool
+	filter *Filter
+	// resource is the one whose rules are asked, or the last that they were; several are all where it enters more than one,
+	// and spare is for that, from one time to the next.
+	resource       *guarded
+	several, spare *several
+	one            [1]*guarded
+	inFlight       bool
 	// sent is when its client sent the last of what the service has to answer, answered when the service began to, 0 if it
 	// has not.
 	sent, answered int64
@@ -55,7 +59,7 @@ type hold struct {
 // Exit must be called at the end of whatever was not refused. e is overwritten. A resource that no rule and no
 // configuration names is not counted and always entered.
 func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
-	*e = Entry{holds: e.holds[:0]}
+	e.reset()
 	res := f.last
 	if res == nil || res.name != name {
 		if res = f.resources[name]; res == nil {
@@ -63,13 +67,30 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 		}
 		f.last = res
 	}
-	e.filter, e.resource = f, res
+	e.resource = res
+	return e.enter(f, now)
+}
+
+// enter asks whether an entry may enter its resources.
+func (e *Entry) enter(f *Filter, now int64) *Block {
+	e.filter = f
 	e.come()
 	b := e.proceed(now)
 	if f.vm.env.Debug {
 		f.traceEntry(e, b, now)
 	}
 	return b
+}
+
+// reset makes the entry one of none, field by field: the compiler clears a large struct by a call. What it does not set, is
+// only read of an entry that is in a resource, after Enter has set it.
+func (e *Entry) reset() {
+	e.inFlight, e.told, e.sent, e.answered = false, false, 0, 0
+	e.next, e.nth, e.since = 0, 0, 0
+	e.holds, e.several = e.holds[:0], nil
+	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil {
+		e.queue, e.spared, e.observers = nil, nil, nil
+	}
 }
 
 // Waiting is the time in nanoseconds until which an entry must wait, and whether it has to.
@@ -93,19 +114,25 @@ func (e *Entry) Resume(now int64) *Block {
 // come counts an entry that decides by the filter's rules, part one that does not any more.
 func (e *Entry) come() {
 	e.filter.streams++
-	e.resource.entries++
+	for _, res := range e.all() {
+		res.entries++
+	}
 }
 
 func (e *Entry) part() {
 	e.filter.streams--
-	e.resource.entries--
+	for _, res := range e.all() {
+		res.entries--
+	}
 }
 
 // gone gives up what the filter held for the entry alone.
 func (e *Entry) gone() {
-	if res := e.resource; res.left && res.entries == 0 {
-		e.filter.vm.exportOf(res)
-		e.filter.vm.dispose(res)
+	for _, res := range e.all() {
+		if res.left && res.entries == 0 {
+			e.filter.vm.exportOf(res)
+			e.filter.vm.dispose(res)
+		}
 	}
 	e.filter.retire()
 }
@@ -155,16 +182,29 @@ func (e *Entry) proceed(now int64) *Block {
 	}
 }
 
-// ask asks the rules in their order, until one refuses, lets the entry wait, or fails; a panic is a failure. What the entry
-// took before one of them refused is given back. A rule is passed before it is asked, so that none is asked again that fails.
+// ask asks the rules in their order, resource by resource, until one refuses, lets the entry wait, or fails; a panic is a
+// failure. What the entry took before one of them refused is given back. A rule is passed before it is asked, so that none is
+// asked again that fails.
 func (e *Entry) ask(now int64) (b *Block, err error) {
-	defer family.Recover(&err)
-	f, res, rules := e.filter, e.resource, e.resource.rules
-	for e.next < len(rules) {
-		r, nth := rules[e.next], e.nth
+	done := false
+	defer func() {
+		if !done {
+			err = family.Recovered(recover())
+		}
+	}()
+	b, err = e.askEach(now)
+	done = true
+	return b, err
+}
+
+func (e *Entry) askEach(now int64) (*Block, error) {
+	f := e.filter
+	for e.next < len(e.resource.rules) || e.follow() {
+		res, nth := e.resource, e.nth
+		r := res.rules[e.next]
 		res.stream.Nth, f.vm.env.Since = nth, e.since
 		e.next, e.nth, e.since = e.next+1, 0, 0
-		if r.only != nil && !r.only.Some() {
+		if r.only != nil && !r.only.Some() || e.several.wasAsked(r) {
 			continue
 		}
 		e.ticket = family.Ticket{}
@@ -188,8 +228,8 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		}
 		waits := e.ticket.Waits && f.cfg.Mode == config.Enforce
 		e.told = e.told || e.ticket.Exit
-		if waits || e.ticket.Exit || e.next < len(rules) { // of the others nothing can be given back any more
-			e.holds = append(e.holds, hold{r.Checker, e.ticket})
+		if waits || e.ticket.Exit || e.next < len(res.rules) || e.several.follows() { // of the others nothing can be given back any more
+			e.hold(r.Checker)
 		}
 		if waits {
 			r.Of().Waited(e.ticket.At - now)
@@ -199,6 +239,17 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 	}
 	e.admit(now)
 	return nil, nil
+}
+
+// hold keeps the ticket of a rule.
+func (e *Entry) hold(r family.Checker) {
+	n := len(e.holds)
+	if n == cap(e.holds) {
+		e.holds = append(e.holds, hold{})
+	}
+	e.holds = e.holds[:n+1]
+	h := &e.holds[n]
+	h.rule, h.ticket = r, e.ticket
 }
 
 // refuse counts a refusal, and lets the entry in all the same where the filter does not enforce.
@@ -225,10 +276,10 @@ func (e *Entry) admit(now int64) {
 		e.holds = e.holds[:0]
 	}
 	e.inFlight, e.sent = true, now
-	e.resource.node.Pass(now)
-	if len(e.resource.observers) > 0 {
-		e.observers = e.resource.observers
+	for _, res := range e.all() {
+		res.node.Pass(now)
 	}
+	e.observe()
 	for _, o := range e.observers {
 		o.Passed(now)
 	}
@@ -254,8 +305,15 @@ func (e *Entry) abandon(now int64) {
 
 // undo gives a hold back. A panic is an error: the other holds are given back all the same.
 func (h *hold) undo(now int64) (err error) {
-	defer family.Recover(&err)
-	return h.rule.Undo(h.ticket, now)
+	done := false
+	defer func() {
+		if !done {
+			err = family.Recovered(recover())
+		}
+	}()
+	err = h.rule.Undo(h.ticket, now)
+	done = true
+	return err
 }
 
 // Spared is why an entry that entered would have been refused if its filter enforced, nil if it would not. It is valid until
@@ -267,11 +325,11 @@ func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
 
 // FailureCounts is whether anything looks at whether the entry failed: a circuit breaker of the resource, or whoever has
 // configured what a failure is. To find out costs a plugin several calls to its host.
-func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.interest == family.InFailures }
+func (e *Entry) FailureCounts() bool { return e.inFlight && e.interest() == family.InFailures }
 
 // TimeCounts is whether anything looks at how long the service took. To find out whether it was the service costs a plugin a
 // call to its host.
-func (e *Entry) TimeCounts() bool { return e.inFlight && e.resource.interest >= family.InTimes }
+func (e *Entry) TimeCounts() bool { return e.inFlight && e.interest() >= family.InTimes }
 
 // Recent is a time in nanoseconds at which the entry was already there, at most a tick old, for which nobody asks the host.
 // It is good enough for the end of an entry of which no time counts.
@@ -358,10 +416,23 @@ func (e *Entry) leave(now int64, end outcome.End) {
 // tell counts the end, and tells the rules that want to know. A panic is an error. After one the next call goes on behind it,
 // so that all others hear of the end.
 func (e *Entry) tell(end outcome.End, now int64) (err error) {
-	defer family.Recover(&err)
+	done := false
+	defer func() {
+		if !done {
+			err = family.Recovered(recover())
+		}
+	}()
+	err = e.tellEach(end, now)
+	done = true
+	return err
+}
+
+func (e *Entry) tellEach(end outcome.End, now int64) error {
 	if e.inFlight {
 		e.inFlight = false
-		e.resource.node.Complete(now, end)
+		for _, res := range e.all() {
+			res.node.Complete(now, end)
+		}
 		for _, o := range e.observers {
 			o.Ended(end, now)
 		}

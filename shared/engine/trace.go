@@ -44,7 +44,11 @@ func (f *Filter) traceEntry(e *Entry, b *Block, now int64) {
 	case e.wakeAt != 0:
 		verdict = "waits " + strconv.FormatInt((e.wakeAt-now)/1e6, 10) + " ms"
 	}
-	f.trace(e.resource.name, verdict)
+	name := ""
+	for _, res := range e.all() {
+		name += " " + res.name
+	}
+	f.trace(name[1:], verdict)
 }
 
 func (f *Filter) trace(resource, verdict string) {
