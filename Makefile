@@ -25,11 +25,11 @@ STATICCHECK = $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo cluster test mesh istio check bench refusals memory latency curves profile \
+.PHONY: help wasm image pull board release run demo run-cluster cluster test mesh istio check bench refusals memory latency curves profile \
 	pgo scaling pictures compat java dashboard live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  ENVOY_PATH=/my/envoy uses that Envoy; ENVOY_VERSION=1.39.3 another release; ENVOY_FROM=func-e its own download.'
 
@@ -74,6 +74,10 @@ demo: $(WASM) ## show on a page what happens to a load, live; CONCURRENCY, PAGE_
 	@$(GO) build -o dist/sentinel ./cmd/sentinel
 	@exec dist/sentinel demo -wasm $(WASM) -concurrency $(CONCURRENCY) \
 		-page-port $(PAGE_PORT) -http-port $(HTTP_PORT) -admin-port $(ADMIN_PORT) -upstream-port $(UPSTREAM_PORT)
+
+run-cluster: $(WASM) ## run three Envoys with one limit, the rate limit service and Redis, and a load to see; CONCURRENCY, UPSTREAM_PORT
+	@$(GO) build -o dist/runcluster ./internal/runcluster
+	@exec dist/runcluster -wasm $(WASM) -concurrency $(CONCURRENCY) -upstream-port $(UPSTREAM_PORT)
 
 # One package at a time: two Envoys under load at once would disturb each other. Not cached: Envoy and the Wasm binary
 # are inputs that go test does not see.
