@@ -25,11 +25,11 @@ STATICCHECK = $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo cluster test mesh istio check bench refusals memory latency curves profile \
-	pgo scaling pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo run-cluster cluster test mesh istio check bench refusals memory latency curves profile \
+	pgo scaling pictures compat java dashboard live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  ENVOY_PATH=/my/envoy uses that Envoy; ENVOY_VERSION=1.39.3 another release; ENVOY_FROM=func-e its own download.'
 
@@ -74,6 +74,10 @@ demo: $(WASM) ## show on a page what happens to a load, live; CONCURRENCY, PAGE_
 	@$(GO) build -o dist/sentinel ./cmd/sentinel
 	@exec dist/sentinel demo -wasm $(WASM) -concurrency $(CONCURRENCY) \
 		-page-port $(PAGE_PORT) -http-port $(HTTP_PORT) -admin-port $(ADMIN_PORT) -upstream-port $(UPSTREAM_PORT)
+
+run-cluster: $(WASM) ## run three Envoys with one limit, the rate limit service and Redis, and a load to see; CONCURRENCY, UPSTREAM_PORT
+	@$(GO) build -o dist/runcluster ./internal/runcluster
+	@exec dist/runcluster -wasm $(WASM) -concurrency $(CONCURRENCY) -upstream-port $(UPSTREAM_PORT)
 
 # One package at a time: two Envoys under load at once would disturb each other. Not cached: Envoy and the Wasm binary
 # are inputs that go test does not see.
@@ -159,7 +163,9 @@ profile: ## CPU per callback, by perf; RULES=all for every family
 	$(GO) run ./internal/profile -rules $(or $(RULES),flow)
 
 pgo: ## measure plugins/default.pgo anew, by which the compiler inlines
-	$(GO) test ./shared/engine -run '^$$' -bench Entry -benchtime 3s -cpuprofile plugins/default.pgo -o dist/engine.test
+	$(GO) test ./shared/engine -run '^$$' -bench Entry -benchtime 3s -cpuprofile dist/engine.pprof -o dist/engine.test
+	$(GO) test ./plugins/http -run '^$$' -bench Request -benchtime 3s -cpuprofile dist/http.pprof -o dist/http.test
+	$(GO) tool pprof -proto dist/engine.pprof dist/http.pprof > plugins/default.pgo
 
 scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8
 	$(GO) run ./internal/scaling -figures docs/figures/scaling.json
@@ -178,6 +184,10 @@ compat: $(WASM) ## the whole end-to-end suite on each Envoy release; writes COMP
 
 java: ## compare rules in Java Sentinel's words with Java Sentinel 1.8.9; needs a JDK and Maven
 	$(GO) test -count=1 ./internal/javaoracle -v -java
+
+dashboard: ## the real dashboard of Sentinel shows an Envoy, and answers compared with a Java process's; needs a JDK and Maven; PICTURE=file.png
+	$(GO) run ./cmd/sentinel envoy
+	$(GO) test -count=1 -timeout 20m ./internal/dashboard -v -dashboard $(if $(PICTURE),-picture $(abspath $(PICTURE)))
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)

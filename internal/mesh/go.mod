@@ -18,6 +18,8 @@ require (
 
 require golang.org/x/net v0.60.0 // indirect
 
+require github.com/buger/jsonparser v1.2.0 // indirect
+
 require (
 	cel.dev/expr v0.25.3 // indirect
 	cloud.google.com/go/compute/metadata v0.9.0 // indirect
