@@ -2,6 +2,7 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"slices"
@@ -228,7 +229,7 @@ func describe(r rule.Rule) string {
 	case *rule.Isolation:
 		return fmt.Sprintf("%d in flight", r.Threshold)
 	case *rule.Hotspot:
-		of := "for each value of " + r.ParamSource.String() + " " + r.ParamKey
+		of := "for each value of " + parametersInWords(r)
 		if r.MetricType == rule.HotspotConcurrency {
 			return fmt.Sprintf("%d in flight %s", r.Threshold, of)
 		}
@@ -251,4 +252,20 @@ func flowInWords(r *rule.Flow) string {
 		text += ", limitApp " + r.LimitApp
 	}
 	return text
+}
+
+// parametersInWords is what values are of.
+func parametersInWords(r *rule.Hotspot) string {
+	var all []string
+	for _, p := range r.Each() {
+		text := p.ParamSource.String() + " " + p.ParamKey
+		if p.V4PrefixLen+p.V6PrefixLen > 0 {
+			text = strings.TrimSpace(text) + fmt.Sprintf(" v4/%d v6/%d", cmp.Or(p.V4PrefixLen, 32), cmp.Or(p.V6PrefixLen, 128))
+		}
+		if p.Missing == rule.EmptyMissing {
+			text = strings.TrimSpace(text) + " or without"
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, " and ")
 }

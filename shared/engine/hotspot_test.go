@@ -15,7 +15,7 @@ import (
 func perUser(id string, threshold int64) rule.Hotspot {
 	return rule.Hotspot{
 		Target: rule.Target{ID: id, Resource: "r"}, MetricType: rule.HotspotQPS, Threshold: threshold, DurationInSec: 1,
-		ParamSource: rule.Header, ParamKey: "X-User",
+		Param: rule.Param{ParamSource: rule.Header, ParamKey: "X-User"},
 	}
 }
 
@@ -329,6 +329,47 @@ func TestHotspotUnlimitedValue(t *testing.T) {
 		if got, _ := w.Metric("sentinel_hotspot_exempt;resource=r;rule=h"); got != 12 {
 			t.Errorf("%s: %v are counted as exempt, want 12", metric, got)
 		}
+		if got, _ := w.Metric("sentinel_faults"); got != 0 {
+			t.Errorf("%v faults", got)
+		}
+	}
+}
+
+// A value of several parameters has a budget of its own; items are about the first.
+func TestHotspotSeveralParameters(t *testing.T) {
+	for _, metric := range []rule.HotspotMetric{rule.HotspotQPS, rule.HotspotConcurrency} {
+		r := perUser("h", 2)
+		r.MetricType = metric
+		r.Param, r.Params = rule.Param{}, []rule.Param{
+			{ParamSource: rule.Header, ParamKey: "x-tenant"}, {ParamSource: rule.SourceAddress, V4PrefixLen: 24}}
+		w := newProcess(2, hot(r))
+		from := func(tenant, address string) int {
+			n := 0
+			for i := range 10 {
+				f := w.workers[i%2].http
+				c := &requesttest.Client{Headers: map[string]string{}, Properties: map[string]string{"source.address": address + ":1"}}
+				if tenant != "" {
+					c.Headers["x-tenant"] = tenant
+				}
+				f.Stream.Of(c)
+				if f.Enter("r", w.Now(), &engine.Entry{}) == nil {
+					n++
+				}
+			}
+			return n
+		}
+		for _, c := range []struct {
+			tenant, address string
+			want            int
+		}{
+			{"a", "192.0.2.1", 2}, {"a", "192.0.2.200", 0}, {"a", "192.0.3.1", 2}, {"b", "192.0.2.1", 2}, {"", "192.0.2.1", 10},
+			{"a192.0.2.0", "", 2}, {"a", "[::ffff:192.0.2.9]", 0},
+		} {
+			if got := from(c.tenant, c.address); got != c.want {
+				t.Errorf("%s: %s from %s: %d, want %d", metric, c.tenant, c.address, got, c.want)
+			}
+		}
+		w.run(600e6)
 		if got, _ := w.Metric("sentinel_faults"); got != 0 {
 			t.Errorf("%v faults", got)
 		}

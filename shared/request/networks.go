@@ -19,7 +19,7 @@ type Networks struct {
 func NetworksOf(r *rule.Hotspot) *Networks {
 	n := &Networks{thresholds: map[netip.Prefix]int64{}}
 	for _, item := range r.SpecificItems {
-		if prefix, ok := ParseNetwork(item.ValStr); ok && r.ParamSource == rule.SourceAddress {
+		if prefix, ok := ParseNetwork(item.ValStr); ok && r.Each()[0].ParamSource == rule.SourceAddress {
 			n.thresholds[prefix] = item.Threshold
 			n.lengths = append(n.lengths, prefix.Bits())
 		}

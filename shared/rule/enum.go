@@ -130,6 +130,18 @@ const (
 // String is its name in a configuration.
 func (e EmptyOrigin) String() string { return name(int(e), "pass", "block") }
 
+// Missing says what is done with an entry that has no value of a parameter.
+type Missing int32
+
+// What is done.
+const (
+	SkipMissing  Missing = 0 // the rule is not asked
+	EmptyMissing Missing = 1 // all without a value have one together
+)
+
+// String is its name in a configuration.
+func (m Missing) String() string { return name(int(m), "skip", "empty") }
+
 // ParamKind is the type of a hotspot parameter's value.
 type ParamKind int32
 

@@ -55,7 +55,7 @@ type (
 func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 	of := r.(*rule.Hotspot)
 	base := hotspotRule{
-		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Parameter(request.ParamOf(of)),
+		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Key(request.ParamsOf(of)),
 		networks: request.NetworksOf(of),
 	}
 	if of.MetricType == rule.HotspotConcurrency {
@@ -108,7 +108,7 @@ type hotspotRule struct {
 	family.Base
 	*rule.Hotspot
 	kind   *kind
-	param  *request.Parameter
+	param  *request.Key
 	id     record.ID
 	limits Limits
 	// seed is that of the rule's values, made from the process's.
@@ -119,8 +119,13 @@ type hotspotRule struct {
 
 // identify gives the rule its values, told apart by its parameter and by shape.
 func (r *hotspotRule) identify(what string, shape ...string) {
-	p := &r.param.Param
-	r.id = r.RecordID(what, append(shape, p.Source.String(), p.Name, strconv.Itoa(p.Index), strconv.Itoa(int(p.Hops)))...)
+	for _, p := range r.param.Params() {
+		shape = append(shape, p.Source.String(), p.Name, strconv.Itoa(p.Index), strconv.Itoa(int(p.Hops)))
+		if p.V4+p.V6 > 0 || p.Lowercase {
+			shape = append(shape, strconv.Itoa(p.V4), strconv.Itoa(p.V6), strconv.FormatBool(p.Lowercase))
+		}
+	}
+	r.id = r.RecordID(what, shape...)
 }
 
 func (r *hotspotRule) newUnlimited() unlimited {
@@ -164,11 +169,10 @@ func (r *hotspotRule) ask(t *family.Ticket, u *unlimited, now int64) (q question
 
 // find is what the rule is asked about.
 func (r *hotspotRule) find(now int64) (q question, err error) {
-	var value string
-	if value, q.there, q.again = r.param.Asked(); !q.there {
+	if q.there, q.again = r.param.Ask(); !q.there {
 		return q, nil
 	}
-	q.tooMany = r.param.Values().TooMany()
+	q.tooMany = r.param.TooMany()
 	seed, err := r.kind.key.Seed(now)
 	if err != nil {
 		return q, err
@@ -177,9 +181,13 @@ func (r *hotspotRule) find(now int64) (q question, err error) {
 		r.processSeed = seed
 		r.hashItems(seed.Of(r.id))
 	}
-	q.hash = r.seed.Hash(value)
+	values := r.param.Values()
+	q.hash = r.seed.Hash(values[0])
+	for _, value := range values[1:] {
+		q.hash = r.seed.Join(q.hash, r.seed.Hash(value))
+	}
 	if r.networks != nil {
-		r.rememberNetwork(q.hash, value)
+		r.rememberNetwork(q.hash, values[0])
 	}
 	q.threshold = r.threshold(q.hash)
 	return q, nil
