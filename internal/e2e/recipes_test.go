@@ -334,6 +334,15 @@ func seeKeys(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 	}
 	waitMetric(t, e, 10, "sentinel_hotspot_absent", "rule", "per-tenant-and-network")
 	wantAdmitted(t, e, 3, "/search?user=a")
+	for _, c := range []struct {
+		user string
+		want int
+	}{{"gold-1", 20}, {"gold-2", 20}, {"a-trial", 2}, {"b-trial", 0}, {"%62-trial", 0}, {"bot7", 0}, {"ops", 30}, {"bots", 3}} {
+		if got := admitted(t, e, 30, http.StatusTooManyRequests, "/search?user="+c.user); got != c.want {
+			t.Errorf("%s: %d were let in, want %d", c.user, got, c.want)
+		}
+	}
+	waitMetric(t, e, 30, "sentinel_hotspot_exempt", "rule", "per-user")
 	wantAdmitted(t, e, 3, "/search")
 	for _, path := range []string{"/search?user=", "/search?users=b", "/search?user=a&user="} {
 		if got := admitted(t, e, 3, http.StatusTooManyRequests, path); got != 0 {

@@ -320,10 +320,14 @@ func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
 // the one.
 func writtenHotspot(h *rule.Hotspot, keys map[string]any) {
 	for i, item := range h.SpecificItems {
+		of := keys["specificItems"].([]any)[i].(map[string]any)
 		if item.Threshold == rule.Unlimited {
-			of := keys["specificItems"].([]any)[i].(map[string]any)
 			of["unlimited"] = true
 			delete(of, "threshold")
+		}
+		if item.Pattern != rule.NoPattern {
+			of["valPattern"] = map[string]any{item.Pattern.String(): item.ValStr}
+			delete(of, "valStr")
 		}
 	}
 	if list, ok := keys["params"].([]any); ok {

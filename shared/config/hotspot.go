@@ -250,6 +250,8 @@ func (r *rules) items(at *place, v value, h *rule.Hotspot) {
 			{"valStr", r.text(&item.ValStr, maxResource)},
 			{"threshold", integer(r.parser, &item.Threshold, 0, maxExact)},
 			{"unlimited", r.boolean(&item.unlimited)},
+			{"valPattern", func(at *place, v value) { r.valPattern(at, v, item) }},
+			{"shared", r.boolean(&item.Shared)},
 			{"valKind", enum(r.parser, &item.ValKind, rule.KindInt, rule.KindString, rule.KindBool, rule.KindFloat64)},
 		}
 	})
@@ -259,6 +261,49 @@ func (r *rules) items(at *place, v value, h *rule.Hotspot) {
 type itemDraft struct {
 	rule.SpecificItem
 	unlimited bool
+	pattern   string
+}
+
+// valPattern reads what the values of an item have in common.
+func (r *rules) valPattern(at *place, v value, item *itemDraft) {
+	n, before := 0, r.count()
+	kind := func(kind rule.PatternKind, limit int) field {
+		return field{kind.String(), func(at *place, v value) {
+			n++
+			item.Pattern = kind
+			r.text(&item.pattern, limit)(at, v)
+			_, isNetwork := parsePrefix(item.pattern)
+			switch {
+			case r.count() > before:
+			case item.pattern == "":
+				r.add(at, "must not be empty")
+			case kind == rule.PatternRegex:
+				r.expression(at, item.pattern)
+			case kind == rule.PatternCIDR && !isNetwork:
+				r.add(at, "must be a network such as 10.0.0.0/8, got ", quote(item.pattern))
+			}
+		}}
+	}
+	r.object(at, v, []field{kind(rule.PatternPrefix, maxResource), kind(rule.PatternSuffix, maxResource),
+		kind(rule.PatternRegex, maxExpression), kind(rule.PatternCIDR, maxResource)})
+	if n != 1 && r.count() == before {
+		r.add(at, "needs exactly one of prefix, suffix, regex, cidr")
+	}
+}
+
+// checkPattern looks at the value of an item, which has that key, or what many have in common.
+func (r *rules) checkPattern(s *saying, key string, item *itemDraft) {
+	if !s.has("valPattern") {
+		r.require(s, key)
+		return
+	}
+	if s.has(key) {
+		r.add(s.at.at(key), "must be left out with valPattern")
+	}
+	if item.Pattern == rule.NoPattern { // has been said
+		item.Pattern = undefined
+	}
+	item.ValStr, item.ValKind = item.pattern, rule.KindString
 }
 
 // itemList reads a list of items.
@@ -276,7 +321,7 @@ func (r *rules) readItem(at *place, v value, h *rule.Hotspot, keys func(*itemDra
 	var item itemDraft
 	fields := keys(&item)
 	s := &saying{at: at, fields: fields, seen: r.object(at, v, fields)}
-	r.require(s, fields[0].key)
+	r.checkPattern(s, fields[0].key, &item)
 	switch threshold := fields[1].key; {
 	case !item.unlimited:
 		r.require(s, threshold)
@@ -285,40 +330,76 @@ func (r *rules) readItem(at *place, v value, h *rule.Hotspot, keys func(*itemDra
 	default:
 		item.Threshold = rule.Unlimited
 	}
-	if r.count() == before && !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
+	if r.count() == before && item.Pattern == rule.NoPattern && !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
 		r.add(at.at(fields[0].key), "must be a ", item.ValKind.String(), ", got ", quote(item.ValStr))
 	}
 	h.SpecificItems = append(h.SpecificItems, item.SpecificItem)
 	return true
 }
 
+// maxExpressions bounds the items of a rule with expressions: each is held against a value that has no other item.
+const maxExpressions = 8
+
 // checkItems, whose values have that key, brings the items into the form that values are compared in, and finds those that are one.
 func (r *rules) checkItems(at *place, key string, h *rule.Hotspot) {
-	param, seen := request.ParamsOf(h)[0], map[string]bool{}
+	param, seen, expressions := request.ParamsOf(h)[0], map[string]bool{}, 0
 	for i := range h.SpecificItems {
-		item, at := &h.SpecificItems[i], at.item(i).at(key)
-		prefix, isNetwork := request.ParseNetwork(item.ValStr)
-		switch {
-		case item.ValStr == "": // has been said, or is the empty value
-		case param.Source != rule.SourceAddress:
-			if isNetwork {
-				r.warn(at, label(&h.Target), " compares ", quote(item.ValStr), " as text: networks are for the paramSource ",
-					rule.SourceAddress.String())
-			}
-			item.ValStr = param.Canonical(item.ValStr)
-		case isNetwork:
-			item.ValStr = prefix.String()
-		case !isAddress(item.ValStr):
-			r.add(at, "must be an address, or a network such as 10.0.0.0/8, got ", quote(item.ValStr))
+		item, at := &h.SpecificItems[i], at.item(i)
+		if item.Pattern == undefined {
 			continue
-		default:
-			item.ValStr = param.Canonical(item.ValStr)
 		}
-		if seen[item.ValStr] {
-			r.add(at, quote(item.ValStr), " is given twice")
+		if item.Pattern == rule.PatternRegex {
+			if expressions++; expressions > maxExpressions {
+				r.add(at.at("valPattern"), "more than ", strconv.Itoa(maxExpressions), " items with regex")
+			}
 		}
-		seen[item.ValStr] = true
+		place := at.at(key)
+		if item.Pattern != rule.NoPattern {
+			place = at.at("valPattern")
+		}
+		if !r.checkItem(place, item, &param, h) {
+			continue
+		}
+		if _, isNetwork := request.ParseNetwork(item.ValStr); item.Shared && item.Pattern == rule.NoPattern &&
+			!(isNetwork && param.Source == rule.SourceAddress) {
+			r.add(at.at("valPattern"), "missing: one value shares with nobody")
+		}
+		if same := item.Pattern.String() + item.ValStr; seen[same] {
+			r.add(place, quote(item.ValStr), " is given twice")
+		} else {
+			seen[same] = true
+		}
 	}
+}
+
+// checkItem brings an item into the form that values have, and reports whether it can be one.
+func (r *rules) checkItem(at *place, item *rule.SpecificItem, param *request.Param, h *rule.Hotspot) bool {
+	prefix, isNetwork := request.ParseNetwork(item.ValStr)
+	switch {
+	case item.ValStr == "": // has been said, or is the empty value
+	case item.Pattern == rule.PatternCIDR:
+		if prefix, ok := parsePrefix(item.ValStr); ok {
+			item.ValStr = prefix.String()
+		}
+	case item.Pattern != rule.NoPattern:
+		if param.Lowercase && item.Pattern != rule.PatternRegex {
+			item.ValStr = strings.ToLower(item.ValStr)
+		}
+	case param.Source != rule.SourceAddress:
+		if isNetwork {
+			r.warn(at, label(&h.Target), " compares ", quote(item.ValStr), " as text: networks are for the paramSource ",
+				rule.SourceAddress.String(), ", or a valPattern with cidr")
+		}
+		item.ValStr = param.Canonical(item.ValStr)
+	case isNetwork:
+		item.ValStr = prefix.String()
+	case !isAddress(item.ValStr):
+		r.add(at, "must be an address, or a network such as 10.0.0.0/8, got ", quote(item.ValStr))
+		return false
+	default:
+		item.ValStr = param.Canonical(item.ValStr)
+	}
+	return true
 }
 
 func isAddress(s string) bool {

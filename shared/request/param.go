@@ -48,6 +48,9 @@ func ParamsOf(r *rule.Hotspot) (all []Param) {
 	}
 	first := &all[0]
 	for _, item := range r.SpecificItems {
+		if item.Pattern != rule.NoPattern {
+			continue
+		}
 		first.Numbers = first.Numbers || item.ValKind == rule.KindInt || item.ValKind == rule.KindFloat64
 		first.Booleans = first.Booleans || item.ValKind == rule.KindBool
 	}

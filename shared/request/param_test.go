@@ -195,20 +195,49 @@ func TestNetworks(t *testing.T) {
 		{ValStr: "10.0.0.0/8", Threshold: 1}, {ValStr: "10.1.0.0/16", Threshold: 2}, {ValStr: "10.1.2.0/24", Threshold: 3},
 		{ValStr: "::ffff:192.0.2.0/120", Threshold: 4}, {ValStr: "2001:db8::/32", Threshold: 5}, {ValStr: "10.1.2.3", Threshold: 6},
 	}}
-	n := request.NetworksOf(&r)
+	n := request.TiersOf(&r)
 	for address, want := range map[string]int64{
 		"10.9.9.9": 1, "10.1.9.9": 2, "10.1.2.9": 3, "192.0.2.9": 4, "2001:db8::9": 5, "11.0.0.1": -1, "2001:db9::": -1, "x": -1,
 	} {
-		got, ok := n.Threshold(address)
-		if !ok {
-			got = -1
+		got := int64(-1)
+		if tier := n.Find(address); tier != nil {
+			got = tier.Threshold
 		}
 		if got != want {
 			t.Errorf("%s has %d, want %d", address, got, want)
 		}
 	}
-	if request.NetworksOf(&rule.Hotspot{SpecificItems: r.SpecificItems[5:], Param: rule.Param{ParamSource: rule.SourceAddress}}) != nil {
+	if request.TiersOf(&rule.Hotspot{SpecificItems: r.SpecificItems[5:], Param: rule.Param{ParamSource: rule.SourceAddress}}) != nil {
 		t.Error("an address is a network")
+	}
+}
+
+func TestTiers(t *testing.T) {
+	r := rule.Hotspot{Param: rule.Param{ParamSource: rule.Header, ParamKey: "x"}, SpecificItems: []rule.SpecificItem{
+		{Pattern: rule.PatternPrefix, ValStr: "gold-", Threshold: 1}, {Pattern: rule.PatternSuffix, ValStr: "-trial", Threshold: 2},
+		{Pattern: rule.PatternRegex, ValStr: "[a-z]+[0-9]", Threshold: 3}, {Pattern: rule.PatternCIDR, ValStr: "10.0.0.0/8", Threshold: 4},
+		{Pattern: rule.PatternCIDR, ValStr: "10.1.0.0/16", Threshold: 5}, {ValStr: "gold-ops", Threshold: 6}, {ValStr: "10.0.0.0/9", Threshold: 7},
+	}}
+	tiers := request.TiersOf(&r)
+	for value, want := range map[string]int64{
+		"gold-a": 1, "gold-": 1, "gold-trial": 1, "a-trial": 2, "abc7": 3, "abc77": 0, "10.9.9.9": 4, "::ffff:10.1.2.3": 5, "gold-ops": 6, "10.0.0.0/9": 7,
+		"Gold-a": 0, "": 0, strings.Repeat("a", 5000) + "7": 0, // a value that is too long to be read is in no tier
+	} {
+		got := int64(0)
+		if tier := tiers.Find(value); tier != nil {
+			got = tier.Threshold
+		}
+		if got != want {
+			t.Errorf("%.20s has %d, want %d", value, got, want)
+		}
+	}
+	plain := rule.Hotspot{SpecificItems: r.SpecificItems[5:]}
+	if request.TiersOf(&plain) != nil {
+		t.Error("single values are a tier")
+	}
+	plain.Params = []rule.Param{{ParamSource: rule.Header, ParamKey: "x"}, {ParamSource: rule.Host}}
+	if tier := request.TiersOf(&plain).Find("gold-ops"); tier == nil || tier.Threshold != 6 {
+		t.Errorf("of several parameters, the first's value is %+v", tier)
 	}
 }
 

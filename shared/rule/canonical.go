@@ -86,7 +86,7 @@ func (r *Hotspot) Canonical(b []byte) []byte {
 	b = appendInts(b, flag(r.Regex), int64(r.MetricType), int64(r.ControlBehavior), r.Threshold,
 		r.MaxQueueingTimeMs, r.BurstCount, r.DurationInSec, r.ParamsMaxCapacity, int64(len(r.SpecificItems)), int64(len(r.Params)))
 	for _, item := range r.SpecificItems {
-		b = appendInts(appendString(b, item.ValStr), int64(item.ValKind), item.Threshold)
+		b = appendInts(appendString(b, item.ValStr), int64(item.ValKind), item.Threshold, int64(item.Pattern), flag(item.Shared))
 	}
 	b = r.Param.append(b)
 	for i := range r.Params {

@@ -142,6 +142,23 @@ const (
 // String is its name in a configuration.
 func (m Missing) String() string { return name(int(m), "skip", "empty") }
 
+// PatternKind is what values of an item have in common.
+type PatternKind int32
+
+// The kinds.
+const (
+	NoPattern     PatternKind = iota // it is one value
+	PatternPrefix                    // how they begin
+	PatternSuffix                    // how they end
+	PatternRegex                     // an RE2 expression for the whole value
+	PatternCIDR                      // the network that they are addresses in
+)
+
+// String is its name in a configuration.
+func (k PatternKind) String() string {
+	return name(int(k), "none", "prefix", "suffix", "regex", "cidr")
+}
+
 // ParamKind is the type of a hotspot parameter's value.
 type ParamKind int32
 

@@ -147,6 +147,10 @@ type SpecificItem struct {
 	ValKind   ParamKind `json:"valKind"`
 	ValStr    string    `json:"valStr"`
 	Threshold int64     `json:"threshold"` // or Unlimited
+	// Pattern is whether ValStr is no value, but what many have in common; Shared is whether these have the threshold
+	// together, not each for itself. In JSON it is valPattern.
+	Pattern PatternKind `json:"-"`
+	Shared  bool        `json:"shared"`
 }
 
 // Unlimited is the threshold of a value that a rule does not limit.

@@ -63,6 +63,9 @@ func TestFieldsAreUpstreams(t *testing.T) {
 			want["v4PrefixLen"], want["v6PrefixLen"], want["lowercase"], want["missing"] = "integer", "integer", "bool", "integer"
 			want["specificItems"] = "slice" // as upstream's data source writes it: JSON has no map with other keys than strings
 		}
+		if _, ok := want["valStr"]; ok {
+			want["shared"] = "bool"
+		}
 		if !reflect.DeepEqual(ours, want) {
 			t.Errorf("%T has %v\n%T has %v", c.ours, ours, c.upstream, want)
 		}
