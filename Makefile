@@ -25,7 +25,7 @@ WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '
 
 .DELETE_ON_ERROR:
 .PHONY: help wasm image pull board release run demo cluster test mesh istio check bench refusals memory latency curves profile \
-	pgo scaling pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+	pgo scaling pictures compat java dashboard live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -81,18 +81,18 @@ test: $(WASM) ## run all tests, also those on a real Envoy
 	@set -e; for m in $(MODULES); do (set -x; $(GO) -C $$m test -count=1 -p 1 -timeout 10m ./...); done
 
 testtiny: export SENTINEL_ARTEFACT = tiny
-testtiny: $(TINY) ## the end-to-end suite, a short soak and the build's tests with the artefact of TinyGo
+testtiny: $(TINY) $(WASM) ## the end-to-end suite, a short soak and the build's tests with the artefact of TinyGo
 	$(GO) run ./cmd/sentinel envoy
 	$(GO) test -count=1 -p 1 -timeout 40m ./internal/tinygo ./internal/wasmbuild/... ./internal/e2e
 	$(GO) test -count=1 -timeout 40m ./internal/soak -run 'TestEndurance|TestDeaths' -v -soak $(SOAK)
 
 # What of it CI runs in some six minutes: what crosses the host's boundary, what depends on time, and what ends badly. Where
 # TinyGo's packages are missing and cannot be installed it says so, and that is all.
-CI_TINY = TestHTTP|TestTCP|TestMetrics$$|TestBlame|TestProbe|TestResponseTime|TestRefusedCalls|TestBreakerOfTwoFilters|TestNoRuleSleeps|TestFairness|TestPanicWithoutRecover|TestSystem|TestHotspot$$|TestWarmUpExample|TestLiveRules|TestFilterDiscovery|TestSupersededFilterWakes|TestVMsLiveThroughManyUpdates
+CI_TINY = TestHTTP|TestTCP|TestMetrics$$|TestBlame|TestProbe|TestResponseTime|TestRefusedCalls|TestBreakerOfTwoFilters|TestNoRuleSleeps|TestFairness|TestPanicWithoutRecover|TestSystem|TestHotspot$$|TestWarmUpExample|TestLiveRules|TestFilterDiscovery|TestSupersededFilterWakes|TestVMsLiveThroughManyUpdates|TestArtefactsShareRecords
 citiny: export SENTINEL_ARTEFACT = tiny
 citiny: ## what CI runs of testtiny
 	@skip=$$($(GO) run ./internal/tinygo/ready) || exit 1; if [ -n "$$skip" ]; then echo "skipped: $$skip"; exit 0; fi; \
-		set -ex; $(MAKE) tinygo; $(GO) run ./cmd/sentinel envoy; \
+		set -ex; $(MAKE) tinygo wasm; $(GO) run ./cmd/sentinel envoy; \
 		$(GO) test -count=1 -timeout 15m ./internal/e2e -run '$(CI_TINY)'; \
 		$(GO) test -count=1 -timeout 10m ./internal/soak -run TestEndurance -v -soak -soak.wasm $(abspath $(TINY)) \
 			-soak.requests 200000 -soak.connections 30000 $(SOAK)
@@ -102,7 +102,7 @@ soaktiny: $(TINY) ## 10,000,000 requests through the artefact of TinyGo: memory 
 	$(GO) test -count=1 -timeout 180m ./internal/soak -run TestEndurance -v -soak -soak.requests 10000000 $(SOAK)
 
 # Modules of their own hold what the control planes need. The first build takes minutes.
-mesh: $(WASM) ## filters put there by real control planes: Istio, Istio on Kubernetes, Envoy Gateway; needs etcd, root or user namespaces
+mesh: $(WASM) $(TINY) ## filters put there by real control planes: Istio, Istio on Kubernetes, Envoy Gateway; needs etcd, root or user namespaces
 	$(GO) -C internal/mesh test -count=1 -p 1 -timeout 60m -v ./...
 
 istio: $(WASM) ## the part of it with Istio in the test's process, which needs nothing
@@ -122,6 +122,7 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	$(GO) -C internal/tinygo/compiler mod tidy -diff
 	$(GO) -C internal/ratelimit/server mod tidy -diff
 	$(GO) -C internal/mesh mod tidy -diff
+	$(GO) -C internal/image/oras mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters
 	$(GO) run ./internal/bench -figures docs/figures/bench.json
@@ -146,7 +147,9 @@ profile: ## CPU per callback, by perf; RULES=all for every family
 	$(GO) run ./internal/profile -rules $(or $(RULES),flow)
 
 pgo: ## measure plugins/default.pgo anew, by which the compiler inlines
-	$(GO) test ./shared/engine -run '^$$' -bench Entry -benchtime 3s -cpuprofile plugins/default.pgo -o dist/engine.test
+	$(GO) test ./shared/engine -run '^$$' -bench Entry -benchtime 3s -cpuprofile dist/engine.pprof -o dist/engine.test
+	$(GO) test ./plugins/http -run '^$$' -bench Request -benchtime 3s -cpuprofile dist/http.pprof -o dist/http.test
+	$(GO) tool pprof -proto dist/engine.pprof dist/http.pprof > plugins/default.pgo
 
 scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8
 	$(GO) run ./internal/scaling -figures docs/figures/scaling.json
@@ -165,6 +168,10 @@ compat: $(WASM) ## the whole end-to-end suite on each Envoy release; writes COMP
 
 java: ## compare rules in Java Sentinel's words with Java Sentinel 1.8.9; needs a JDK and Maven
 	$(GO) test -count=1 ./internal/javaoracle -v -java
+
+dashboard: ## the real dashboard of Sentinel shows an Envoy, and answers compared with a Java process's; needs a JDK and Maven; PICTURE=file.png
+	$(GO) run ./cmd/sentinel envoy
+	$(GO) test -count=1 -timeout 20m ./internal/dashboard -v -dashboard $(if $(PICTURE),-picture $(abspath $(PICTURE)))
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)

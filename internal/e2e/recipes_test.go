@@ -8,10 +8,12 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/ruleserver"
 )
 
 // endless makes the intervals of a recipe's rules so long that they do not end during the test.
@@ -232,6 +234,24 @@ func seeMinimal(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 		}
 	}
 	waitMetric(t, e, 20, "sentinel_shadow_blocked", "resource", "/orders", "rule", "orders-qps", "kind", "flow")
+}
+
+// TestDataSourceExample runs the recipe with a source, beside a real etcd: its own rule holds, and then the etcd's.
+func TestDataSourceExample(t *testing.T) {
+	etcd := ruleserver.StartEtcd(t)
+	web := envoytest.StartHTTPService(t)
+	port := strconv.Itoa(envoytest.PortOf(t, etcd.Addr))
+	e := example(t, "datasource.yaml", web.Addr(), endless, func(b []byte) []byte {
+		return bytes.ReplaceAll(b, []byte("port_value: 2379"), []byte("port_value: "+port))
+	})
+	if passed := admitted(t, e, 120, 429, "/orders"); passed != 100 {
+		t.Errorf("%d passed by the filter's own rule, want 100", passed)
+	}
+	etcd.Put(t, "/sentinel/shop", `{"flowRules": [{"id": "orders-qps", "resource": "/orders", "threshold": 1000000}]}`)
+	envoytest.Eventually(t, soon, "the etcd's rule holds", func() bool { return e.Get("http", "/orders").Status == 200 })
+	if n := e.Sum("sentinel_faults"); n != 0 {
+		t.Errorf("%v faults", n)
+	}
 }
 
 func seeMatch(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {

@@ -14,6 +14,8 @@ import (
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/plugintest"
 	"sentinel-envoy/internal/ruleserver"
+	"sentinel-envoy/internal/rulestore"
+	"sentinel-envoy/shared/config"
 )
 
 const (
@@ -150,6 +152,20 @@ func TestNacos(t *testing.T) {
 		})
 		t.Logf("change %d: %v", n, time.Since(began))
 	}
+	// And by what `sentinel convert` and `sentinel dashboard` write with.
+	store, err := rulestore.New(config.Origin{Type: config.SourceNacos, Path: "/nacos", DataID: "orders-flow-rules", Group: "SENTINEL_GROUP"},
+		"http://"+nacos.Addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, version, err := store.Read(t.Context())
+	if err != nil || string(text) != ruleserver.GateRules(false) {
+		t.Fatalf("Nacos has %s, %v", text, err)
+	}
+	if err := store.Write(t.Context(), []byte(ruleserver.GateRules(true)), version); err != nil {
+		t.Fatal(err)
+	}
+	envoytest.Eventually(t, soon, "what was written holds", func() bool { return e.Get("http", "/orders").Status == 200 })
 	e.WaitSum(t, soon, 0, "sentinel_faults")
 	plugintest.NoVMDied(t, e)
 }

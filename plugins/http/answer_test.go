@@ -16,7 +16,7 @@ import (
 )
 
 // start starts a plugin whose resource is "web". more are keys of its configuration.
-func start(t *testing.T, more string) (*vmtest.Envoy, *vmtest.Plugin) {
+func start(t testing.TB, more string) (*vmtest.Envoy, *vmtest.Plugin) {
 	t.Helper()
 	e := vmtest.Start(t, map[string]vm.HandlerKind{"sentinel_http": http.Kind}, "")
 	return e, e.Plugin("sentinel_http", `{"resource_name": "web", `+more+`}`)

@@ -152,12 +152,20 @@ func (b *Base) failData(err error, action *envoyhost.Action) {
 // end takes the stream out of the queue, where it must not be when it is used for another, and ends it. It leaves its
 // resource whatever happens.
 func (b *Base) end() {
-	defer recoverPanic(func(err error) {
-		b.Plugin.Fault("ending a stream", err)
-		b.Entry.Exit(envoyhost.Now(), outcome.End{ResponseMs: outcome.NoTime})
-	})
+	done := false
+	defer func() {
+		if !done {
+			recovered(recover(), b.failEnd)
+		}
+	}()
 	b.Plugin.waiting.remove(b)
 	b.stream.OnEnd()
+	done = true
+}
+
+func (b *Base) failEnd(err error) {
+	b.Plugin.Fault("ending a stream", err)
+	b.Entry.Exit(envoyhost.Now(), outcome.End{ResponseMs: outcome.NoTime})
 }
 
 // OnRequestHeaders implements Stream.

@@ -202,6 +202,8 @@ func (r *rules) hotspotWords(d *hotspotDraft) words {
 			field{"durationInSec", integer(r.parser, &h.DurationInSec, 0, maxSeconds)},
 			field{"paramsMaxCapacity", integer(r.parser, &h.ParamsMaxCapacity, 0, MaxValues)},
 			field{"params", func(at *place, v value) { r.params(at, v, h) }},
+			field{"clusterMode", r.clusterMode(&h.Cluster)},
+			field{"clusterConfig", r.clusterConfig(&h.Cluster)},
 		), r.paramFields(&h.Param)...),
 		own: []field{
 			{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
@@ -231,8 +233,33 @@ func (r *rules) hotspot(s *saying, d *hotspotDraft) {
 		r.checkParams(s, &h)
 	}
 	r.checkItems(s.key("specificItems", "paramFlowItemList"), s.item(), &h)
+	r.checkClusterHotspot(s, &h)
 	r.checkResource(s.at, &h.Target)
 	r.include(s, &h)
+}
+
+// checkClusterHotspot finds what a service that counts cannot do for values.
+func (r *rules) checkClusterHotspot(s *saying, h *rule.Hotspot) {
+	r.cluster(s.at, &h.Target, &h.Cluster, uint32(min(h.DurationInSec*1000, maxInterval)))
+	if h.Cluster == nil {
+		return
+	}
+	if h.MetricType != rule.HotspotQPS || h.ControlBehavior != rule.Reject || h.BurstCount != 0 {
+		r.add(s.at.at("clusterMode"), "goes with QPS, controlBehavior Reject and burstCount 0: the service only counts")
+	}
+	source := h.Each()[0].ParamSource
+	for i, item := range h.SpecificItems {
+		at := s.key("specificItems", "paramFlowItemList").item(i)
+		_, network := request.ParseNetwork(item.ValStr)
+		switch {
+		case item.Pattern != rule.NoPattern:
+			r.add(at.at("valPattern"), "must be a value with clusterMode: the service knows no patterns")
+		case network && source == rule.SourceAddress:
+			r.add(at.at(s.item()), "must be an address with clusterMode: the service knows no networks")
+		case len(h.Params) > 0:
+			r.add(at, "does not go with clusterMode and several params: the service tells whole values apart")
+		}
+	}
 }
 
 // item is the key of the value in an element of a hotspot rule's items.

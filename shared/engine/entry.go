@@ -59,7 +59,7 @@ type hold struct {
 // Exit must be called at the end of whatever was not refused. e is overwritten. A resource that no rule and no
 // configuration names is not counted and always entered.
 func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
-	*e = Entry{holds: e.holds[:0], spare: e.spare}
+	e.reset()
 	res := f.last
 	if res == nil || res.name != name {
 		if res = f.resources[name]; res == nil {
@@ -80,6 +80,17 @@ func (e *Entry) enter(f *Filter, now int64) *Block {
 		f.traceEntry(e, b, now)
 	}
 	return b
+}
+
+// reset makes the entry one of none, field by field: the compiler clears a large struct by a call. What it does not set, is
+// only read of an entry that is in a resource, after Enter has set it.
+func (e *Entry) reset() {
+	e.inFlight, e.told, e.sent, e.answered = false, false, 0, 0
+	e.next, e.nth, e.since = 0, 0, 0
+	e.holds, e.several = e.holds[:0], nil
+	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil {
+		e.queue, e.spared, e.observers = nil, nil, nil
+	}
 }
 
 // Waiting is the time in nanoseconds until which an entry must wait, and whether it has to.
@@ -171,10 +182,22 @@ func (e *Entry) proceed(now int64) *Block {
 	}
 }
 
-// ask asks the rules in their order, resource by resource, until one refuses, lets the entry wait, or fails; a panic is a failure. What the entry
-// took before one of them refused is given back. A rule is passed before it is asked, so that none is asked again that fails.
+// ask asks the rules in their order, resource by resource, until one refuses, lets the entry wait, or fails; a panic is a
+// failure. What the entry took before one of them refused is given back. A rule is passed before it is asked, so that none is
+// asked again that fails.
 func (e *Entry) ask(now int64) (b *Block, err error) {
-	defer family.Recover(&err)
+	done := false
+	defer func() {
+		if !done {
+			err = family.Recovered(recover())
+		}
+	}()
+	b, err = e.askEach(now)
+	done = true
+	return b, err
+}
+
+func (e *Entry) askEach(now int64) (*Block, error) {
 	f := e.filter
 	for e.next < len(e.resource.rules) || e.follow() {
 		res, nth := e.resource, e.nth
@@ -206,7 +229,7 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		waits := e.ticket.Waits && f.cfg.Mode == config.Enforce
 		e.told = e.told || e.ticket.Exit
 		if waits || e.ticket.Exit || e.next < len(res.rules) || e.several.follows() { // of the others nothing can be given back any more
-			e.holds = append(e.holds, hold{r.Checker, e.ticket})
+			e.hold(r.Checker)
 		}
 		if waits {
 			r.Of().Waited(e.ticket.At - now)
@@ -216,6 +239,17 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 	}
 	e.admit(now)
 	return nil, nil
+}
+
+// hold keeps the ticket of a rule.
+func (e *Entry) hold(r family.Checker) {
+	n := len(e.holds)
+	if n == cap(e.holds) {
+		e.holds = append(e.holds, hold{})
+	}
+	e.holds = e.holds[:n+1]
+	h := &e.holds[n]
+	h.rule, h.ticket = r, e.ticket
 }
 
 // refuse counts a refusal, and lets the entry in all the same where the filter does not enforce.
@@ -271,8 +305,15 @@ func (e *Entry) abandon(now int64) {
 
 // undo gives a hold back. A panic is an error: the other holds are given back all the same.
 func (h *hold) undo(now int64) (err error) {
-	defer family.Recover(&err)
-	return h.rule.Undo(h.ticket, now)
+	done := false
+	defer func() {
+		if !done {
+			err = family.Recovered(recover())
+		}
+	}()
+	err = h.rule.Undo(h.ticket, now)
+	done = true
+	return err
 }
 
 // Spared is why an entry that entered would have been refused if its filter enforced, nil if it would not. It is valid until
@@ -375,7 +416,18 @@ func (e *Entry) leave(now int64, end outcome.End) {
 // tell counts the end, and tells the rules that want to know. A panic is an error. After one the next call goes on behind it,
 // so that all others hear of the end.
 func (e *Entry) tell(end outcome.End, now int64) (err error) {
-	defer family.Recover(&err)
+	done := false
+	defer func() {
+		if !done {
+			err = family.Recovered(recover())
+		}
+	}()
+	err = e.tellEach(end, now)
+	done = true
+	return err
+}
+
+func (e *Entry) tellEach(end outcome.End, now int64) error {
 	if e.inFlight {
 		e.inFlight = false
 		for _, res := range e.all() {

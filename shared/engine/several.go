@@ -18,7 +18,7 @@ type several struct {
 // EnterAll is Enter for what enters several resources, that of the name last: all must let it in, and what those before have
 // given is given back where one does not. Rules that are for all resources are asked once. No name may be given twice.
 func (f *Filter) EnterAll(names []string, last string, now int64, e *Entry) *Block {
-	*e = Entry{holds: e.holds[:0], spare: e.spare}
+	e.reset()
 	if e.spare == nil {
 		e.spare = &several{}
 	}

@@ -13,7 +13,7 @@ import (
 // Canonical is the one form of a value of the parameter: a host and a server name in lower case, an address as Go writes it,
 // and where the rule has items that are numbers or booleans, these as Go writes them. Values of a rule and of clients are
 // compared in it.
-func (p Param) Canonical(value string) string {
+func (p *Param) Canonical(value string) string {
 	if p.Lowercase {
 		value = strings.ToLower(value)
 	}
@@ -60,8 +60,8 @@ func (p Param) network(a netip.Addr) netip.Addr {
 // host is an authority's host, without its port and the dots that may end a name; an address in its one form, with brackets
 // where it is v6.
 func host(authority string) string {
-	if isPlainHost(authority) {
-		return authority
+	if n := plainHost(authority); n >= 0 {
+		return authority[:n]
 	}
 	if strings.Count(authority, ":") > 1 && authority[0] != '[' { // v6 as an item may have it
 		authority = "[" + authority + "]"
@@ -75,15 +75,26 @@ func host(authority string) string {
 	return strings.ToLower(strings.TrimRight(host, "."))
 }
 
-// isPlainHost is whether an authority is a host in its one form, as most are.
-func isPlainHost(authority string) bool {
-	for i := range len(authority) {
-		c := authority[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && (c != '.' || i == len(authority)-1) {
-			return false
+// plainHost is the length of an authority's host where that is in its one form, as most are, and has at most a port behind
+// it; −1 where it is not.
+func plainHost(authority string) int {
+	n := 0
+	for n < len(authority) && authority[n] != ':' {
+		c := authority[n]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
+			return -1
+		}
+		n++
+	}
+	if n > 0 && authority[n-1] == '.' {
+		return -1
+	}
+	for i := n + 1; i < len(authority); i++ {
+		if c := authority[i]; c < '0' || c > '9' {
+			return -1
 		}
 	}
-	return true
+	return n
 }
 
 // address is an address in its one form, as text.

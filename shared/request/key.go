@@ -1,5 +1,7 @@
 package request
 
+import "strconv"
+
 // Key is what a rule tells streams apart by: the value of a parameter, or of several together.
 type Key struct {
 	stream *Stream
@@ -67,3 +69,17 @@ func (k *Key) Ask() (there, more bool) {
 
 // Values are the parts of the value that was found last, void with the callback.
 func (k *Key) Values() []string { return k.values }
+
+// Joined is that value as one text, in which no two values are the same: of several parts their lengths stand before all
+// but the last.
+func (k *Key) Joined() string {
+	if len(k.values) == 1 {
+		return k.values[0]
+	}
+	last := len(k.values) - 1
+	text := ""
+	for _, v := range k.values[:last] {
+		text += strconv.Itoa(len(v)) + ":" + v + " "
+	}
+	return text + k.values[last]
+}

@@ -79,7 +79,7 @@ func TestPrefixes(t *testing.T) {
 			}
 		}
 	}
-	if got := (request.Param{Source: rule.SourceAddress, V6: 0, V4: 8}).Canonical("2001:db8::1"); got != "2001:db8::1" {
+	if got := (&request.Param{Source: rule.SourceAddress, V4: 8}).Canonical("2001:db8::1"); got != "2001:db8::1" {
 		t.Errorf("%s", got)
 	}
 }

@@ -126,9 +126,9 @@ func (s *Stream) Parameter(of Param) *Parameter {
 // They are read once a callback, and void with it.
 func (p *Parameter) Values() *Values {
 	if p.callback != p.stream.callback {
-		p.callback, p.values = p.stream.callback, Values{}
+		p.callback, p.values.n, p.values.more = p.stream.callback, 0, false
 		if p.read(); p.Empty && p.values.n == 0 {
-			p.values.n = 1
+			p.values.list[0], p.values.n = "", 1
 		}
 	}
 	return &p.values

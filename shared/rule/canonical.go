@@ -92,7 +92,7 @@ func (r *Hotspot) Canonical(b []byte) []byte {
 	for i := range r.Params {
 		b = r.Params[i].append(b)
 	}
-	return b
+	return r.Cluster.canonical(b)
 }
 
 // append appends the parameter.

@@ -117,6 +117,9 @@ type Hotspot struct {
 	// Param is what the values are of; Params are several that have a value together, and then Param is none.
 	Param
 	Params []Param `json:"params"`
+
+	// Cluster is as in Flow.
+	Cluster *Cluster `json:"-"`
 }
 
 // Param is where a parameter comes from. Sentinel has its index and key only: there the program passes the parameters.

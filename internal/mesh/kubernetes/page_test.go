@@ -25,25 +25,26 @@ const (
 	noImage = "registry.example.com/sentinel:1.0.0"
 )
 
-// TestPage does what docs/istio.md says: each way of delivery from `kubectl apply` to `kubectl delete`.
+// TestPage does what docs/istio.md says, from the first command to the last: each way of delivery from `kubectl apply` to
+// `kubectl delete`.
 func TestPage(t *testing.T) {
 	c := start(t)
 	image, files := meshtest.StartRegistry(t, false, oci.Compat), meshtest.ServeWasm(t)
-	c.edit("bootstrap.yaml")
-	c.page("kubectl apply -f bootstrap.yaml")
-	s := c.startSidecar("WASM_INSECURE_REGISTRIES=" + strings.Split(image, "/")[0])
-
+	c.sample()
 	t.Run("image", func(t *testing.T) {
+		s := c.startSidecar(t, "WASM_INSECURE_REGISTRIES="+strings.Split(image, "/")[0])
 		c.edit("wasmplugin.yaml", noImage, image)
 		c.page("kubectl apply -f wasmplugin.yaml")
 		c.isClean(t, "wasmplugin.yaml")
 		c.isOneBudget(t, s, "WasmPlugin, oci://")
+		c.seeLimit(t)
 		seeLabels(t)
 		c.changes(t, s, "wasmplugin.yaml", noImage, image)
 		c.page("kubectl delete -f wasmplugin.yaml")
 		c.isUnlimited(t, s)
 	})
 	t.Run("http_uri", func(t *testing.T) {
+		s := c.startSidecar(t)
 		c.edit("remote.yaml", noSum, meshtest.Sum(t), "http://wasm.example.com", "http://"+files.Addr)
 		c.page("kubectl apply -f remote.yaml")
 		c.isClean(t, "remote.yaml")
@@ -53,13 +54,94 @@ func TestPage(t *testing.T) {
 		c.isUnlimited(t, s)
 	})
 	t.Run("volume", func(t *testing.T) {
+		c.edit("wasm-volume.yaml")
+		c.edit("deployment-patch.yaml")
+		c.page("kubectl apply -f wasm-volume.yaml")
+		c.page("kubectl wait --for=condition=complete job/sentinel-wasm")
+		before := c.pod().Metadata.Name
+		c.page("kubectl patch deployment go-httpbin --patch-file deployment-patch.yaml")
+		c.page("kubectl rollout status deployment go-httpbin")
+		if c.pod().Metadata.Name == before {
+			t.Error("the patch makes no new pod")
+		}
+		s := c.startSidecar(t)
 		c.edit("sidecar.yaml", meshtest.MountedWasm, meshtest.Wasm(t))
 		c.page("kubectl apply -f sidecar.yaml")
 		c.isClean(t, "sidecar.yaml")
 		c.isOneBudget(t, s, "EnvoyFilter, file")
+		c.newVersion(t, s)
+		c.page("kubectl delete -f sidecar.yaml")
+		c.isUnlimited(t, s)
+		c.page("kubectl delete -f wasm-volume.yaml")
+	})
+	t.Run("ConfigMap", func(t *testing.T) {
+		file := c.configMap(t)
+		s := c.startSidecar(t)
+		c.edit("sidecar.yaml", meshtest.MountedWasm, file)
+		c.run("kubectl apply -f sidecar.yaml")
+		c.isOneBudget(t, s, "EnvoyFilter, ConfigMap with TinyGo's artefact")
 		c.run("kubectl delete -f sidecar.yaml")
 		c.isUnlimited(t, s)
+		c.page("kubectl delete configmap sentinel-wasm")
 	})
+	c.page("kubectl delete -f go-httpbin.yaml")
+	c.page("kubectl delete -f bootstrap.yaml")
+	c.page("kubectl label namespace default istio-injection-")
+	envoytest.Eventually(t, soon, "nothing of it is left", func() bool {
+		left := c.run("kubectl get all,endpointslices,serviceaccounts,configmaps,secrets,pvc,envoyfilters,wasmplugins -o name")
+		return !strings.Contains(left, "httpbin") && !strings.Contains(left, "sentinel")
+	})
+}
+
+// seeLimit runs the command by which the page has one see the limit, but for the pod that curl would be in.
+func (c *cluster) seeLimit(t *testing.T) {
+	t.Helper()
+	_, rest, found := strings.Cut(meshtest.Resource(t, "docs/istio.md"), "\nkubectl run curl --image=curlimages/curl -it --rm -- sh -c '")
+	script, _, ended := strings.Cut(rest, "'\n")
+	if !found || !ended {
+		t.Fatal("docs/istio.md runs no curl")
+	}
+	c.write("curl/.curlrc", fmt.Sprintf("connect-to = \"go-httpbin:8000:%s\"\n", c.http)) // as the name and the Service do
+	out := meshtest.Output(t, c.dir, []string{"CURL_HOME=" + c.path("curl")}, "sh", "-c", script)
+	if !regexp.MustCompile(`^ *\d+ 200\n *\d+ 429\n$`).MatchString(out) {
+		t.Errorf("curl sees %q", out)
+	}
+}
+
+// configMap makes the ConfigMap with TinyGo's artefact, and gives the path of the file that a pod would see by it. That of Go
+// is refused.
+func (c *cluster) configMap(t *testing.T) (file string) {
+	t.Helper()
+	const command = "kubectl create configmap sentinel-wasm --from-file=sentinel.wasm=dist/sentinel-tiny.wasm"
+	c.link("dist/sentinel-tiny.wasm", meshtest.TinyWasm(t))
+	c.link("dist/sentinel.wasm", meshtest.Wasm(t))
+	if out := c.fails(strings.ReplaceAll(command, "-tiny", "")); !strings.Contains(out, "too large") {
+		t.Errorf("a ConfigMap with the artefact of Go: %s", out)
+	}
+	c.page(command)
+	var made struct{ BinaryData map[string][]byte }
+	c.decode(&made, "kubectl get configmap sentinel-wasm -o json")
+	c.write("mounted/sentinel.wasm", string(made.BinaryData["sentinel.wasm"]))
+	return c.path("mounted/sentinel.wasm")
+}
+
+// newVersion replaces the plugin by another build of it, under another file name, while load is on: at no time is there more
+// than one budget, or none.
+func (c *cluster) newVersion(t *testing.T, s *sidecar) {
+	t.Helper()
+	compiled := func() float64 { return s.proxy.Sum(t, "envoy_wasm_envoy_wasm_runtime_v8_created") }
+	before, from := compiled(), meshtest.Newest(t, s.proxy, rule)
+	l := plugintest.Offer(t, c.http, load.Options{QPS: 300, Connections: 8})
+	meshtest.Admits(t, s.proxy, rule, threshold)
+	c.edit("sidecar.yaml", meshtest.MountedWasm, meshtest.TinyWasm(t))
+	c.run("kubectl apply -f sidecar.yaml")
+	s.Wait("Envoy has the other file", func() bool { return compiled() > before })
+	meshtest.Admits(t, s.proxy, rule, threshold)
+	sum := l.Stop(t)
+	if rate := float64(sum.Passed) / sum.Elapsed.Seconds(); rate > 1.6*threshold {
+		t.Errorf("%.0f/s passed of %d: something was not guarded", rate, threshold)
+	}
+	meshtest.Within(t, s.proxy, rule, from, threshold)
 }
 
 // page runs a command that docs/istio.md has.
@@ -105,7 +187,6 @@ func (c *cluster) istioctl(t *testing.T, args ...string) string {
 // isOneBudget puts load on the port 15006 of the sidecar.
 func (c *cluster) isOneBudget(t *testing.T, s *sidecar, way string) {
 	t.Helper()
-	s.Wait("the filters are in force", func() bool { return s.proxy.Sum(t, "sentinel_workers") == 3 })
 	b := meshtest.Measure(t, s.proxy, meshtest.Offer{HTTP: c.http, TCP: c.tcp}, rule, threshold)
 	b.IsOne(t, threshold)
 	meshtest.Row(plane, way, "sidecar inbound, 15006", b, threshold)
@@ -116,6 +197,7 @@ func (c *cluster) isOneBudget(t *testing.T, s *sidecar, way string) {
 func (c *cluster) changes(t *testing.T, s *sidecar, file string, oldnew ...string) {
 	t.Helper()
 	const connections = 8
+	from := meshtest.Newest(t, s.proxy, rule)
 	l := plugintest.Offer(t, c.http, load.Options{QPS: 300, Connections: connections})
 	meshtest.Admits(t, s.proxy, rule, threshold)
 	c.edit(file, append(oldnew, "threshold: 50", "threshold: 100")...)
@@ -129,7 +211,7 @@ func (c *cluster) changes(t *testing.T, s *sidecar, file string, oldnew ...strin
 		t.Errorf("%d requests failed (%v, %v), %d connections were opened, want 0 and %d",
 			n, sum.Status, sum.Errors, sum.Connections, connections)
 	}
-	meshtest.Within(t, s.proxy, rule, 100)
+	meshtest.Within(t, s.proxy, rule, from, 100)
 }
 
 // isUnlimited waits until the filters are gone.
@@ -163,9 +245,8 @@ func seeLabels(t *testing.T) {
 func TestPullSecretAndFailingDownload(t *testing.T) {
 	c := start(t)
 	image := meshtest.StartRegistry(t, true, oci.Compat)
-	c.edit("bootstrap.yaml")
-	c.page("kubectl apply -f bootstrap.yaml")
-	s := c.startSidecar("WASM_INSECURE_REGISTRIES=" + strings.Split(image, "/")[0])
+	c.sample()
+	s := c.startSidecar(t, "WASM_INSECURE_REGISTRIES="+strings.Split(image, "/")[0])
 	status := func(want int) {
 		t.Helper()
 		s.Wait(fmt.Sprintf("the status is %d", want), func() bool { return c.status(t) == want })

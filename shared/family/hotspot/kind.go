@@ -58,8 +58,11 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Key(request.ParamsOf(of)),
 		tiers: request.TiersOf(of),
 	}
-	if of.MetricType == rule.HotspotConcurrency {
+	switch {
+	case of.MetricType == rule.HotspotConcurrency:
 		return newConcurrencyRule(base)
+	case of.Cluster != nil:
+		return newClusterRule(base)
 	}
 	return newValueRule(base)
 }
@@ -175,13 +178,15 @@ func (r *hotspotRule) find(now int64) (q question, err error) {
 		return q, nil
 	}
 	q.tooMany = r.param.TooMany()
-	seed, err := r.kind.key.Seed(now)
-	if err != nil {
-		return q, err
+	key := r.kind.key
+	if !key.known {
+		if _, err := key.Seed(now); err != nil {
+			return q, err
+		}
 	}
-	if r.processSeed != seed {
-		r.processSeed = seed
-		r.hashItems(seed.Of(r.id))
+	if r.processSeed != key.seed {
+		r.processSeed = key.seed
+		r.hashItems(key.seed.Of(r.id))
 	}
 	values := r.param.Values()
 	q.hash = r.seed.Hash(values[0])
@@ -212,7 +217,11 @@ func (r *hotspotRule) hashItems(seed Seed) {
 		return // each is found with its value
 	}
 	for _, item := range r.SpecificItems {
-		r.limits.Specific[seed.Hash(item.ValStr)] = item.Threshold
+		threshold := item.Threshold
+		if r.Cluster != nil && threshold != rule.Unlimited { // what one process may admit by itself
+			threshold = int64(r.Cluster.Local(float64(threshold)))
+		}
+		r.limits.Specific[seed.Hash(item.ValStr)] = threshold
 	}
 }
 

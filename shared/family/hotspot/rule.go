@@ -22,7 +22,14 @@ func newValueRule(base hotspotRule) *valueRule {
 	r.measure = "in " + strconv.FormatInt(r.DurationInSec*1000, 10) + " ms for one " + r.param.String()
 	r.waitMeasure = "ms to wait for one " + r.param.String()
 	r.limits.Limit = limitOf(r.Hotspot)
-	r.values = r.kind.values.Acquire(r.id, func() *sharedValues {
+	r.values = r.acquireValues()
+	r.Queue = r.values.queue
+	return r
+}
+
+// acquireValues returns the rule's values, until they are released.
+func (r *hotspotRule) acquireValues() *sharedValues {
+	return r.kind.values.Acquire(r.id, func() *sharedValues {
 		return &sharedValues{
 			Values:    NewValues(r.Env.Table, r.id),
 			queue:     family.NewQueue(r.Env),
@@ -31,8 +38,12 @@ func newValueRule(base hotspotRule) *valueRule {
 			unlimited: r.newUnlimited(),
 		}
 	})
-	r.Queue = r.values.queue
-	return r
+}
+
+// releaseValues gives them up.
+func (r *hotspotRule) releaseValues(v *sharedValues, now int64) {
+	r.Env.Check("returning permits", v.Settle(now))
+	r.kind.values.Release(r.id, false)
 }
 
 // Enter implements family.Checker.
@@ -89,10 +100,7 @@ func (r *valueRule) Undo(t family.Ticket, now int64) error {
 }
 
 // Release implements family.Checker.
-func (r *valueRule) Release(now int64) {
-	r.Env.Check("returning permits", r.values.Settle(now))
-	r.kind.values.Release(r.id, false)
-}
+func (r *valueRule) Release(now int64) { r.releaseValues(r.values, now) }
 
 // concurrencyRule limits how many entries of one value are in flight.
 type concurrencyRule struct {
