@@ -341,6 +341,13 @@ var mistakeCases = []struct {
 			`hotspotRules[0].specificItems[14].valPattern: "a" is given twice`, `hotspotRules[0].specificItems[15].valPattern: "a" is given twice`,
 			`hotspotRules[0].specificItems[16].valPattern: "a" is given twice`, `hotspotRules[0].specificItems[17].valPattern: "a" is given twice`,
 			`hotspotRules[0].specificItems[18].valPattern: more than 8 items with regex`, `hotspotRules[0].specificItems[19].valPattern: more than 8 items with regex`}},
+	{"tiers in cluster mode", KindHTTP, `{"resource_name": "r", "rate_limit_service": {"cluster": "rls"}, "hotspotRules": [
+		{"resource": "r", "metricType": "QPS", "durationInSec": 1, "threshold": 1, "clusterMode": true, "paramSource": "Host", "specificItems": [{"valPattern": {"prefix": "a"}, "threshold": 1}]},
+		{"resource": "r", "metricType": "QPS", "durationInSec": 1, "threshold": 1, "clusterMode": true, "params": [{"paramSource": "Host"}, {"paramSource": "SourceAddress"}],
+			"specificItems": [{"valStr": "a", "valKind": 1, "threshold": 1}]},
+		{"resource": "r", "metricType": "QPS", "durationInSec": 1, "threshold": 1, "clusterMode": true, "params": [{"paramSource": "SourceAddress"}, {"paramSource": "Host"}]}]}`,
+		[]string{`hotspotRules[0].specificItems[0].valPattern: must be a value with clusterMode: the service knows no patterns`,
+			`hotspotRules[1].specificItems[0]: does not go with clusterMode and several params: the service tells whole values apart`}},
 	{"TCP conditions", KindTCP, `{"resources": [{"name": "a", "match": {"path": {"exact": "/"}, "sni": "*", "source_ip": ["10.0.0.0/33", "x", "fe80::1%eth0", "::ffff:0:0/90"], "destination_port": 65536}}]}`,
 		[]string{`resources[0].match.path: is for the HTTP filter only`,
 			`resources[0].match.sni: must be a host name without a port, or "*." and one, got "*"`,

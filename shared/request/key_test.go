@@ -59,6 +59,27 @@ func TestKey(t *testing.T) {
 	}
 }
 
+// What names a value to others is the value, and tells all apart.
+func TestJoined(t *testing.T) {
+	seen := map[string]string{}
+	for _, line := range []string{"GET h /?u=1 x-tenant=a", "GET h /?u=+1 x-tenant=a", "GET h /?u=1 x-tenant=1:a", "GET h /?u=a+1 x-tenant=1:", "GET h /?u= x-tenant=a", "GET h /?u=1 x-tenant="} {
+		s := request.NewStream()
+		s.Of(requesttest.Parse(line))
+		k := s.Key(request.ParamsOf(&rule.Hotspot{Params: []rule.Param{tenant, user}}))
+		k.Ask()
+		if other := seen[k.Joined()]; other != "" {
+			t.Errorf("%s and %s are both %q", line, other, k.Joined())
+		}
+		seen[k.Joined()] = line
+	}
+	s := request.NewStream()
+	s.Of(requesttest.Parse("GET h / x-tenant=a"))
+	k := s.Key(request.ParamsOf(&rule.Hotspot{Param: tenant}))
+	if k.Ask(); k.Joined() != "a" {
+		t.Errorf("one value is %q", k.Joined())
+	}
+}
+
 // An address counts by its network: v4 in v6 is v4, whoever wrote it.
 func TestPrefixes(t *testing.T) {
 	p := rule.Param{ParamSource: rule.SourceAddress, V4PrefixLen: 24, V6PrefixLen: 64, TrustedHops: 1}
