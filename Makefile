@@ -21,11 +21,12 @@ WASM = dist/sentinel.wasm
 TINY = dist/sentinel-tiny.wasm
 # Modules of their own, so that what the product is built of stays small.
 MODULES = internal/image internal/board internal/kustomizecheck
+STATICCHECK = $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo run-cluster cluster test mesh istio check bench refusals memory latency curves \
-	profile pgo scaling pictures compat java dashboard live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo run-cluster cluster test mesh istio check bench refusals memory latency curves profile \
+	pgo scaling pictures compat java dashboard live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -55,6 +56,7 @@ image: $(WASM) $(TINY) ## write OCI images, checksums and SBOMs to dist/image/; 
 
 pull: $(WASM) $(TINY) ## Istio's own code pulls both images of both artefacts, and an Envoy runs them; builds that code first, in minutes
 	$(GO) -C internal/image/pull vet ./...
+	cd internal/image/pull && $(STATICCHECK) ./...
 	$(GO) -C internal/image/pull mod tidy -diff
 	$(GO) run ./cmd/sentinel envoy
 	$(GO) -C internal/image/pull test -count=1 -v -timeout 20m ./...
@@ -84,9 +86,14 @@ test: $(WASM) ## run all tests, also those on a real Envoy
 	$(GO) test -count=1 -p 1 -timeout 40m ./...
 	@set -e; for m in $(MODULES); do (set -x; $(GO) -C $$m test -count=1 -p 1 -timeout 10m ./...); done
 
+# Natively with an int of 32 bits, as TinyGo has, where this machine runs such programs: records and their changes.
+TEST_INT32 = [ "$$($(GO) env GOHOSTARCH)" != amd64 ] || GOARCH=386 CGO_ENABLED=0 $(GO) test -count=1 -short ./shared/record ./shared/stat \
+	./shared/worker ./shared/publication ./shared/quota ./shared/rls ./shared/family/breaker ./shared/family/isolation
+
 testtiny: export SENTINEL_ARTEFACT = tiny
 testtiny: $(TINY) $(WASM) ## the end-to-end suite, a short soak and the build's tests with the artefact of TinyGo
 	$(GO) run ./cmd/sentinel envoy
+	$(TEST_INT32)
 	$(GO) test -count=1 -p 1 -timeout 40m ./internal/tinygo ./internal/wasmbuild/... ./internal/e2e
 	$(GO) test -count=1 -timeout 40m ./internal/soak -run 'TestEndurance|TestDeaths' -v -soak $(SOAK)
 
@@ -96,7 +103,7 @@ CI_TINY = TestHTTP|TestTCP|TestMetrics$$|TestBlame|TestProbe|TestResponseTime|Te
 citiny: export SENTINEL_ARTEFACT = tiny
 citiny: ## what CI runs of testtiny
 	@skip=$$($(GO) run ./internal/tinygo/ready) || exit 1; if [ -n "$$skip" ]; then echo "skipped: $$skip"; exit 0; fi; \
-		set -ex; $(MAKE) tinygo wasm; $(GO) run ./cmd/sentinel envoy; \
+		set -ex; $(TEST_INT32); $(MAKE) tinygo wasm; $(GO) run ./cmd/sentinel envoy; \
 		$(GO) test -count=1 -timeout 15m ./internal/e2e -run '$(CI_TINY)'; \
 		$(GO) test -count=1 -timeout 10m ./internal/soak -run TestEndurance -v -soak -soak.wasm $(abspath $(TINY)) \
 			-soak.requests 200000 -soak.connections 30000 $(SOAK)
@@ -107,10 +114,14 @@ soaktiny: $(TINY) ## 10,000,000 requests through the artefact of TinyGo: memory 
 
 # Modules of their own hold what the control planes need. The first build takes minutes.
 mesh: $(WASM) $(TINY) ## filters put there by real control planes: Istio, Istio on Kubernetes, Envoy Gateway; needs etcd, root or user namespaces
+	$(GO) -C internal/mesh vet ./...
+	cd internal/mesh && $(STATICCHECK) ./...
+	cd internal/mesh/programs/kube && $(GO) vet ./... && $(STATICCHECK) ./...
 	$(GO) -C internal/mesh test -count=1 -p 1 -timeout 60m -v ./...
 
 istio: $(WASM) ## the part of it with Istio in the test's process, which needs nothing
 	$(GO) -C internal/mesh vet ./meshtest ./istio
+	cd internal/mesh && $(STATICCHECK) ./meshtest ./istio
 	$(GO) -C internal/mesh test -count=1 -timeout 40m -v ./istio
 
 # The tools are a module of their own, so that they are pinned and nothing that is built depends on what they need.
@@ -118,14 +129,15 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./plugins/...
-	$(GO) tool -modfile=internal/tools/go.mod staticcheck ./...
+	$(STATICCHECK) ./...
 	$(GO) mod tidy -diff
 	@set -e; for m in $(MODULES); do (set -x; $(GO) -C $$m vet ./... && $(GO) -C $$m mod tidy -diff && \
-		cd $$m && $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck ./...); done
+		cd $$m && $(STATICCHECK) ./...); done
 	$(GO) -C internal/tools mod tidy -diff
 	$(GO) -C internal/tinygo/compiler mod tidy -diff
 	$(GO) -C internal/ratelimit/server mod tidy -diff
 	$(GO) -C internal/mesh mod tidy -diff
+	$(GO) -C internal/mesh/programs/kube mod tidy -diff
 	$(GO) -C internal/image/oras mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters
