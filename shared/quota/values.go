@@ -3,6 +3,7 @@ package quota
 import (
 	"encoding/hex"
 	"slices"
+	"strings"
 	"unicode/utf8"
 
 	"sentinel-envoy/shared/checksum"
@@ -52,9 +53,10 @@ func (qs *Quotas) AcquireValues(at rule.RateLimitService, name string, entries [
 	return v
 }
 
-// descriptor is that of a value.
+// descriptor is that of a value. Its text is copied: a host lends what it says of a stream for one callback, and calls are made in
+// later ones.
 func (v *Values) descriptor(value string) []rls.Entry {
-	return append(slices.Clone(v.entries), rls.Entry{Key: "value", Value: Name(value)})
+	return append(slices.Clone(v.entries), rls.Entry{Key: "value", Value: strings.Clone(Name(value))})
 }
 
 // longest is the longest value that the service hears as it is, in bytes.

@@ -5,6 +5,7 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+	"unsafe"
 
 	ratelimit "github.com/envoyproxy/go-control-plane/envoy/service/ratelimit/v3"
 
@@ -166,6 +167,42 @@ func TestValuesHardlyUnder(t *testing.T) {
 		}
 		t.Logf("admitted %d, %d calls", sum, w.service.Calls)
 	})
+}
+
+// A host lends the text of a value for one callback: a call that is made in a later one must still be for that value.
+func TestValuesOutliveTheirText(t *testing.T) {
+	process := memhost.NewProcess(1000 * second)
+	service := rlstest.New(nil)
+	service.Any = rlstest.Limit{Hits: 1000, Unit: ratelimit.RateLimitResponse_RateLimit_HOUR}
+	w := process.Worker(nil)
+	var answers []func()
+	w.Serve(func(_, _, _ string, message []byte, _ uint32, answered func([]byte, error)) error {
+		reply, err := service.ShouldRateLimit(message, 1000, 1000)
+		answers = append(answers, func() { answered(reply, err) })
+		return nil
+	})
+	quotas := quota.NewQuotas(w, record.NewTable(w), func(what string, err error) { t.Errorf("%s: %v", what, err) })
+	limits := quotas.AcquireValues(rule.RateLimitService{Cluster: "rls", Domain: "d", TimeoutMs: 50}, "r", []rls.Entry{{Key: "rule", Value: "r"}})
+	lent := make([]byte, 5)
+	for range 40 {
+		for hash, value := range []string{"alice", "bobby"} {
+			copy(lent, value)
+			if _, err := limits.Take(uint64(hash+1)<<40, unsafe.String(&lent[0], len(lent)), false, process.Now()); err != nil {
+				t.Fatal(err)
+			}
+			copy(lent, "?????")
+		}
+		for ; len(answers) > 0; answers = answers[1:] {
+			answers[0]()
+		}
+		process.Advance(20 * millisecond)
+	}
+	if n := service.Counted("rule=r;value=?????", 0); n > 0 {
+		t.Errorf("%d hits for another value", n)
+	}
+	if service.Counted("rule=r;value=alice", 0) < 10 || service.Counted("rule=r;value=bobby", 0) < 10 {
+		t.Error("the values are not asked for")
+	}
 }
 
 // What the service cannot read, or clients make long, has a name that it can.
