@@ -183,10 +183,9 @@ func TestValuesOutliveTheirText(t *testing.T) {
 	})
 	quotas := quota.NewQuotas(w, record.NewTable(w), func(what string, err error) { t.Errorf("%s: %v", what, err) })
 	limits := quotas.AcquireValues(rule.RateLimitService{Cluster: "rls", Domain: "d", TimeoutMs: 50}, "r", []rls.Entry{{Key: "rule", Value: "r"}})
-	lent := make([]byte, 5)
 	for range 40 {
 		for hash, value := range []string{"alice", "bobby"} {
-			copy(lent, value)
+			lent := []byte(value)
 			if _, err := limits.Take(uint64(hash+1)<<40, unsafe.String(&lent[0], len(lent)), false, process.Now()); err != nil {
 				t.Fatal(err)
 			}
