@@ -16,10 +16,9 @@ require (
 	sigs.k8s.io/yaml v1.6.0
 )
 
-require (
-	github.com/buger/jsonparser v1.2.0 // indirect
-	golang.org/x/net v0.60.0 // indirect
-)
+require golang.org/x/net v0.60.0 // indirect
+
+require github.com/buger/jsonparser v1.2.0 // indirect
 
 require (
 	cel.dev/expr v0.25.3 // indirect

@@ -48,6 +48,14 @@ func NewRule(base family.Base, counts *Counts, threshold int64) *Rule {
 
 // Enter implements family.Checker.
 func (r *Rule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
+	if holder, held := r.Env.Worker.Identity(); held && r.count.enterLeased(holder, r.threshold, now) {
+		t.Exit = true
+		return nil, nil
+	}
+	return r.take(t, now)
+}
+
+func (r *Rule) take(t *family.Ticket, now int64) (*family.Refusal, error) {
 	holder, err := r.Env.Worker.Identify(now)
 	if err != nil {
 		return nil, err
