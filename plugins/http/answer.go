@@ -100,9 +100,9 @@ func (a *answers) to(b *engine.Block, kind string, now int64) answer {
 
 // explain makes the body that says why.
 func (a *answers) explain(b *engine.Block, now int64) {
-	if why := a.plugin.Explain(b, now); why != a.told || len(a.body) == 0 {
-		a.told, a.current = why, false
-		a.body = why.AppendText(a.body[:0])
+	if a.plugin.ExplainIn(&a.told, b, now) || len(a.body) == 0 {
+		a.current = false
+		a.body = a.told.AppendText(a.body[:0])
 	}
 }
 

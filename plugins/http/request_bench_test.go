@@ -12,13 +12,10 @@ import (
 func BenchmarkRequest(b *testing.B) {
 	for _, c := range []struct{ name, rules, threshold string }{
 		{"flow", flowRule, "1000000000"},
-		{"throttling", throttled, "1000000000"},
 		{"isolation", isolated, "1000000"},
 		{"hotspot", byHost, "1000000000"},
 		{"system", inboundRule, "1000000000"},
 		{"slow", breaksByTime, "1000"},
-		{"failures", breaksByFail, "1000"},
-		{"refused", flowRule, "1"},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			e, p := start(b, fmt.Sprintf(c.rules, c.threshold))

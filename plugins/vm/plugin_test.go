@@ -58,7 +58,7 @@ type request struct {
 
 // OnRequestHeaders implements vm.Stream.
 func (r *request) OnRequestHeaders(bool) envoyhost.Action {
-	return r.Enter(resource.Taken{Name: "web"})
+	return r.Enter(&resource.Taken{Name: "web"})
 }
 
 // Refuse implements vm.Stream.

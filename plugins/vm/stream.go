@@ -67,7 +67,7 @@ func (b *Base) Refused() bool { return b.refused }
 
 // Enter asks whether the stream may enter its resource, and refuses it, lets it go on or holds it back. What is in none, or
 // unlimited, goes on.
-func (b *Base) Enter(in resource.Taken) envoyhost.Action {
+func (b *Base) Enter(in *resource.Taken) envoyhost.Action {
 	if in.Exempt {
 		b.Plugin.Exempt(in.Name)
 		return envoyhost.Continue

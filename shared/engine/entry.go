@@ -23,7 +23,6 @@ type Entry struct {
 	// and spare is for that, from one time to the next.
 	resource       *guarded
 	several, spare *several
-	one            [1]*guarded
 	inFlight       bool
 	// sent is when its client sent the last of what the service has to answer, answered when the service began to, 0 if it
 	// has not.
@@ -44,6 +43,8 @@ type Entry struct {
 	// holds are what it took and may have to give back; told is whether the rule of one wants to know its end.
 	holds []hold
 	told  bool
+	// answers is whether the rule of one wants to know that the service begins to answer.
+	answers bool
 	// spared is the refusal that it was spared, because its filter does not enforce.
 	spared *Block
 }
@@ -85,7 +86,7 @@ func (e *Entry) enter(f *Filter, now int64) *Block {
 // reset makes the entry one of none, field by field: the compiler clears a large struct by a call. What it does not set, is
 // only read of an entry that is in a resource, after Enter has set it.
 func (e *Entry) reset() {
-	e.inFlight, e.told, e.sent, e.answered = false, false, 0, 0
+	e.inFlight, e.told, e.answers, e.sent, e.answered = false, false, false, 0, 0
 	e.next, e.nth, e.since = 0, 0, 0
 	e.holds, e.several = e.holds[:0], nil
 	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil {
@@ -114,27 +115,44 @@ func (e *Entry) Resume(now int64) *Block {
 // come counts an entry that decides by the filter's rules, part one that does not any more.
 func (e *Entry) come() {
 	e.filter.streams++
-	for _, res := range e.all() {
+	if e.several == nil {
+		e.resource.entries++
+		return
+	}
+	for _, res := range e.several.all {
 		res.entries++
 	}
 }
 
 func (e *Entry) part() {
 	e.filter.streams--
-	for _, res := range e.all() {
+	if e.several == nil {
+		e.resource.entries--
+		return
+	}
+	for _, res := range e.several.all {
 		res.entries--
 	}
 }
 
 // gone gives up what the filter held for the entry alone.
 func (e *Entry) gone() {
-	for _, res := range e.all() {
-		if res.left && res.entries == 0 {
-			e.filter.vm.exportOf(res)
-			e.filter.vm.dispose(res)
+	if e.several == nil {
+		e.resource.gone(e.filter.vm)
+	} else {
+		for _, res := range e.several.all {
+			res.gone(e.filter.vm)
 		}
 	}
 	e.filter.retire()
+}
+
+// gone gives up what a resource held that its filter has let go, once nothing is in it.
+func (r *guarded) gone(vm *VM) {
+	if r.left && r.entries == 0 {
+		vm.exportOf(r)
+		vm.dispose(r)
+	}
 }
 
 // wait makes the entry wait in a queue until a time in nanoseconds.
@@ -228,6 +246,7 @@ func (e *Entry) askEach(now int64) (*Block, error) {
 		}
 		waits := e.ticket.Waits && f.cfg.Mode == config.Enforce
 		e.told = e.told || e.ticket.Exit
+		e.answers = e.answers || e.ticket.Answer
 		if waits || e.ticket.Exit || e.next < len(res.rules) || e.several.follows() { // of the others nothing can be given back any more
 			e.hold(r.Checker)
 		}
@@ -276,10 +295,15 @@ func (e *Entry) admit(now int64) {
 		e.holds = e.holds[:0]
 	}
 	e.inFlight, e.sent = true, now
-	for _, res := range e.all() {
-		res.node.Pass(now)
+	if e.several == nil {
+		e.resource.node.Pass(now)
+		if len(e.resource.observers) > 0 {
+			e.observers = e.resource.observers
+		}
+	} else {
+		e.several.pass(now)
+		e.observers = e.several.observers
 	}
-	e.observe()
 	for _, o := range e.observers {
 		o.Passed(now)
 	}
@@ -298,7 +322,7 @@ func (e *Entry) abandon(now int64) {
 	for i := range e.holds {
 		e.filter.vm.env.Check("giving back", e.holds[i].undo(now))
 	}
-	e.holds = e.holds[:0]
+	e.holds, e.answers = e.holds[:0], false
 	e.endWait()
 	e.part()
 }
@@ -361,21 +385,12 @@ func (e *Entry) WaitMs(now int64) int64 {
 func (e *Entry) HasAnswer() bool { return e.answered != 0 }
 
 // AwaitsAnswer is whether Answers has something to do.
-func (e *Entry) AwaitsAnswer() bool {
-	if !e.told {
-		return false
-	}
-	for i := range e.holds {
-		if e.holds[i].ticket.Answer {
-			return true
-		}
-	}
-	return false
-}
+func (e *Entry) AwaitsAnswer() bool { return e.answers }
 
 // Answers says how an entry ends if it goes on as its answer has begun.
 func (e *Entry) Answers(o outcome.Outcome, now int64) {
 	end := outcome.End{Outcome: o, ResponseMs: e.WaitMs(now)}
+	e.answers = false
 	for i := range e.holds {
 		h := &e.holds[i]
 		if !h.ticket.Answer {
@@ -383,6 +398,7 @@ func (e *Entry) Answers(o outcome.Outcome, now int64) {
 		}
 		ticket, err := h.rule.Answered(h.ticket, end, now)
 		h.ticket = ticket
+		e.answers = e.answers || ticket.Answer
 		e.filter.vm.env.Check("observing an answer", err)
 	}
 }
@@ -430,8 +446,12 @@ func (e *Entry) tell(end outcome.End, now int64) (err error) {
 func (e *Entry) tellEach(end outcome.End, now int64) error {
 	if e.inFlight {
 		e.inFlight = false
-		for _, res := range e.all() {
-			res.node.Complete(now, end)
+		if e.several == nil {
+			e.resource.node.Complete(now, end)
+		} else {
+			for _, res := range e.several.all {
+				res.node.Complete(now, end)
+			}
 		}
 		for _, o := range e.observers {
 			o.Ended(end, now)
@@ -459,20 +479,34 @@ func (f *Filter) Unavailable(err error) *Block {
 	return &Block{Reason: Unavailable, RetryAfterMs: -1}
 }
 
-// Explanation is why a request was refused. Those that are equal have one text.
+// Explanation is why a request was refused.
 type Explanation struct {
 	block Block
-	rates stat.Rates
-	known bool
+	// hash is the resource's. passed and blocked are what all workers saw of it over the last second, where known.
+	hash, passed, blocked uint64
+	known                 bool
 }
 
 // Explain says why a request was refused: the rule, what it saw and its threshold, and what all workers saw over the last
 // second, where that is known.
-func (f *Filter) Explain(b *Block, now int64) Explanation {
-	e := Explanation{block: *b}
-	e.block.RetryAfterMs = 0 // it is not told
-	e.rates, e.known = f.vm.env.Board.Rates(stat.HashOf(b.Resource), now)
+func (f *Filter) Explain(b *Block, now int64) (e Explanation) {
+	f.ExplainIn(&e, b, now)
 	return e
+}
+
+// ExplainIn makes an explanation say what Explain says, and reports whether it said anything else.
+func (f *Filter) ExplainIn(e *Explanation, b *Block, now int64) (changed bool) {
+	if !e.block.Same(b) {
+		if changed = true; e.hash == 0 || e.block.Resource != b.Resource {
+			e.hash = stat.HashOf(b.Resource)
+		}
+		e.block = *b
+	}
+	r, known := f.vm.env.Board.Rates(e.hash, now)
+	if r.Pass != e.passed || r.Block != e.blocked || known != e.known {
+		e.passed, e.blocked, e.known, changed = r.Pass, r.Block, known, true
+	}
+	return changed
 }
 
 // AppendText appends the explanation to dst, in one line.
@@ -481,8 +515,8 @@ func (e Explanation) AppendText(dst []byte) []byte {
 	dst = append(append(dst, " rule "...), e.block.Rule...)
 	dst = e.block.AppendText(append(dst, ": "...))
 	if e.known {
-		dst = strconv.AppendUint(append(dst, "; last second "...), e.rates.Pass, 10)
-		dst = strconv.AppendUint(append(dst, " passed, "...), e.rates.Block, 10)
+		dst = strconv.AppendUint(append(dst, "; last second "...), e.passed, 10)
+		dst = strconv.AppendUint(append(dst, " passed, "...), e.blocked, 10)
 		dst = append(dst, " blocked"...)
 	}
 	return append(dst, '\n')

@@ -61,37 +61,25 @@ func (e *Entry) follow() bool {
 	return false
 }
 
-// all are the resources that the entry enters.
-func (e *Entry) all() []*guarded {
-	if e.several != nil {
-		return e.several.all
-	}
-	e.one[0] = e.resource
-	return e.one[:]
-}
-
-// observe gives the entry those who observe its resources, and now see it pass.
-func (e *Entry) observe() {
-	s := e.several
-	if s == nil {
-		if len(e.resource.observers) > 0 {
-			e.observers = e.resource.observers
-		}
-		return
-	}
+// pass counts an entry as passed in all resources, and collects those who observe them, and now see it pass.
+func (s *several) pass(now int64) {
 	for _, res := range s.all {
+		res.node.Pass(now)
 		for _, o := range res.observers {
 			if !slices.Contains(s.observers, o) {
 				s.observers = append(s.observers, o)
 			}
 		}
 	}
-	e.observers = s.observers
 }
 
 // interest is what is looked at of how the entry ends.
-func (e *Entry) interest() (most family.Interest) {
-	for _, res := range e.all() {
+func (e *Entry) interest() family.Interest {
+	if e.several == nil {
+		return e.resource.interest
+	}
+	var most family.Interest
+	for _, res := range e.several.all {
 		most = max(most, res.interest)
 	}
 	return most

@@ -21,6 +21,7 @@ type HTTP struct {
 	paths     map[string]string // of paths that are rules' resources, in their normal form
 	patterns  pattern.Paths     // that are rules' resources
 	before    []string          // of the stream that is being resolved
+	taken     Taken
 	// from is whose name is a resource where it is one of names; nil is nobody's.
 	from  *request.Attribute
 	names map[string]bool
@@ -136,12 +137,17 @@ func add(steps []step, e entry) []step {
 // Resolve names the stream's resource: the first entry of `resources` that matches, or the path that is itself a rule's
 // resource, or the most specific path pattern that is, or the name that Envoy has for where it goes, or resource_name. Entries that are unlimited are asked first. It
 // asks for a header only when the answer hangs on it.
-func (h *HTTP) Resolve() Taken {
-	if name := h.first(h.exempt, true); name != "" {
-		return Taken{Name: name, Exempt: true}
+func (h *HTTP) Resolve() *Taken {
+	if len(h.exempt) > 0 {
+		if name := h.first(h.exempt, true); name != "" {
+			return h.taken.isExempt(name)
+		}
 	}
 	h.before = h.before[:0]
-	name := h.first(h.steps, false)
+	name := ""
+	if len(h.steps) > 0 {
+		name = h.first(h.steps, false)
+	}
 	if name == "" {
 		name = h.byPath()
 	}
@@ -151,7 +157,7 @@ func (h *HTTP) Resolve() Taken {
 	if name == "" {
 		name = h.fallback
 	}
-	return taken(h.before, name)
+	return h.taken.is(h.before, name)
 }
 
 // first is the first entry that matches, spared of those that are: what a client adds must not bring it into one.

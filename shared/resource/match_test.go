@@ -222,7 +222,7 @@ func TestResourceFrom(t *testing.T) {
 }
 
 // spelledTaken are the resources of a stream in their order, with spaces between.
-func spelledTaken(in Taken) string {
+func spelledTaken(in *Taken) string {
 	return strings.TrimSpace(strings.Join(append(slices.Clone(in.Before), in.Name), " "))
 }
 

@@ -10,7 +10,7 @@ import (
 	"sentinel-envoy/shared/config"
 )
 
-// Taken is which resource a stream is.
+// Taken is which resource a stream is. Those that resolvers return are void with the next.
 type Taken struct {
 	Name string // "" is guarded by nothing
 	// Exempt is whether an entry that is unlimited has taken it.
@@ -19,12 +19,19 @@ type Taken struct {
 	Before []string
 }
 
-// taken is which resource a stream is that is some others before it.
-func taken(before []string, name string) Taken {
+// is makes it that of a stream that is some others before the one that has a name.
+func (t *Taken) is(before []string, name string) *Taken {
 	if len(before) > 0 && (name == "" || slices.Contains(before, name)) {
 		name, before = before[len(before)-1], before[:len(before)-1]
 	}
-	return Taken{Name: name, Before: before}
+	t.Name, t.Exempt, t.Before = name, false, before
+	return t
+}
+
+// isExempt makes it that of a stream that an entry has taken that is unlimited.
+func (t *Taken) isExempt(name string) *Taken {
+	t.Name, t.Exempt, t.Before = name, true, nil
+	return t
 }
 
 // also adds a name to those before it.

@@ -14,6 +14,7 @@ type TCP struct {
 	entries  []entry // those that are unlimited first, exempt of them
 	exempt   int
 	before   []string // of the stream that is being resolved
+	taken    Taken
 	fallback string
 	// Unnamed are the connections that had no server name where an entry looked at it: without a TLS inspector, all.
 	Unnamed uint64
@@ -45,20 +46,20 @@ func NewTCP(cfg *config.Config, s *request.Stream) (*TCP, error) {
 
 // Resolve names the stream's resource: the first entry of `resources` that matches, or resource_name. Those that are
 // unlimited are asked first. It asks for an attribute only when the answer hangs on it.
-func (t *TCP) Resolve() Taken {
+func (t *TCP) Resolve() *Taken {
 	t.asked, t.before = false, t.before[:0]
 	for i := range t.entries {
 		switch e := &t.entries[i]; {
 		case !t.meets(e.match):
 		case i < t.exempt:
-			return Taken{Name: e.name, Exempt: true}
+			return t.taken.isExempt(e.name)
 		case e.goesOn:
 			t.before = also(t.before, e.name)
 		default:
-			return taken(t.before, e.name)
+			return t.taken.is(t.before, e.name)
 		}
 	}
-	return taken(t.before, t.fallback)
+	return t.taken.is(t.before, t.fallback)
 }
 
 // meets is whether the connection meets all conditions of a match.

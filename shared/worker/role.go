@@ -40,7 +40,7 @@ func (w *Worker) Role(now int64) (Role, error) {
 		return Role{Lease: l}, nil // somebody else has just taken it
 	}
 	if err == nil {
-		w.led = l
+		w.led, w.term = l, max(w.term, l.Term)
 	}
 	return Role{Lease: l, Mine: err == nil}, err
 }
