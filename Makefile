@@ -21,14 +21,15 @@ WASM = dist/sentinel.wasm
 TINY = dist/sentinel-tiny.wasm
 # Modules of their own, so that what the product is built of stays small.
 MODULES = internal/image internal/board internal/kustomizecheck
+STATICCHECK = $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo cluster test mesh istio check bench refusals memory latency curves profile \
+.PHONY: help wasm image pull board release run demo run-cluster cluster test mesh istio check bench refusals memory latency curves profile \
 	pgo scaling pictures compat java dashboard live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  ENVOY_PATH=/my/envoy uses that Envoy; ENVOY_VERSION=1.39.3 another release; ENVOY_FROM=func-e its own download.'
 
@@ -55,6 +56,7 @@ image: $(WASM) $(TINY) ## write OCI images, checksums and SBOMs to dist/image/; 
 
 pull: $(WASM) $(TINY) ## Istio's own code pulls both images of both artefacts, and an Envoy runs them; builds that code first, in minutes
 	$(GO) -C internal/image/pull vet ./...
+	cd internal/image/pull && $(STATICCHECK) ./...
 	$(GO) -C internal/image/pull mod tidy -diff
 	$(GO) run ./cmd/sentinel envoy
 	$(GO) -C internal/image/pull test -count=1 -v -timeout 20m ./...
@@ -72,6 +74,10 @@ demo: $(WASM) ## show on a page what happens to a load, live; CONCURRENCY, PAGE_
 	@$(GO) build -o dist/sentinel ./cmd/sentinel
 	@exec dist/sentinel demo -wasm $(WASM) -concurrency $(CONCURRENCY) \
 		-page-port $(PAGE_PORT) -http-port $(HTTP_PORT) -admin-port $(ADMIN_PORT) -upstream-port $(UPSTREAM_PORT)
+
+run-cluster: $(WASM) ## run three Envoys with one limit, the rate limit service and Redis, and a load to see; CONCURRENCY, UPSTREAM_PORT
+	@$(GO) build -o dist/runcluster ./internal/runcluster
+	@exec dist/runcluster -wasm $(WASM) -concurrency $(CONCURRENCY) -upstream-port $(UPSTREAM_PORT)
 
 # One package at a time: two Envoys under load at once would disturb each other. Not cached: Envoy and the Wasm binary
 # are inputs that go test does not see.
@@ -103,10 +109,14 @@ soaktiny: $(TINY) ## 10,000,000 requests through the artefact of TinyGo: memory 
 
 # Modules of their own hold what the control planes need. The first build takes minutes.
 mesh: $(WASM) $(TINY) ## filters put there by real control planes: Istio, Istio on Kubernetes, Envoy Gateway; needs etcd, root or user namespaces
+	$(GO) -C internal/mesh vet ./...
+	cd internal/mesh && $(STATICCHECK) ./...
+	cd internal/mesh/programs/kube && $(GO) vet ./... && $(STATICCHECK) ./...
 	$(GO) -C internal/mesh test -count=1 -p 1 -timeout 60m -v ./...
 
 istio: $(WASM) ## the part of it with Istio in the test's process, which needs nothing
 	$(GO) -C internal/mesh vet ./meshtest ./istio
+	cd internal/mesh && $(STATICCHECK) ./meshtest ./istio
 	$(GO) -C internal/mesh test -count=1 -timeout 40m -v ./istio
 
 # The tools are a module of their own, so that they are pinned and nothing that is built depends on what they need.
@@ -114,14 +124,15 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./plugins/...
-	$(GO) tool -modfile=internal/tools/go.mod staticcheck ./...
+	$(STATICCHECK) ./...
 	$(GO) mod tidy -diff
 	@set -e; for m in $(MODULES); do (set -x; $(GO) -C $$m vet ./... && $(GO) -C $$m mod tidy -diff && \
-		cd $$m && $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck ./...); done
+		cd $$m && $(STATICCHECK) ./...); done
 	$(GO) -C internal/tools mod tidy -diff
 	$(GO) -C internal/tinygo/compiler mod tidy -diff
 	$(GO) -C internal/ratelimit/server mod tidy -diff
 	$(GO) -C internal/mesh mod tidy -diff
+	$(GO) -C internal/mesh/programs/kube mod tidy -diff
 	$(GO) -C internal/image/oras mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters

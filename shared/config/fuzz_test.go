@@ -310,7 +310,31 @@ func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
 	if keys["specificItems"] == nil {
 		delete(keys, "specificItems")
 	}
+	if h, ok := r.(*rule.Hotspot); ok {
+		writtenHotspot(h, keys)
+	}
 	return keys
+}
+
+// writtenHotspot leaves out what goes without saying: of items that are unlimited the threshold, and beside several parameters
+// the one.
+func writtenHotspot(h *rule.Hotspot, keys map[string]any) {
+	for i, item := range h.SpecificItems {
+		of := keys["specificItems"].([]any)[i].(map[string]any)
+		if item.Threshold == rule.Unlimited {
+			of["unlimited"] = true
+			delete(of, "threshold")
+		}
+		if item.Pattern != rule.NoPattern {
+			of["valPattern"] = map[string]any{item.Pattern.String(): item.ValStr}
+			delete(of, "valStr")
+		}
+	}
+	if list, ok := keys["params"].([]any); ok {
+		for key := range list[0].(map[string]any) {
+			delete(keys, key)
+		}
+	}
 }
 
 // names is a host that knows the names of its metrics.

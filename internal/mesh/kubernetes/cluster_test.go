@@ -41,6 +41,7 @@ func TestMain(m *testing.M) {
 type cluster struct {
 	t       *testing.T
 	dir     string
+	where   string // folder in which commands are run, below dir
 	kubectl string
 	http    string // host:port of the workload behind the sidecar: what is sent there is redirected to port 15006
 	tcp     string
@@ -50,8 +51,11 @@ type cluster struct {
 func start(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{
-		t: t, dir: t.TempDir(), kubectl: meshtest.Program(t, "kubectl"),
+		t: t, dir: t.TempDir(), where: "envoy/istio", kubectl: meshtest.Program(t, "kubectl"),
 		http: envoytest.StartHTTPService(t).Addr(), tcp: envoytest.StartTCPService(t, "hello\n").Addr(),
+	}
+	if err := os.MkdirAll(c.path(c.where), 0o755); err != nil {
+		t.Fatal(err)
 	}
 	c.startKubernetes()
 	c.apply(meshtest.Data(t, "objects.yaml"))
@@ -243,7 +247,14 @@ func (c *cluster) write(name, text string) {
 	}
 }
 
-// run runs a command of kubectl's as it is written on the page, in a folder like envoy/istio, and gives its output.
+// inCheckout runs commands in a folder like the checkout's, where others are run in its envoy/istio.
+func (c *cluster) inCheckout() *cluster {
+	other := *c
+	other.where = "."
+	return &other
+}
+
+// run runs a command of kubectl's as it is written on a page, and gives its output.
 func (c *cluster) run(command string) string {
 	c.t.Helper()
 	out, err := c.try(command)
@@ -270,12 +281,9 @@ func (c *cluster) try(command string) (out string, err error) {
 	if args[0] != "kubectl" {
 		c.t.Fatalf("%q is no command of kubectl's", command)
 	}
-	if err := os.MkdirAll(c.path("istio"), 0o755); err != nil {
-		c.t.Fatal(err)
-	}
 	var errs strings.Builder
 	cmd := exec.CommandContext(c.t.Context(), c.kubectl, args[1:]...)
-	cmd.Dir, cmd.Env, cmd.Stderr = c.path("istio"), append(os.Environ(), "KUBECONFIG="+c.path("kubeconfig")), &errs
+	cmd.Dir, cmd.Env, cmd.Stderr = c.path(c.where), append(os.Environ(), "KUBECONFIG="+c.path("kubeconfig")), &errs
 	text, err := cmd.Output()
 	if err != nil {
 		err = fmt.Errorf("%w: %s", err, errs.String())
@@ -283,10 +291,10 @@ func (c *cluster) try(command string) (out string, err error) {
 	return string(text), err
 }
 
-// link puts a file where the commands are run, by a path from there.
+// link puts a file into the folder that is like the checkout's.
 func (c *cluster) link(name, file string) {
 	c.t.Helper()
-	path := c.path("istio/" + name)
+	path := c.path(name)
 	err := os.MkdirAll(filepath.Dir(path), 0o755)
 	if err == nil {
 		err = os.Symlink(file, path)
@@ -306,7 +314,7 @@ func (c *cluster) apply(resources string) {
 // edit puts a file of envoy/istio where the commands are run, with texts replaced: old and new ones in turn.
 func (c *cluster) edit(name string, oldnew ...string) {
 	c.t.Helper()
-	c.write("istio/"+name, meshtest.Resource(c.t, "envoy/istio/"+name, oldnew...))
+	c.write("envoy/istio/"+name, meshtest.Resource(c.t, "envoy/istio/"+name, oldnew...))
 }
 
 // decode reads the JSON that a command prints.

@@ -1,6 +1,7 @@
 package meshtest
 
 import (
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -64,9 +65,13 @@ func guarded(t testing.TB, o Offer) {
 	t.Helper()
 	refuses := func(addr string, options load.Options) {
 		t.Helper()
-		options.Requests = 2 * qps
+		options.Port, options.Requests = envoytest.PortOf(t, addr), 2*qps
 		envoytest.Eventually(t, soon, addr+" refuses something", func() bool {
-			return plugintest.Offer(t, addr, options).Wait(t).Blocked > 0
+			sum, err := load.Run(t.Context(), options)
+			if err != nil && !errors.Is(err, load.ErrNothingSent) { // it may not listen yet
+				t.Fatal(err)
+			}
+			return sum.Blocked > 0
 		})
 	}
 	if o.HTTP != "" {
