@@ -27,8 +27,9 @@ type Entry struct {
 	// sent is when its client sent the last of what the service has to answer, answered when the service began to, 0 if it
 	// has not.
 	sent, answered int64
-	// observers have seen it pass.
+	// observers have seen it pass; interest is what was looked at then of how it ends.
 	observers []family.Observer
+	interest  family.Interest
 	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits in
 	// queue; at the end it is the first hold that was not told.
 	next   int
@@ -88,9 +89,9 @@ func (e *Entry) enter(f *Filter, now int64) *Block {
 func (e *Entry) reset() {
 	e.inFlight, e.told, e.answers, e.sent, e.answered = false, false, false, 0, 0
 	e.next, e.nth, e.since = 0, 0, 0
-	e.holds, e.several = e.holds[:0], nil
-	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil {
-		e.queue, e.spared, e.observers = nil, nil, nil
+	e.holds = e.holds[:0]
+	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil || e.several != nil {
+		e.queue, e.spared, e.observers, e.several = nil, nil, nil, nil
 	}
 }
 
@@ -117,10 +118,8 @@ func (e *Entry) come() {
 	e.filter.streams++
 	if e.several == nil {
 		e.resource.entries++
-		return
-	}
-	for _, res := range e.several.all {
-		res.entries++
+	} else {
+		e.several.count(1)
 	}
 }
 
@@ -128,21 +127,19 @@ func (e *Entry) part() {
 	e.filter.streams--
 	if e.several == nil {
 		e.resource.entries--
-		return
-	}
-	for _, res := range e.several.all {
-		res.entries--
+	} else {
+		e.several.count(-1)
 	}
 }
 
 // gone gives up what the filter held for the entry alone.
 func (e *Entry) gone() {
 	if e.several == nil {
-		e.resource.gone(e.filter.vm)
-	} else {
-		for _, res := range e.several.all {
-			res.gone(e.filter.vm)
+		if e.resource.left {
+			e.resource.gone(e.filter.vm)
 		}
+	} else {
+		e.several.gone(e.filter.vm)
 	}
 	e.filter.retire()
 }
@@ -217,7 +214,7 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 
 func (e *Entry) askEach(now int64) (*Block, error) {
 	f := e.filter
-	for e.next < len(e.resource.rules) || e.follow() {
+	for e.next < len(e.resource.rules) || e.several != nil && e.follow() {
 		res, nth := e.resource, e.nth
 		r := res.rules[e.next]
 		res.stream.Nth, f.vm.env.Since = nth, e.since
@@ -296,12 +293,13 @@ func (e *Entry) admit(now int64) {
 	}
 	e.inFlight, e.sent = true, now
 	if e.several == nil {
-		e.resource.node.Pass(now)
-		if len(e.resource.observers) > 0 {
-			e.observers = e.resource.observers
+		res := e.resource
+		res.node.Pass(now)
+		if e.interest = res.interest; len(res.observers) > 0 {
+			e.observers = res.observers
 		}
 	} else {
-		e.several.pass(now)
+		e.interest = e.several.pass(now)
 		e.observers = e.several.observers
 	}
 	for _, o := range e.observers {
@@ -349,11 +347,11 @@ func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
 
 // FailureCounts is whether anything looks at whether the entry failed: a circuit breaker of the resource, or whoever has
 // configured what a failure is. To find out costs a plugin several calls to its host.
-func (e *Entry) FailureCounts() bool { return e.inFlight && e.interest() == family.InFailures }
+func (e *Entry) FailureCounts() bool { return e.inFlight && e.interest == family.InFailures }
 
 // TimeCounts is whether anything looks at how long the service took. To find out whether it was the service costs a plugin a
 // call to its host.
-func (e *Entry) TimeCounts() bool { return e.inFlight && e.interest() >= family.InTimes }
+func (e *Entry) TimeCounts() bool { return e.inFlight && e.interest >= family.InTimes }
 
 // Recent is a time in nanoseconds at which the entry was already there, at most a tick old, for which nobody asks the host.
 // It is good enough for the end of an entry of which no time counts.
@@ -449,9 +447,7 @@ func (e *Entry) tellEach(end outcome.End, now int64) error {
 		if e.several == nil {
 			e.resource.node.Complete(now, end)
 		} else {
-			for _, res := range e.several.all {
-				res.node.Complete(now, end)
-			}
+			e.several.complete(now, end)
 		}
 		for _, o := range e.observers {
 			o.Ended(end, now)
