@@ -40,6 +40,7 @@ func TestRecipes(t *testing.T) {
 		{"per-token.yaml", seePerToken},
 		{"per-address.yaml", seePerAddress},
 		{"shadow.yaml", seeShadowFirst},
+		{"answers.yaml", seeAnswers},
 		{"tcp.yaml", seeTCPRecipe},
 		{"minimal.yaml", seeMinimal},
 	} {

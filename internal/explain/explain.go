@@ -2,12 +2,14 @@
 package explain
 
 import (
+	"cmp"
 	"fmt"
 	"net/url"
 	"slices"
 	"strings"
 	"time"
 
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/family"
@@ -44,6 +46,10 @@ type Rule struct {
 	// about.
 	Refusal string `json:"refusal,omitempty"`
 	After   int    `json:"after,omitempty"`
+	// Status, ContentType and Body are the answer's then, to what is no gRPC; Body is empty where it is Refusal.
+	Status      int    `json:"status,omitempty"`
+	ContentType string `json:"content_type,omitempty"`
+	Body        string `json:"body,omitempty"`
 }
 
 // Explain looks at a request through the configuration of an HTTP filter and, if any, the VM's.
@@ -135,15 +141,37 @@ func look(own *config.Config, r rule.Rule, name string, client *requesttest.Clie
 		out.Skipped = "the request is not of limitApp " + r.For().LimitApp
 		return out
 	}
-	out.Refusal, out.After = p.refuse(f, r, name)
+	b, after := p.refuse(f, r, name)
+	if b != nil {
+		out.After = after
+		p.answer(&out, own, f, b, client)
+	}
 	return out
+}
+
+// answer says what the client is told.
+func (p *process) answer(out *Rule, own *config.Config, f *engine.Filter, b *engine.Block, client *requesttest.Client) {
+	text := f.Explain(b, p.Now()).AppendText(nil)
+	out.Refusal = strings.TrimSuffix(string(text), "\n")
+	block := answer.Merge(own.Block.Block, b.OfResource, b.ByRule)
+	out.Status, out.ContentType = block.StatusFor(b.Reason), cmp.Or(block.ContentType(), "text/plain")
+	switch {
+	case block.Problem == answer.Yes:
+		out.ContentType = answer.ProblemType
+		out.Body = string(answer.AppendProblem(nil, out.Status, b.Reason, b.Rule, text))
+	case block.Body != "":
+		out.Body = string(answer.NewText(block.Body, block.ContentType()).Append(nil, &answer.Values{
+			Rule: b.Rule, Kind: b.Reason, Resource: b.Resource, RetryAfter: b.RetryAfter(),
+			RequestID: client.Headers["x-request-id"],
+		}))
+	}
 }
 
 // maxTries bounds the entries that are tried to see a refusal.
 const maxTries = 200_000
 
 // refuse brings about a refusal of a rule's, at one instant; of a breaker by failures, and by slow ones.
-func (p *process) refuse(f *engine.Filter, r rule.Rule, name string) (text string, after int) {
+func (p *process) refuse(f *engine.Filter, r rule.Rule, name string) (b *engine.Block, after int) {
 	p.vm.Tick(p.Now())
 	if c, ok := r.(*rule.CircuitBreaker); ok {
 		return p.openBreaker(f, c, name)
@@ -153,17 +181,17 @@ func (p *process) refuse(f *engine.Filter, r rule.Rule, name string) (text strin
 		f.Stream.Begin()
 		e := &engine.Entry{}
 		if b := f.Enter(name, p.Now(), e); b != nil {
-			return p.text(f, b), n
+			return b, n
 		}
 		if _, waits := e.Waiting(); waits && n > family.MaxWaiting {
 			break
 		}
 	}
-	return "", 0
+	return nil, 0
 }
 
 // openBreaker makes a breaker see as many failed and slow ends at once as it wants, until it refuses.
-func (p *process) openBreaker(f *engine.Filter, c *rule.CircuitBreaker, name string) (text string, after int) {
+func (p *process) openBreaker(f *engine.Filter, c *rule.CircuitBreaker, name string) (b *engine.Block, after int) {
 	end := outcome.End{Outcome: outcome.Badly, ResponseMs: int64(c.MaxAllowedRtMs) + 1}
 	want := max(int(min(c.MinRequestAmount, maxTries)), 1)
 	if c.Strategy == rule.ErrorCount {
@@ -174,7 +202,7 @@ func (p *process) openBreaker(f *engine.Filter, c *rule.CircuitBreaker, name str
 			var e engine.Entry
 			f.Stream.Begin()
 			if b := f.Enter(name, p.Now(), &e); b != nil {
-				return p.text(f, b), n
+				return b, n
 			}
 			e.Exit(p.Now(), end)
 			n++
@@ -182,12 +210,7 @@ func (p *process) openBreaker(f *engine.Filter, c *rule.CircuitBreaker, name str
 		p.Advance(engine.TickMs * int64(time.Millisecond))
 		p.vm.Tick(p.Now())
 	}
-	return "", 0
-}
-
-// text is what the client is told.
-func (p *process) text(f *engine.Filter, b *engine.Block) string {
-	return strings.TrimSuffix(string(f.Explain(b, p.Now()).AppendText(nil)), "\n")
+	return nil, 0
 }
 
 // describe is a rule in a few words.

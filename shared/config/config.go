@@ -4,6 +4,7 @@ package config
 import (
 	"net/netip"
 
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/pattern"
 	"sentinel-envoy/shared/rule"
@@ -83,13 +84,10 @@ type SystemSource struct {
 	IntervalMs uint32 // how often it is asked, 100 to 60,000 milliseconds; default 1000
 }
 
-// Block is the answer to a blocked request or connection.
+// Block is the answer to a blocked request or connection, unless its rule or its resource has another.
 type Block struct {
-	Status     int         // status: HTTP status, 200 to 599, default 429
-	Body       string      // body: "" is a text of ours that names the reason; at most 64 KiB
-	Headers    [][2]string // headers: names in lower case with their values, sorted by name
-	GRPCStatus int         // grpc_status: 1 to 16, default 8, RESOURCE_EXHAUSTED
-	TCPMessage bool        // tcp_message: the client of a blocked connection gets Body in place of the first upstream data
+	answer.Block
+	TCPMessage bool // tcp_message: the client of a blocked connection gets Body in place of the first upstream data
 	// FilterState is whether an access log finds there what refused: filter_state, default true.
 	FilterState bool
 }
@@ -97,6 +95,8 @@ type Block struct {
 // Resource is an entry of `resources`: what meets every condition of its match is the resource Name.
 type Resource struct {
 	Name string
+	// Block is what the answer is in place of the filter's where a rule of the resource refuses; nil is nothing.
+	Block *answer.Block
 
 	// Conditions of HTTP.
 	Method  []string // any of these, upper case; empty matches all

@@ -30,6 +30,7 @@ func (p *parser) resources(at *place, v value, cfg *Config) {
 		fields := []field{
 			{"name", p.label(&r.Name, maxResource)},
 			{"match", func(at *place, v value) { p.match(at, v, &r) }},
+			{"block", p.ownBlock(&r.Block)},
 		}
 		seen := p.object(at, v, fields)
 		if v.typ == jsonparser.Object && !has(seen, fields, "name") {
@@ -38,9 +39,23 @@ func (p *parser) resources(at *place, v value, cfg *Config) {
 		if v.typ == jsonparser.Object && !has(seen, fields, "match") {
 			p.add(at.at("match"), "missing; the resource of everything else is resource_name")
 		}
+		p.oneBlock(at, &r, cfg)
 		cfg.Resources = append(cfg.Resources, r)
 		return true
 	})
+}
+
+// oneBlock finds entries of one resource that have an answer each: which of them it is by, its rules do not know.
+func (p *parser) oneBlock(at *place, r *Resource, cfg *Config) {
+	if r.Block == nil {
+		return
+	}
+	for i := range cfg.Resources {
+		if other := &cfg.Resources[i]; other.Name == r.Name && other.Block != nil {
+			p.add(at.at("block"), "the entry ", strconv.Itoa(i), " has the block of the resource ", quote(r.Name), " already")
+			return
+		}
+	}
 }
 
 func (p *parser) match(at *place, v value, r *Resource) {

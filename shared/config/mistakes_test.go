@@ -57,6 +57,20 @@ var mistakeCases = []struct {
 			`resources[0].predicateItems: unknown key; write match, an entry for each item: {"path": {"exact": …}}, or prefix or regex for its matchStrategy 1 or 2`,
 			`resources[0].name: missing`,
 			`resources[0].match: missing; the resource of everything else is resource_name`}},
+	{"answers of rules and resources", KindHTTP, `{"block": {"problem": true, "body": "x", "status_of": {"flow": 204, "breaker": 503}},
+		"resources": [{"name": "r", "match": {"method": ["GET"]}, "block": {"filter_state": true}},
+			{"name": "r", "match": {"method": ["PUT"]}, "block": {"problem": true, "headers": {"Content-Type": "text/html"}}}],
+		"flowRules": [{"resource": "r", "threshold": 1, "block": {"tcp_message": true, "grpc_status": 0}}]}`, []string{
+		`block.status_of.flow: must be a status with a body, got 204`,
+		`block.status_of.breaker: is no kind of rule, which are authority, system, flow, isolation, hotspot, circuitBreaker`,
+		`block.body: does not go with problem, which is a body`,
+		`resources[0].block.filter_state: unknown key`,
+		`resources[1].block.headers: must have no content-type with problem, whose is application/problem+json`,
+		`resources[1].block: the entry 0 has the block of the resource "r" already`,
+		`flowRules[0].block.tcp_message: unknown key`,
+		`flowRules[0].block.grpc_status: must be ≥ 1, got 0`}},
+	{"HTTP's answers in a TCP filter", KindTCP, `{"resource_name": "r", "isolationRules": [{"resource": "r", "threshold": 1, "block": {"status": 503, "body": "later"}}]}`,
+		[]string{`isolationRules[0].block.status: is for the HTTP filter only`}},
 	{"YAML", KindHTTP, "flowRules:\n  - {resource: /a, threshold: 1}\n", []string{
 		`no JSON; is it YAML? A StringValue holds JSON, and YAML goes into a google.protobuf.Struct`}},
 	{"YAML's list", KindHTTP, "- resource: /a\n", []string{

@@ -33,7 +33,7 @@ func Parse(data []byte, kind Kind) (*Config, error) {
 }
 
 func (p *parser) config(data []byte) *Config {
-	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8, FilterState: true}, Failures: outcome.DefaultFailures()}
+	cfg := &Config{Block: defaultBlock(), Failures: outcome.DefaultFailures()}
 	top := &place{index: -1}
 	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
 		return cfg
@@ -130,7 +130,7 @@ func (p *parser) notOfVM(set setter) setter {
 
 // only is set for a kind of filter; in another's configuration the key is a mistake.
 func (p *parser) only(kind Kind, set setter) setter {
-	if p.kind == kind {
+	if p.kind == kind || p.kind == KindVM { // the VM's rules are for both
 		return set
 	}
 	filter := "HTTP"

@@ -134,10 +134,17 @@ func (r *rules) tellApart(s *saying, known *words) {
 
 // targetFields are the keys of every rule that guards a resource.
 func (r *rules) targetFields(of *rule.Target, others ...field) []field {
+	return append(r.ruleFields(of,
+		field{"resource", r.label(&of.Resource, maxResource)},
+		field{"regex", r.boolean(&of.Regex)},
+	), others...)
+}
+
+// ruleFields are the keys of every rule.
+func (r *rules) ruleFields(of *rule.Target, others ...field) []field {
 	return append([]field{
 		r.idField(&of.ID),
-		{"resource", r.label(&of.Resource, maxResource)},
-		{"regex", r.boolean(&of.Regex)},
+		{"block", r.ownBlock(&of.Block)},
 	}, others...)
 }
 

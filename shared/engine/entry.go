@@ -215,7 +215,7 @@ func (e *Entry) refuse(by *family.Base, b *Block, now int64) *Block {
 	}
 	by.Blocked.N++
 	res.refuse(now)
-	b.Resource = res.name
+	b.Resource, b.OfResource = res.name, res.block
 	return b
 }
 

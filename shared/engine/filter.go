@@ -6,6 +6,7 @@ import (
 	"strconv"
 	"strings"
 
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
@@ -50,6 +51,8 @@ type guarded struct {
 	// entries are those in it. left is whether its filter has let it go, disposed whether it has given up what it holds.
 	entries        int
 	left, disposed bool
+	// block is what the filter's configuration says of the answer to what is refused, nil where nothing.
+	block *answer.Block
 	// refers is whether one of its rules counts the entries of another resource.
 	refers bool
 	// observers count what becomes of its entries, for rules that look at more than their own.
@@ -144,6 +147,9 @@ func (f *Filter) bind(rules []rule.Rule) {
 	f.declare(f.cfg.ResourceName)
 	for _, r := range f.cfg.Resources {
 		f.declare(r.Name)
+		if r.Block != nil {
+			f.resources[r.Name].block = r.Block
+		}
 	}
 	for _, r := range rules {
 		if to := r.For(); !to.Regex {

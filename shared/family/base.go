@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/metrics"
@@ -29,6 +30,16 @@ type Refusal struct {
 	Share bool
 	// RetryAfterMs is in how many milliseconds asking again makes sense, −1 if that is not known.
 	RetryAfterMs int64
+	// ByRule and OfResource are what the rule and the resource say of the answer, nil where nothing.
+	ByRule, OfResource *answer.Block
+}
+
+// RetryAfter is in how many whole seconds asking again makes sense, −1 if that is not known.
+func (r *Refusal) RetryAfter() int64 {
+	if r.RetryAfterMs < 0 {
+		return -1
+	}
+	return (r.RetryAfterMs + 999) / 1000
 }
 
 // AppendBy appends the rule's kind and id to dst, as "flow:some-rule".
@@ -84,6 +95,8 @@ type Base struct {
 	Machine *machine.Source
 	// ID is the rule's, Resource what it is bound to.
 	ID, Resource string
+	// block is what the rule says of the answer.
+	block *answer.Block
 	// Shared is the resource where the rule has an expression: each that it matches has records of its own.
 	shared string
 	// Queue has the entries that wait, of a rule whose tickets may have to wait.
@@ -158,6 +171,7 @@ func (b *Base) FlushAudit() string {
 // NewBase returns the base of a rule that a filter has bound to a resource. label is the resource that metrics name.
 func NewBase(env *Env, r rule.Rule, f *Filter, resource, label string) Base {
 	b := Base{Env: env, Family: r.Family(), Mode: f.Mode, Machine: f.Machine, ID: r.For().ID, Resource: resource}
+	b.block = r.For().Block
 	if r.For().Regex {
 		b.shared = resource
 	}
@@ -178,7 +192,7 @@ func (b *Base) Refuse(seen, threshold float64, measure string, freeAt, now int64
 	r := &b.Env.refusal
 	*r = Refusal{
 		Reason: b.Family.Name, Rule: b.ID, Resource: b.Resource, Seen: seen, Threshold: threshold, Measure: measure,
-		RetryAfterMs: -1,
+		RetryAfterMs: -1, ByRule: b.block,
 	}
 	if freeAt > 0 {
 		r.RetryAfterMs = max(1, (freeAt-now+999_999)/1e6)

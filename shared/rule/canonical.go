@@ -32,7 +32,7 @@ func AppendContent(b []byte, r Rule) []byte {
 	if only := r.For().Only; only != nil {
 		b = only.append(appendString(b, r.For().LimitApp))
 	}
-	return b
+	return r.For().Block.Append(b)
 }
 
 // append appends the origins.

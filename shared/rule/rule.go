@@ -2,7 +2,11 @@
 // sentinel-golang 1.0.4. Package config reads, checks and completes them.
 package rule
 
-import "regexp"
+import (
+	"regexp"
+
+	"sentinel-envoy/shared/answer"
+)
 
 // Target is what every rule has: a name, and what it is for.
 type Target struct {
@@ -16,6 +20,8 @@ type Target struct {
 	LimitApp string `json:"limitApp"`
 	// Only is whose requests of the resource these are; nil are all.
 	Only *Origins `json:"-"`
+	// Block is what the answer to what the rule refuses is in place of the resource's and the filter's; nil is nothing.
+	Block *answer.Block `json:"block,omitempty"`
 }
 
 // Origins are some of those that requests come from.

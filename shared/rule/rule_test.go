@@ -20,8 +20,10 @@ import (
 func jsonNames(v any) map[string]string {
 	names := map[string]string{}
 	for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if f.Anonymous || name == "-" {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		// What Sentinel does not have is left out where it says nothing.
+		ours := options == "omitempty" && strings.HasPrefix(reflect.TypeOf(v).PkgPath(), "sentinel-envoy/")
+		if f.Anonymous || name == "-" || ours {
 			continue
 		}
 		kind := f.Type.Kind().String()
