@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"net/http"
 	"slices"
 	"strings"
 	"testing"
@@ -41,4 +42,31 @@ func seeAnswers(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 		r.Header.Get("x-envoy-ratelimited") != "true" {
 		t.Errorf("a page is %+v", r)
 	}
+}
+
+// Candidates count beside the live threshold, a rule in shadow lets in, shares are kept, and the upstream is told.
+func seeTrial(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService) {
+	wantAdmitted(t, e, 5, "/orders")
+	waitMetric(t, e, 8, "sentinel_candidate_blocked", "rule", "orders@2", "kind", "flow")
+	waitMetric(t, e, 2, "sentinel_candidate_blocked", "rule", "orders@8", "kind", "flow")
+	if got := admitted(t, e, 10, 0, "/login"); got != 10 {
+		t.Errorf("%d of 10 were let in by a rule in shadow", got)
+	}
+	waitMetric(t, e, 5, "sentinel_shadow_blocked", "rule", "login")
+
+	passed := admitted(t, e, 200, http.StatusTooManyRequests, "/search")
+	if passed < 60 || passed > 140 {
+		t.Errorf("%d of 200 were let in by a rule that refuses half", passed)
+	}
+	waitMetric(t, e, float64(passed), "sentinel_shadow_blocked", "rule", "search")
+
+	for i, want := range []string{"", "report", "report"} {
+		if r := e.Get("http", "/report", "x-sentinel-exceeded", "a client's"); r.Status != 200 {
+			t.Errorf("a rule that annotates answers %+v", r)
+		}
+		if got := web.Last().Header.Values("x-sentinel-exceeded"); strings.Join(got, "|") != want {
+			t.Errorf("request %d: the upstream is told %q, want %q", i, got, want)
+		}
+	}
+	waitMetric(t, e, 2, "sentinel_annotated", "rule", "report", "kind", "flow")
 }

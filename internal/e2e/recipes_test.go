@@ -41,6 +41,7 @@ func TestRecipes(t *testing.T) {
 		{"per-address.yaml", seePerAddress},
 		{"shadow.yaml", seeShadowFirst},
 		{"answers.yaml", seeAnswers},
+		{"trial.yaml", seeTrial},
 		{"tcp.yaml", seeTCPRecipe},
 		{"minimal.yaml", seeMinimal},
 	} {

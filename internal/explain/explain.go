@@ -133,7 +133,9 @@ func rulesOf(own, shared *config.Config, name string) (some []rule.Rule) {
 
 // look says what one rule does.
 func look(own *config.Config, r rule.Rule, name string, client *requesttest.Client) Rule {
-	out := Rule{Kind: r.Family().Name, ID: r.For().ID, Says: describe(r)}
+	out := Rule{Kind: r.Family().Name, ID: r.For().ID, Says: describe(r) + tried(r.For().Trial)}
+	defer func(t *rule.Trial) { r.For().Trial = t }(r.For().Trial)
+	r.For().Trial = nil // what it would refuse is seen where it does
 	alone := *own
 	alone.Rules, alone.Warnings, alone.Mode = []rule.Rule{r}, nil, config.Enforce
 	f, p := filterOf(&alone, nil, client)
@@ -235,6 +237,29 @@ func describe(r rule.Rule) string {
 		return fmt.Sprintf("%s up to %v", r.MetricType, r.TriggerCount)
 	}
 	return ""
+}
+
+// tried is how a rule is tried out, in a few words.
+func tried(t *rule.Trial) (text string) {
+	if t == nil {
+		return ""
+	}
+	if t.EnabledPercent != nil {
+		text += fmt.Sprintf("; asked about %v %% of the requests", *t.EnabledPercent)
+	}
+	switch {
+	case t.Mode == rule.Shadow:
+		text += "; in shadow mode: it only counts what it would refuse"
+	case t.Action == rule.Annotate:
+		text += "; what it would refuse goes to the upstream with x-sentinel-exceeded"
+	}
+	if t.EnforcedPercent != nil {
+		text += fmt.Sprintf("; refuses %v %% of what it would", *t.EnforcedPercent)
+	}
+	for _, c := range t.Candidates {
+		text += fmt.Sprintf("; candidate %v", c)
+	}
+	return text
 }
 
 func flowInWords(r *rule.Flow) string {

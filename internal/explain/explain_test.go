@@ -42,6 +42,36 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// What a rule that is tried out would refuse is said, how it is tried, and what the client would be told.
+func TestTrialsAndAnswers(t *testing.T) {
+	half := `"resource": "r", "threshold": 1, "enforcedPercent": 50, "candidateThreshold": [2, 3], "block": {"status": 503, "body": "{rule} {retry_after} {request_id}"}`
+	cfg, err := config.Parse([]byte(`{"resource_name": "r", "flowRules": [
+		{"id": "half", `+half+`}, {"id": "shadowed", "resource": "r", "threshold": 1, "mode": "shadow", "block": {"problem": true}}]}`), config.KindHTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, _ := url.Parse("http://h/p")
+	a, err := Explain(cfg, nil, &Request{Method: "GET", URL: u, Headers: []string{"x-request-id: 7"}})
+	if err != nil || len(a.Rules) != 2 {
+		t.Fatalf("%v %+v", err, a)
+	}
+	for i, want := range []Rule{
+		{Says: "1 in 1000 ms, Direct, Reject; refuses 50 % of what it would; candidate 2; candidate 3", After: 1, Status: 503,
+			ContentType: "text/plain", Body: "half 1 7"},
+		{Says: "1 in 1000 ms, Direct, Reject; in shadow mode: it only counts what it would refuse", After: 1, Status: 429,
+			ContentType: "application/problem+json"},
+	} {
+		got := a.Rules[i]
+		if got.Says != want.Says || got.After != want.After || got.Status != want.Status || got.ContentType != want.ContentType ||
+			want.Body != "" && got.Body != want.Body || got.Body == "" {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	if cfg.Rules[1].For().Trial == nil {
+		t.Error("the rule is not tried out any more")
+	}
+}
+
 // The resource is the plugin's: by path, host, method and headers; the VM's rules count where the filter has none of the id.
 func TestResource(t *testing.T) {
 	parse := func(doc string, kind config.Kind) *config.Config {

@@ -186,7 +186,7 @@ func (a *answers) unavailable(isCall bool, kind string) reply {
 
 // addCall adds to the headers what gRPC has in place of a body.
 func (a *answers) addCall(kind string, text []byte, status int) {
-	a.message = appendPercentEncoded(a.message[:0], text)
+	a.message = appendPercentEncoded(a.message[:0], text, '%')
 	a.call.Add(contentType, kind)
 	a.call.Add(grpcStatusName, strconv.Itoa(status))
 	a.call.AddBytes("grpc-message", a.message)
@@ -222,11 +222,11 @@ func (a *answers) addHeaders(m *envoyhost.HeaderMap, isCall bool) {
 	}
 }
 
-// appendPercentEncoded appends a text as grpc-message has it.
-func appendPercentEncoded(dst, text []byte) []byte {
+// appendPercentEncoded appends a text as grpc-message has it, and so without a byte of the caller's.
+func appendPercentEncoded[T string | []byte](dst []byte, text T, without byte) []byte {
 	const hex = "0123456789ABCDEF"
-	for _, c := range text {
-		if c < ' ' || c > '~' || c == '%' {
+	for i := range len(text) {
+		if c := text[i]; c < ' ' || c > '~' || c == '%' || c == without {
 			dst = append(dst, '%', hex[c>>4], hex[c&15])
 		} else {
 			dst = append(dst, c)

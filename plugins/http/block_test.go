@@ -107,3 +107,46 @@ func TestCallsOfAnswers(t *testing.T) {
 		}
 	}
 }
+
+// The upstream is told by which rules a request is over, in a header that a client cannot write, and an access log, too.
+func TestAnnotates(t *testing.T) {
+	e, p := start(t, `"flowRules": [
+		{"id": "one, ü", "resource": "web", "threshold": 1, "statIntervalInMs": 600000, "action": "annotate"},
+		{"id": "two", "resource": "web", "threshold": 2, "statIntervalInMs": 600000, "action": "annotate"}]`)
+	for i, want := range []string{"", "one%2C %C3%BC", "one%2C %C3%BC, two"} {
+		s := p.Stream()
+		s.Request["x-sentinel-exceeded"], s.More["x-sentinel-exceeded"] = "nothing", []string{"at all"}
+		if action := s.RequestHeaders(); action != envoyhost.Continue || len(s.Answers) > 0 {
+			t.Fatalf("request %d: action %d, answers %v", i, action, s.Answers)
+		}
+		got, there := s.Request["x-sentinel-exceeded"]
+		if got != want || there != (want != "") || len(s.More["x-sentinel-exceeded"]) > 0 || s.State[envoyhost.Exceeded] != want || s.State[envoyhost.BlockedBy] != "" {
+			t.Errorf("request %d: %q, filter state %q, want %q", i, got, s.State, want)
+		}
+		s.End()
+	}
+	e.Faults()
+}
+
+// What a shadow rule would have refused is told of the request that it was, also where that has to wait for another rule.
+func TestShadowRulesAreTold(t *testing.T) {
+	e, p := start(t, `"hotspotRules": [{"id": "shadowed", "resource": "web", "metricType": "QPS", "paramSource": "Header", "paramKey": "x-user",
+		"threshold": 1, "durationInSec": 600, "mode": "shadow"}], `+paced)
+	var all []*vmtest.Stream
+	for i, user := range []string{"a", "a", "b", "c", "b"} {
+		s := p.Stream()
+		s.Request["x-user"] = user
+		if s.RequestHeaders(); len(s.Answers) > 0 {
+			t.Errorf("request %d was refused", i)
+		}
+		all = append(all, s)
+	}
+	e.Run(time.Second)
+	for i, want := range []string{"", "hotspot:shadowed", "", "", "hotspot:shadowed"} {
+		if got := all[i].State[envoyhost.ShadowBlockedBy]; got != want {
+			t.Errorf("request %d: %q, want %q", i, got, want)
+		}
+		all[i].End()
+	}
+	e.Faults()
+}

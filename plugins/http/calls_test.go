@@ -40,6 +40,10 @@ func TestCallsOfARequest(t *testing.T) {
 	}{
 		{"flow admits", flowRule, "1000000", admitted},
 		{"flow refuses", flowRule, "1", refused},
+		{"flow with a candidate admits", strings.Replace(flowRule, `"f",`, `"f", "candidateThreshold": [2000000],`, 1), "1000000", admitted},
+		{"flow in shadow admits", strings.Replace(flowRule, `"f",`, `"f", "mode": "shadow",`, 1), "1", "now 2, setProperty 2"},
+		{"flow for a share admits", strings.Replace(flowRule, `"f",`, `"f", "enabledPercent": 50,`, 1), "1000000", "now 2, property 2"},
+		{"flow that annotates admits", strings.Replace(flowRule, `"f",`, `"f", "action": "annotate",`, 1), "1000000", "now 2, removeHeader"},
 		{"throttling admits", throttled, "1000000", "get bytes, " + admitted + ", set"},
 		{"throttling refuses", throttled, "1", refused},
 		{"isolation admits", isolated, "1000000", admitted},

@@ -145,6 +145,10 @@ func (r *rules) ruleFields(of *rule.Target, others ...field) []field {
 	return append([]field{
 		r.idField(&of.ID),
 		{"block", r.ownBlock(&of.Block)},
+		{"mode", r.trial(of, func(t *rule.Trial) setter { return enum(r.parser, &t.Mode, rule.Enforce, rule.Shadow) })},
+		{"action", r.only(KindHTTP, r.trial(of, func(t *rule.Trial) setter { return enum(r.parser, &t.Action, rule.Refuse, rule.Annotate) }))},
+		{"enabledPercent", r.trial(of, func(t *rule.Trial) setter { return r.percent(&t.EnabledPercent) })},
+		{"enforcedPercent", r.trial(of, func(t *rule.Trial) setter { return r.percent(&t.EnforcedPercent) })},
 	}, others...)
 }
 
@@ -186,6 +190,7 @@ func (r *rules) checkResource(at *place, of *rule.Target) {
 
 // include keeps a rule, and gives it an id when it has none.
 func (r *rules) include(s *saying, content rule.Rule) {
+	r.checkTrial(s.at, content)
 	id := &content.For().ID
 	switch {
 	case *id != "":

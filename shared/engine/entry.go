@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strconv"
 
 	"sentinel-envoy/shared/config"
@@ -40,8 +41,12 @@ type Entry struct {
 	// holds are what it took and may have to give back; told is whether the rule of one wants to know its end.
 	holds []hold
 	told  bool
-	// spared is the refusal that it was spared, because its filter does not enforce.
+	// spared is the refusal that it was spared, because its filter or the rule does not enforce.
 	spared *Block
+	// wasSpared is whether there was one, also before it waited.
+	wasSpared bool
+	// exceeded are the rules that have let it in with a word about it.
+	exceeded []string
 }
 
 // hold is what an entry has taken from a rule.
@@ -55,7 +60,7 @@ type hold struct {
 // Exit must be called at the end of whatever was not refused. e is overwritten. A resource that no rule and no
 // configuration names is not counted and always entered.
 func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
-	*e = Entry{holds: e.holds[:0]}
+	*e = Entry{holds: e.holds[:0], exceeded: e.exceeded[:0]}
 	res := f.last
 	if res == nil || res.name != name {
 		if res = f.resources[name]; res == nil {
@@ -82,6 +87,7 @@ func (e *Entry) AwaitsService() bool { return e.wakeAt != 0 && e.since != 0 }
 // have to wait again.
 func (e *Entry) Resume(now int64) *Block {
 	e.endWait()
+	e.spared = nil // it was told, and is void
 	e.resource.stream.Begin()
 	b := e.proceed(now)
 	if b != nil {
@@ -147,6 +153,7 @@ func (e *Entry) proceed(now int64) *Block {
 		switch {
 		case e.inFlight: // it was admitted, and counting it has failed
 			return nil
+		case e.failedInTrial(): // what is only tried refuses nothing
 		case e.filter.cfg.FailureMode == config.FailClosed:
 			e.abandon(now)
 			e.resource.refuse(now)
@@ -164,7 +171,7 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		r, nth := rules[e.next], e.nth
 		res.stream.Nth, f.vm.env.Since = nth, e.since
 		e.next, e.nth, e.since = e.next+1, 0, 0
-		if r.only != nil && !r.only.Some() {
+		if !r.asked() {
 			continue
 		}
 		e.ticket = family.Ticket{}
@@ -180,13 +187,20 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 			r.Of().Audit.Count(refusal == nil)
 		}
 		if refusal != nil {
+			if f.cfg.Mode == config.Enforce && r.spares() || r.Of().CandidateOf != "" {
+				e.spare(r, refusal, now)
+				continue
+			}
+			if r.candidates {
+				e.keepCandidates(r.Of().ID, now)
+			}
 			e.abandon(now)
 			return e.refuse(r.Of(), refusal, now), nil
 		}
 		if e.ticket.Again {
 			e.next, e.nth = e.next-1, nth+1
 		}
-		waits := e.ticket.Waits && f.cfg.Mode == config.Enforce
+		waits := e.ticket.Waits && r.enforces()
 		e.told = e.told || e.ticket.Exit
 		if waits || e.ticket.Exit || e.next < len(rules) { // of the others nothing can be given back any more
 			e.holds = append(e.holds, hold{r.Checker, e.ticket})
@@ -201,15 +215,57 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 	return nil, nil
 }
 
+// spare counts a refusal of a rule that refuses nothing, and gives back what the entry has taken of that rule.
+func (e *Entry) spare(r *sharedChecker, b *Block, now int64) {
+	by := r.Of()
+	by.Shadow.N++
+	e.holds = slices.DeleteFunc(e.holds, func(h hold) bool {
+		if h.rule != r.Checker {
+			return false
+		}
+		e.filter.vm.env.Check("giving back", h.undo(now))
+		return true
+	})
+	switch {
+	case by.CandidateOf != "":
+	case by.Annotates:
+		e.exceeded = append(e.exceeded, by.ID)
+	default:
+		b.Resource = e.resource.name
+		e.spared, e.wasSpared = e.filter.vm.env.Spare(b), true
+	}
+}
+
+// keepCandidates lets the candidates of a rule that has refused go on as if they had its place: what they have let in counts.
+// What leaves again, leaves them now.
+func (e *Entry) keepCandidates(rule string, now int64) {
+	e.holds = slices.DeleteFunc(e.holds, func(h hold) bool {
+		if h.rule.Of().CandidateOf != rule {
+			return false
+		}
+		if h.ticket.Exit {
+			e.filter.vm.env.Check("giving back", h.undo(now))
+		}
+		return true
+	})
+}
+
+// failedInTrial is whether the rule that was asked last enforces nothing in a filter that does.
+func (e *Entry) failedInTrial() bool {
+	if e.next == 0 || e.filter.cfg.Mode != config.Enforce {
+		return false
+	}
+	return e.resource.rules[e.next-1].Of().Spares()
+}
+
 // refuse counts a refusal, and lets the entry in all the same where the filter does not enforce.
 func (e *Entry) refuse(by *family.Base, b *Block, now int64) *Block {
 	f, res := e.filter, e.resource
 	if f.cfg.Mode == config.Shadow {
 		by.Shadow.N++
-		res.node.Shadow++
 		e.come()
 		b.Resource = res.name
-		e.spared = b
+		e.spared, e.wasSpared = b, true
 		e.admit(now)
 		return nil
 	}
@@ -226,6 +282,9 @@ func (e *Entry) admit(now int64) {
 	}
 	e.inFlight, e.sent = true, now
 	e.resource.node.Pass(now)
+	if e.wasSpared {
+		e.resource.node.Shadow++
+	}
 	if len(e.resource.observers) > 0 {
 		e.observers = e.resource.observers
 	}
@@ -261,6 +320,9 @@ func (h *hold) undo(now int64) (err error) {
 // Spared is why an entry that entered would have been refused if its filter enforced, nil if it would not. It is valid until
 // the next entry is asked about.
 func (e *Entry) Spared() *Block { return e.spared }
+
+// Exceeded are the ids of the rules that have let the entry in with a word about it. They are void with the next entry.
+func (e *Entry) Exceeded() []string { return e.exceeded }
 
 // InFlight is whether Exit has something to do.
 func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }

@@ -22,8 +22,9 @@ type Filter struct {
 	vm *VM
 	// cfg is its own configuration without the rules, while it is parked also without the resources; shared is the VM's.
 	cfg, shared *config.Config
-	// rules are as many as were configured.
-	rules int
+	// rules are as many as were configured. annotates is whether one of them lets in what it would refuse, and tells.
+	rules     int
+	annotates bool
 	// resources are nil while the filter is parked; see Park for those it is counting in then.
 	resources map[string]*guarded
 	counting  []*guarded
@@ -141,7 +142,7 @@ func withShared(own, shared []rule.Rule) []rule.Rule {
 // bind gives the rules, in the order of their families, to the resources that they are for. The resources are those that
 // the configuration can produce, whether or not a rule is for them: all are counted.
 func (f *Filter) bind(rules []rule.Rule) {
-	f.rules, f.resources = len(rules), map[string]*guarded{}
+	f.rules, f.resources, f.annotates = len(rules), map[string]*guarded{}, false
 	rules = slices.Clone(rules)
 	sort.SliceStable(rules, func(i, j int) bool { return rules[i].Family().Order < rules[j].Family().Order })
 	f.declare(f.cfg.ResourceName)
@@ -198,8 +199,13 @@ func (f *Filter) attach(r rule.Rule) {
 }
 
 // guard lets a rule decide about the entries of a resource; on is the resource, "" for all of the filter's.
+// Its candidates are asked before it, and so also about what it refuses.
 func (f *Filter) guard(r rule.Rule, on string, res *guarded) {
+	for _, candidate := range rule.Candidates(r) {
+		res.rules = append(res.rules, f.vm.acquire(candidate, f, on))
+	}
 	c := f.vm.acquire(r, f, on)
+	f.annotates = f.annotates || c.Of().Annotates
 	res.rules = append(res.rules, c)
 	res.own = max(res.own, c.Of().Interest)
 	other, ok := r.(rule.Referrer)
@@ -236,6 +242,9 @@ func (f *Filter) PathResources() []string {
 	}
 	return paths
 }
+
+// Annotates is whether a rule of the filter lets in what it would refuse, and tells the upstream.
+func (f *Filter) Annotates() bool { return f.annotates }
 
 // Config is the filter's own configuration.
 func (f *Filter) Config() *config.Config { return f.cfg }

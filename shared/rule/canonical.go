@@ -32,7 +32,7 @@ func AppendContent(b []byte, r Rule) []byte {
 	if only := r.For().Only; only != nil {
 		b = only.append(appendString(b, r.For().LimitApp))
 	}
-	return r.For().Block.Append(b)
+	return append(r.For().Trial.append(r.For().Block.Append(b)), r.For().Candidate...)
 }
 
 // append appends the origins.

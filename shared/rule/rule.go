@@ -22,6 +22,10 @@ type Target struct {
 	Only *Origins `json:"-"`
 	// Block is what the answer to what the rule refuses is in place of the resource's and the filter's; nil is nothing.
 	Block *answer.Block `json:"block,omitempty"`
+	// Trial is how the rule is tried out; nil where it simply holds.
+	*Trial
+	// Candidate is the threshold of a rule that is another's candidate, and has that one's id; empty of all others.
+	Candidate string `json:"-"`
 }
 
 // Origins are some of those that requests come from.

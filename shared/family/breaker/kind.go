@@ -43,7 +43,7 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 		strconv.Itoa(b.params.Window.Buckets))
 	b.circuit = k.circuits.Acquire(b.id, func() *circuit {
 		gauge, changes := "sentinel_breaker_state", "sentinel_breaker_changes"
-		if f.Mode == config.Shadow {
+		if b.Mode == config.Shadow {
 			gauge, changes = "sentinel_shadow_breaker_state", "sentinel_shadow_breaker_changes"
 		}
 		labels := metrics.Resource(resource) + metrics.Rule(b.Base.ID)
