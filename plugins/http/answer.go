@@ -27,7 +27,12 @@ func (s *stream) Refuse(b *engine.Block, now int64) envoyhost.Action {
 		envoyhost.NameBlock(b)
 	}
 	kind, _ := envoyhost.RequestHeader(contentType)
-	if err := s.handler.answersTo(b).to(b, kind, now).send(b); err != nil {
+	answers := s.handler.answersTo(b)
+	r := answers.to(b, kind, now)
+	if s.Plugin.Quotes() && b.Reason != engine.Unavailable {
+		r = s.quote(answers, r, now)
+	}
+	if err := r.send(b); err != nil {
 		s.Plugin.Fault("answering", err)
 	}
 	return envoyhost.Pause

@@ -19,6 +19,7 @@ type handler struct {
 	// answers are the filter's, others those of rules and resources that say something else.
 	answers answers
 	others  map[said]*answers
+	quotas  quotas
 	// exceeded is memory for what the upstream is told.
 	exceeded []byte
 	// free are streams that are over, for reuse: a request allocates none.

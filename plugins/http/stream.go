@@ -75,6 +75,11 @@ func (s *stream) OnResponseHeaders() {
 	}
 	now := envoyhost.Now()
 	s.Entry.Answered(now)
+	if s.Plugin.Quotes() {
+		for _, l := range s.handler.quotas.write(s, now) {
+			s.check("setting "+l.name, envoyhost.SetResponseHeader(l.name, l.value))
+		}
+	}
 	if !s.Entry.AwaitsAnswer() {
 		return
 	}

@@ -51,6 +51,15 @@ func (m FailureMode) String() string {
 	return "open"
 }
 
+// RateLimitHeaders are those by which clients are told what is left.
+type RateLimitHeaders int
+
+const (
+	NoHeaders RateLimitHeaders = iota // "off", the default
+	Draft03                           // "draft_03": x-ratelimit-limit, -remaining and -reset, as Envoy writes them
+	Draft11                           // "draft_11": ratelimit-policy and ratelimit
+)
+
 // Config is a checked configuration. Every rule has an id.
 type Config struct {
 	Rules []rule.Rule // flowRules and the other families' lists, in the document's order
@@ -66,8 +75,10 @@ type Config struct {
 	Resources    []Resource // resources, in order: the first match wins
 	Block        Block
 	Failures     outcome.Failures
-	Mode         Mode
-	FailureMode  FailureMode
+	// RateLimitHeaders are on answers that pass and that refuse: rate_limit_headers.
+	RateLimitHeaders RateLimitHeaders
+	Mode             Mode
+	FailureMode      FailureMode
 
 	// Warnings are what is odd in the configuration, at most 50.
 	Warnings []Warning

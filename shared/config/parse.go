@@ -110,6 +110,7 @@ func (p *parser) filterFields(cfg *Config) []field {
 		{"resources", func(at *place, v value) { p.resources(at, v, cfg) }},
 		{"block", func(at *place, v value) { p.block(at, v, &cfg.Block) }},
 		{"failures", func(at *place, v value) { p.failures(at, v, &cfg.Failures) }},
+		{"rate_limit_headers", p.only(KindHTTP, word(p, &cfg.RateLimitHeaders, "off", "draft_03", "draft_11"))},
 		{"mode", word(p, &cfg.Mode, "enforce", "shadow")},
 		{"failure_mode", word(p, &cfg.FailureMode, "open", "closed")},
 		{"datasource", func(at *place, v value) { p.dataSources(at, v, cfg) }},

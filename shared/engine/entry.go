@@ -47,7 +47,20 @@ type Entry struct {
 	wasSpared bool
 	// exceeded are the rules that have let it in with a word about it.
 	exceeded []string
+	// quotes are the budgets that it was asked of, where clients are told what is left of them; none is left of the last where
+	// spent.
+	quotes []quote
+	spent  bool
 }
+
+// quote is a budget, of a value of that id.
+type quote struct {
+	of family.Quoter
+	id uint64
+}
+
+// maxQuotes bounds the budgets that a client is told of.
+const maxQuotes = 16
 
 // hold is what an entry has taken from a rule.
 type hold struct {
@@ -60,7 +73,7 @@ type hold struct {
 // Exit must be called at the end of whatever was not refused. e is overwritten. A resource that no rule and no
 // configuration names is not counted and always entered.
 func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
-	*e = Entry{holds: e.holds[:0], exceeded: e.exceeded[:0]}
+	*e = Entry{holds: e.holds[:0], exceeded: e.exceeded[:0], quotes: e.quotes[:0]}
 	res := f.last
 	if res == nil || res.name != name {
 		if res = f.resources[name]; res == nil {
@@ -185,6 +198,9 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		}
 		if f.vm.env.Debug {
 			r.Of().Audit.Count(refusal == nil)
+		}
+		if r.quoter != nil && f.Quotes() && len(e.quotes) < maxQuotes && r.enforces() {
+			e.quotes, e.spent = append(e.quotes, quote{r.quoter, e.ticket.ID}), refusal != nil
 		}
 		if refusal != nil {
 			if f.cfg.Mode == config.Enforce && r.spares() || r.Of().CandidateOf != "" {
@@ -323,6 +339,30 @@ func (e *Entry) Spared() *Block { return e.spared }
 
 // Exceeded are the ids of the rules that have let the entry in with a word about it. They are void with the next entry.
 func (e *Entry) Exceeded() []string { return e.exceeded }
+
+// Quotas appends what is left of the budgets that the entry was asked of, at the time now in nanoseconds, to dst: the one that
+// ends first is the first.
+func (e *Entry) Quotas(dst []family.Quota, now int64) []family.Quota {
+	start := len(dst)
+	for i, quote := range e.quotes {
+		q, err := quote.of.Quota(quote.id, now)
+		if e.filter.vm.env.Check("looking at a budget", err); q.Rule == "" {
+			continue
+		}
+		if e.spent && i == len(e.quotes)-1 {
+			q.Left = 0
+		}
+		if at := slices.IndexFunc(dst[start:], func(o family.Quota) bool { return o.Rule == q.Rule }); at >= 0 {
+			if other := &dst[start+at]; q.Left < other.Left { // another value of the same parameter
+				*other = q
+			}
+			continue
+		}
+		dst = append(dst, q)
+	}
+	slices.SortStableFunc(dst[start:], func(a, b family.Quota) int { return int(min(max(a.Left-b.Left, -1), 1)) })
+	return dst
+}
 
 // InFlight is whether Exit has something to do.
 func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }

@@ -243,6 +243,11 @@ func (f *Filter) PathResources() []string {
 	return paths
 }
 
+// Quotes is whether clients are told what is left of budgets.
+func (f *Filter) Quotes() bool {
+	return f.cfg.RateLimitHeaders != config.NoHeaders && f.cfg.Mode == config.Enforce
+}
+
 // Annotates is whether a rule of the filter lets in what it would refuse, and tells the upstream.
 func (f *Filter) Annotates() bool { return f.annotates }
 

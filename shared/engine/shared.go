@@ -19,6 +19,8 @@ type sharedChecker struct {
 	share *family.Share
 	// candidates is whether others are tried beside it.
 	candidates bool
+	// quoter tells what it has left, nil where clients are not to know.
+	quoter family.Quoter
 }
 
 // asked is whether it is asked about the stream that is being asked about.
@@ -55,6 +57,9 @@ func (vm *VM) acquire(r rule.Rule, f *Filter, resource string) *sharedChecker {
 			c.only = family.NewOrigins(only, f.Stream)
 		}
 		c.share = family.NewShare(r.For(), f.Stream)
+		if !c.Of().Spares() {
+			c.quoter, _ = c.Checker.(family.Quoter)
+		}
 		c.candidates = r.For().Trial != nil && len(r.For().Candidates) > 0
 		return c
 	})
