@@ -4,6 +4,7 @@ import (
 	"encoding/json"
 	"net/http"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -69,4 +70,24 @@ func seeTrial(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService) {
 		}
 	}
 	waitMetric(t, e, 2, "sentinel_annotated", "rule", "report", "kind", "flow")
+}
+
+// Each answer says how much is left, one less than the one before, and the refusals that nothing is.
+func seeRateLimitHeaders(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	for i := range 6 {
+		r := e.Get("http", "/api", "x-user", "a")
+		if (r.Status == http.StatusOK) != (i < 4) {
+			t.Errorf("request %d: status %d", i, r.Status)
+		}
+		limit, left := r.Header.Values("x-ratelimit-limit"), r.Header.Values("x-ratelimit-remaining")
+		if strings.Join(limit, "|") != `4, 4;w=3600;name="user", 10;w=60;name="api"` || strings.Join(left, "|") != strconv.Itoa(max(3-i, 0)) {
+			t.Errorf("request %d: limit %q, %q are left", i, limit, left)
+		}
+		if reset, err := strconv.Atoi(r.Header.Get("x-ratelimit-reset")); err != nil || reset < 1 || reset > 3601 {
+			t.Errorf("request %d: reset in %d s, %v", i, reset, err)
+		}
+	}
+	if r := e.Get("http", "/other"); len(r.Header.Values("x-ratelimit-limit")) > 0 {
+		t.Errorf("what nothing limits has %v", r.Header)
+	}
 }

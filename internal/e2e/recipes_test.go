@@ -42,6 +42,7 @@ func TestRecipes(t *testing.T) {
 		{"shadow.yaml", seeShadowFirst},
 		{"answers.yaml", seeAnswers},
 		{"trial.yaml", seeTrial},
+		{"rate-limit-headers.yaml", seeRateLimitHeaders},
 		{"tcp.yaml", seeTCPRecipe},
 		{"minimal.yaml", seeMinimal},
 	} {
