@@ -231,12 +231,26 @@ func describe(r rule.Rule) string {
 		}
 		return fmt.Sprintf("%d in %d s %s, burst %d, %s", r.Threshold, r.DurationInSec, of, r.BurstCount, r.ControlBehavior)
 	case *rule.CircuitBreaker:
-		return fmt.Sprintf("%s of %v in %d ms, at least %d requests, retry after %d ms", r.Strategy, r.Threshold, r.StatIntervalMs,
-			r.MinRequestAmount, r.RetryTimeoutMs)
+		return breakerInWords(r)
 	case *rule.System:
 		return fmt.Sprintf("%s up to %v", r.MetricType, r.TriggerCount)
 	}
 	return ""
+}
+
+func breakerInWords(r *rule.CircuitBreaker) string {
+	if r.Forced != 0 {
+		return "forced " + r.Forced.String()
+	}
+	text := fmt.Sprintf("%s of %v in %d ms, at least %d requests, retry after %d ms", r.Strategy, r.Threshold, r.StatIntervalMs,
+		r.MinRequestAmount, r.RetryTimeoutMs)
+	if r.RetryTimeoutMultiplier > 1 {
+		text += fmt.Sprintf(", each time %v times as long", r.RetryTimeoutMultiplier)
+	}
+	if r.RecoveryDurationMs > 0 {
+		text += fmt.Sprintf(", then ever more for %d ms", r.RecoveryDurationMs)
+	}
+	return text
 }
 
 // tried is how a rule is tried out, in a few words.

@@ -135,8 +135,8 @@ func TestQuotasOfSeveralRules(t *testing.T) {
 		{[]string{"a"}, "user 1/2 second 2/3 minute 4/5 "},
 		{[]string{"b", "a"}, "user 0/2 second 1/3 minute 3/5 "},
 		{[]string{"a"}, "user 0/2 second 1/3 minute 3/5 "}, // refused: flow's permits are back
-		{nil, "second 0/3 minute 2/5 "}, // of a user that there is none nothing is told
-		{nil, "second 0/3 minute 2/5 "}, // refused by the second
+		{nil, "second 0/3 minute 2/5 "},                    // of a user that there is none nothing is told
+		{nil, "second 0/3 minute 2/5 "},                    // refused by the second
 	} {
 		client := &requesttest.Client{Headers: map[string]string{}, More: map[string][]string{}}
 		if len(c.users) > 0 {

@@ -100,6 +100,13 @@ type CircuitBreaker struct {
 	MaxAllowedRtMs               uint64          `json:"maxAllowedRtMs"`               // milliseconds; longer is slow
 	Threshold                    float64         `json:"threshold"`                    // ratio 0 to 1, or a count with ErrorCount
 	ProbeNum                     uint64          `json:"probeNum"`                     // successful probes that close it; 0 means 1
+
+	// Of our own. Each time that it opens again before it has recovered, it stays open RetryTimeoutMultiplier times as long, at
+	// most MaxRetryTimeoutMs; 0 is always as long, and no bound but 32 bits.
+	RetryTimeoutMultiplier float64 `json:"retryTimeoutMultiplier,omitempty"`
+	MaxRetryTimeoutMs      uint32  `json:"maxRetryTimeoutMs,omitempty"`  // milliseconds
+	RecoveryDurationMs     uint32  `json:"recoveryDurationMs,omitempty"` // milliseconds in which it lets in ever more once it has closed
+	Forced                 Forced  `json:"forced,omitempty"`
 }
 
 // Isolation limits how many requests of a resource are in flight.

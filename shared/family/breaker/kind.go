@@ -36,17 +36,20 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 		Base: family.NewBase(k.env, r, f, resource, resource), CircuitBreaker: of, kind: k, measure: measureOf(of),
 		view: view{params: ParamsOf(of)},
 	}
+	gauge, changes := "sentinel_breaker_state", "sentinel_breaker_changes"
+	if b.Mode == config.Shadow {
+		gauge, changes = "sentinel_shadow_breaker_state", "sentinel_shadow_breaker_changes"
+	}
+	labels := metrics.Resource(resource) + metrics.Rule(b.Base.ID)
+	if of.Forced != 0 {
+		return newForcedRule(b.Base, of.Forced, gauge+labels)
+	}
 	if b.Interest = family.InFailures; of.Strategy == rule.SlowRequestRatio {
 		b.Interest = family.InTimes
 	}
 	b.id = b.RecordID("circuit", of.Strategy.String(), strconv.FormatInt(b.params.Window.BucketNs, 10),
 		strconv.Itoa(b.params.Window.Buckets))
 	b.circuit = k.circuits.Acquire(b.id, func() *circuit {
-		gauge, changes := "sentinel_breaker_state", "sentinel_breaker_changes"
-		if b.Mode == config.Shadow {
-			gauge, changes = "sentinel_shadow_breaker_state", "sentinel_shadow_breaker_changes"
-		}
-		labels := metrics.Resource(resource) + metrics.Rule(b.Base.ID)
 		return &circuit{
 			kind: k, cell: record.Cell{ID: b.id}, rule: b.Base.ID, resource: resource,
 			gauge: gauge + labels, changesName: changes + labels,
