@@ -91,3 +91,27 @@ func seeRateLimitHeaders(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPServ
 		t.Errorf("what nothing limits has %v", r.Header)
 	}
 }
+
+// A service that was down gets its load back little by little; a breaker that is forced open lets nothing in.
+func seeRecovery(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService) {
+	if r := e.Get("http", "/old"); r.Status != 503 || !strings.Contains(r.Body, "it is forced open") {
+		t.Errorf("a breaker that is forced open answers %+v", r)
+	}
+	waitMetric(t, e, 2, "sentinel_breaker_state", "rule", "old")
+
+	web.Behave(envoytest.Behaviour{Status: http.StatusInternalServerError})
+	envoytest.Eventually(t, soon, "the breaker is open", func() bool { return e.Get("http", "/").Status == 503 })
+	web.Behave(envoytest.Behaviour{})
+	sharing, all := 0, 0
+	envoytest.Eventually(t, soon, "it recovers, and then lets in all", func() bool {
+		if r := e.Get("http", "/"); r.Status == 503 && strings.Contains(r.Body, "it recovers") {
+			sharing, all = sharing+1, 0
+		} else if r.Status == http.StatusOK {
+			all++
+		}
+		return sharing > 0 && all > 50
+	})
+	if sharing == 0 {
+		t.Error("it has its whole load at once")
+	}
+}

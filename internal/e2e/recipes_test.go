@@ -43,6 +43,7 @@ func TestRecipes(t *testing.T) {
 		{"answers.yaml", seeAnswers},
 		{"trial.yaml", seeTrial},
 		{"rate-limit-headers.yaml", seeRateLimitHeaders},
+		{"recovery.yaml", seeRecovery},
 		{"tcp.yaml", seeTCPRecipe},
 		{"minimal.yaml", seeMinimal},
 	} {

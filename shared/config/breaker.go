@@ -58,7 +58,7 @@ func (r *rules) checkCircuitBreaker(at *place, c *rule.CircuitBreaker) {
 	switch {
 	case c.MaxRetryTimeoutMs == 0:
 	case c.RetryTimeoutMultiplier <= 1:
-		r.add(at.at("maxRetryTimeoutMs"), "needs a retryTimeoutMultiplier above 1")
+		r.warn(at.at("maxRetryTimeoutMs"), "has no effect without a retryTimeoutMultiplier above 1")
 	case c.MaxRetryTimeoutMs < c.RetryTimeoutMs:
 		r.add(at.at("maxRetryTimeoutMs"), "must be ≥ retryTimeoutMs")
 	}

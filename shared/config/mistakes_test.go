@@ -89,6 +89,13 @@ var mistakeCases = []struct {
 		`systemRules[0].candidateThreshold: unknown key`}},
 	{"no header to tell a TCP upstream by", KindTCP, `{"resource_name": "r", "isolationRules": [{"resource": "r", "threshold": 1, "action": "annotate"}]}`,
 		[]string{`isolationRules[0].action: is for the HTTP filter only`}},
+	{"breakers", KindHTTP, `{"resource_name": "r", "circuitBreakerRules": [
+		{"resource": "r", "threshold": 1, "statIntervalMs": 1000, "retryTimeoutMs": 1000, "maxRetryTimeoutMs": 2000},
+		{"resource": "r", "threshold": 0.5, "statIntervalMs": 1000, "retryTimeoutMs": 1000, "retryTimeoutMultiplier": 2, "maxRetryTimeoutMs": 999},
+		{"resource": "r", "threshold": 0.4, "statIntervalMs": 1000, "retryTimeoutMs": 1000, "retryTimeoutMultiplier": 0.5, "forced": "half"}]}`, []string{
+		`circuitBreakerRules[1].maxRetryTimeoutMs: must be ≥ retryTimeoutMs`,
+		`circuitBreakerRules[2].retryTimeoutMultiplier: must be ≥ 1, got 0.5`,
+		`circuitBreakerRules[2].forced: must be 1 (open) or 2 (closed), got the string "half"`}},
 	{"HTTP's answers in a TCP filter", KindTCP, `{"resource_name": "r", "isolationRules": [{"resource": "r", "threshold": 1, "block": {"status": 503, "body": "later"}}]}`,
 		[]string{`isolationRules[0].block.status: is for the HTTP filter only`}},
 	{"YAML", KindHTTP, "flowRules:\n  - {resource: /a, threshold: 1}\n", []string{

@@ -70,6 +70,9 @@ func TestRecoveryOfInterleavedWorkers(t *testing.T) {
 			sim.Go(func(task *memhost.Task) {
 				vm := engine.New(task, "test")
 				f := vm.NewFilter("sentinel_http", c, nil)
+				for i > 0 && closedAt == 0 {
+					task.Sleep(task.Now() + tick)
+				}
 				if i == 0 { // it opens, and closes
 					fail(t, f, task.Now(), true)
 					vm.Tick(task.Now())
@@ -127,6 +130,7 @@ func TestForcedBreakers(t *testing.T) {
 				w.run(3 * tick)
 			}
 		}
+		w.run(second)
 		gauge, _ := w.Metric("sentinel_breaker_state;resource=r;rule=b")
 		if admitted != want.admitted || gauge != want.gauge {
 			t.Errorf("forced %s: %d let in, gauge %d, want %+v", forced, admitted, gauge, want)

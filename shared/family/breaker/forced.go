@@ -1,20 +1,25 @@
 package breaker
 
 import (
+	"slices"
+
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/rule"
 )
 
 // forcedRule is a breaker that is kept open or closed: it counts nothing, and has no record.
 type forcedRule struct {
 	family.Base
+	kind  *kind
 	phase Phase
-	gauge string
+	gauge metrics.Gauge
+	// shown is whether each export sets the gauge: once it was asked.
 	shown bool
 }
 
-func newForcedRule(base family.Base, f rule.Forced, gauge string) *forcedRule {
-	r := &forcedRule{Base: base, phase: Closed, gauge: gauge}
+func (k *kind) newForcedRule(base family.Base, f rule.Forced, gauge string) *forcedRule {
+	r := &forcedRule{Base: base, kind: k, phase: Closed, gauge: metrics.Gauge{Name: gauge}}
 	if f == rule.ForcedOpen {
 		r.phase = Open
 	}
@@ -25,7 +30,7 @@ func newForcedRule(base family.Base, f rule.Forced, gauge string) *forcedRule {
 func (r *forcedRule) Enter(_ *family.Ticket, now int64) (*family.Refusal, error) {
 	if !r.shown {
 		r.shown = true
-		r.Env.Metrics.Gauge(r.gauge, uint64(r.phase), now)
+		r.kind.forced = append(r.kind.forced, r)
 	}
 	if r.phase == Closed {
 		return nil, nil
@@ -35,7 +40,9 @@ func (r *forcedRule) Enter(_ *family.Ticket, now int64) (*family.Refusal, error)
 
 // Release implements family.Checker. A gauge of a rule that is gone must not stay at its last value.
 func (r *forcedRule) Release(now int64) {
-	if r.shown && r.phase != Closed {
-		r.Env.Metrics.Gauge(r.gauge, uint64(Closed), now)
+	if !r.shown {
+		return
 	}
+	r.kind.forced = slices.DeleteFunc(r.kind.forced, func(o *forcedRule) bool { return o == r })
+	r.Env.Metrics.Set(&r.gauge, uint64(Closed), now)
 }

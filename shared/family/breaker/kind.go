@@ -19,6 +19,8 @@ type kind struct {
 	// active are the rules whose records the next tick looks at, probing the circuits with probes under way.
 	active  []*breakerRule
 	probing []*circuit
+	// forced are the rules that are kept in one state, of those that were asked.
+	forced []*forcedRule
 	// op is the one update under way, kept because it is large.
 	op update
 }
@@ -42,7 +44,7 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 	}
 	labels := metrics.Resource(resource) + metrics.Rule(b.Base.ID)
 	if of.Forced != 0 {
-		return newForcedRule(b.Base, of.Forced, gauge+labels)
+		return k.newForcedRule(b.Base, of.Forced, gauge+labels)
 	}
 	if b.Interest = family.InFailures; of.Strategy == rule.SlowRequestRatio {
 		b.Interest = family.InTimes
@@ -79,7 +81,12 @@ func (k *kind) Tick(now int64) {
 }
 
 // Export implements family.Kind.
-func (k *kind) Export(now int64) { k.circuits.All(func(c *circuit) { c.export(now) }) }
+func (k *kind) Export(now int64) {
+	k.circuits.All(func(c *circuit) { c.export(now) })
+	for _, r := range k.forced {
+		k.env.Metrics.Set(&r.gauge, uint64(r.phase), now)
+	}
+}
 
 // Records implements family.Kind.
 func (k *kind) Records(f func(family.Toucher)) { k.circuits.All(func(c *circuit) { f(c) }) }
