@@ -21,14 +21,15 @@ WASM = dist/sentinel.wasm
 TINY = dist/sentinel-tiny.wasm
 # Modules of their own, so that what the product is built of stays small.
 MODULES = internal/image internal/board internal/kustomizecheck
+STATICCHECK = $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck
 WASM_SOURCES := $(shell find plugins shared internal/wasmbuild -type f ! -name '*_test.go') go.mod go.sum
 
 .DELETE_ON_ERROR:
-.PHONY: help wasm image pull board release run demo cluster test mesh istio check bench refusals memory latency curves profile \
-	pgo scaling pictures compat java live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
+.PHONY: help wasm image pull board release run demo run-cluster cluster test mesh istio check bench refusals memory latency curves profile \
+	pgo scaling pictures compat java dashboard live soak fuzz tinygo testtiny citiny soaktiny clean FORCE
 
 help: ## list the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-11s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 	@echo '  ENVOY_PATH=/my/envoy uses that Envoy; ENVOY_VERSION=1.39.3 another release; ENVOY_FROM=func-e its own download.'
 
@@ -55,6 +56,7 @@ image: $(WASM) $(TINY) ## write OCI images, checksums and SBOMs to dist/image/; 
 
 pull: $(WASM) $(TINY) ## Istio's own code pulls both images of both artefacts, and an Envoy runs them; builds that code first, in minutes
 	$(GO) -C internal/image/pull vet ./...
+	cd internal/image/pull && $(STATICCHECK) ./...
 	$(GO) -C internal/image/pull mod tidy -diff
 	$(GO) run ./cmd/sentinel envoy
 	$(GO) -C internal/image/pull test -count=1 -v -timeout 20m ./...
@@ -73,6 +75,10 @@ demo: $(WASM) ## show on a page what happens to a load, live; CONCURRENCY, PAGE_
 	@exec dist/sentinel demo -wasm $(WASM) -concurrency $(CONCURRENCY) \
 		-page-port $(PAGE_PORT) -http-port $(HTTP_PORT) -admin-port $(ADMIN_PORT) -upstream-port $(UPSTREAM_PORT)
 
+run-cluster: $(WASM) ## run three Envoys with one limit, the rate limit service and Redis, and a load to see; CONCURRENCY, UPSTREAM_PORT
+	@$(GO) build -o dist/runcluster ./internal/runcluster
+	@exec dist/runcluster -wasm $(WASM) -concurrency $(CONCURRENCY) -upstream-port $(UPSTREAM_PORT)
+
 # One package at a time: two Envoys under load at once would disturb each other. Not cached: Envoy and the Wasm binary
 # are inputs that go test does not see.
 test: $(WASM) ## run all tests, also those on a real Envoy
@@ -81,18 +87,18 @@ test: $(WASM) ## run all tests, also those on a real Envoy
 	@set -e; for m in $(MODULES); do (set -x; $(GO) -C $$m test -count=1 -p 1 -timeout 10m ./...); done
 
 testtiny: export SENTINEL_ARTEFACT = tiny
-testtiny: $(TINY) ## the end-to-end suite, a short soak and the build's tests with the artefact of TinyGo
+testtiny: $(TINY) $(WASM) ## the end-to-end suite, a short soak and the build's tests with the artefact of TinyGo
 	$(GO) run ./cmd/sentinel envoy
 	$(GO) test -count=1 -p 1 -timeout 40m ./internal/tinygo ./internal/wasmbuild/... ./internal/e2e
 	$(GO) test -count=1 -timeout 40m ./internal/soak -run 'TestEndurance|TestDeaths' -v -soak $(SOAK)
 
 # What of it CI runs in some six minutes: what crosses the host's boundary, what depends on time, and what ends badly. Where
 # TinyGo's packages are missing and cannot be installed it says so, and that is all.
-CI_TINY = TestHTTP|TestTCP|TestMetrics$$|TestBlame|TestProbe|TestResponseTime|TestRefusedCalls|TestBreakerOfTwoFilters|TestNoRuleSleeps|TestFairness|TestPanicWithoutRecover|TestSystem|TestHotspot$$|TestWarmUpExample|TestLiveRules|TestFilterDiscovery|TestSupersededFilterWakes|TestVMsLiveThroughManyUpdates
+CI_TINY = TestHTTP|TestTCP|TestMetrics$$|TestBlame|TestProbe|TestResponseTime|TestRefusedCalls|TestBreakerOfTwoFilters|TestNoRuleSleeps|TestFairness|TestPanicWithoutRecover|TestSystem|TestHotspot$$|TestWarmUpExample|TestLiveRules|TestFilterDiscovery|TestSupersededFilterWakes|TestVMsLiveThroughManyUpdates|TestArtefactsShareRecords
 citiny: export SENTINEL_ARTEFACT = tiny
 citiny: ## what CI runs of testtiny
 	@skip=$$($(GO) run ./internal/tinygo/ready) || exit 1; if [ -n "$$skip" ]; then echo "skipped: $$skip"; exit 0; fi; \
-		set -ex; $(MAKE) tinygo; $(GO) run ./cmd/sentinel envoy; \
+		set -ex; $(MAKE) tinygo wasm; $(GO) run ./cmd/sentinel envoy; \
 		$(GO) test -count=1 -timeout 15m ./internal/e2e -run '$(CI_TINY)'; \
 		$(GO) test -count=1 -timeout 10m ./internal/soak -run TestEndurance -v -soak -soak.wasm $(abspath $(TINY)) \
 			-soak.requests 200000 -soak.connections 30000 $(SOAK)
@@ -102,11 +108,15 @@ soaktiny: $(TINY) ## 10,000,000 requests through the artefact of TinyGo: memory 
 	$(GO) test -count=1 -timeout 180m ./internal/soak -run TestEndurance -v -soak -soak.requests 10000000 $(SOAK)
 
 # Modules of their own hold what the control planes need. The first build takes minutes.
-mesh: $(WASM) ## filters put there by real control planes: Istio, Istio on Kubernetes, Envoy Gateway; needs etcd, root or user namespaces
+mesh: $(WASM) $(TINY) ## filters put there by real control planes: Istio, Istio on Kubernetes, Envoy Gateway; needs etcd, root or user namespaces
+	$(GO) -C internal/mesh vet ./...
+	cd internal/mesh && $(STATICCHECK) ./...
+	cd internal/mesh/programs/kube && $(GO) vet ./... && $(STATICCHECK) ./...
 	$(GO) -C internal/mesh test -count=1 -p 1 -timeout 60m -v ./...
 
 istio: $(WASM) ## the part of it with Istio in the test's process, which needs nothing
 	$(GO) -C internal/mesh vet ./meshtest ./istio
+	cd internal/mesh && $(STATICCHECK) ./meshtest ./istio
 	$(GO) -C internal/mesh test -count=1 -timeout 40m -v ./istio
 
 # The tools are a module of their own, so that they are pinned and nothing that is built depends on what they need.
@@ -114,14 +124,16 @@ check: ## formatting, vet, staticcheck, go.mod; changes nothing
 	@unformatted=$$(gofmt -l .); [ -z "$$unformatted" ] || { echo "gofmt would change:"; echo "$$unformatted"; exit 1; }
 	$(GO) vet ./...
 	GOOS=wasip1 GOARCH=wasm $(GO) vet ./plugins/...
-	$(GO) tool -modfile=internal/tools/go.mod staticcheck ./...
+	$(STATICCHECK) ./...
 	$(GO) mod tidy -diff
 	@set -e; for m in $(MODULES); do (set -x; $(GO) -C $$m vet ./... && $(GO) -C $$m mod tidy -diff && \
-		cd $$m && $(GO) tool -modfile=$(CURDIR)/internal/tools/go.mod staticcheck ./...); done
+		cd $$m && $(STATICCHECK) ./...); done
 	$(GO) -C internal/tools mod tidy -diff
 	$(GO) -C internal/tinygo/compiler mod tidy -diff
 	$(GO) -C internal/ratelimit/server mod tidy -diff
 	$(GO) -C internal/mesh mod tidy -diff
+	$(GO) -C internal/mesh/programs/kube mod tidy -diff
+	$(GO) -C internal/image/oras mod tidy -diff
 
 bench: $(WASM) ## CPU per request, start and memory against other filters
 	$(GO) run ./internal/bench -figures docs/figures/bench.json
@@ -146,7 +158,9 @@ profile: ## CPU per callback, by perf; RULES=all for every family
 	$(GO) run ./internal/profile -rules $(or $(RULES),flow)
 
 pgo: ## measure plugins/default.pgo anew, by which the compiler inlines
-	$(GO) test ./shared/engine -run '^$$' -bench Entry -benchtime 3s -cpuprofile plugins/default.pgo -o dist/engine.test
+	$(GO) test ./shared/engine -run '^$$' -bench Entry -benchtime 3s -cpuprofile dist/engine.pprof -o dist/engine.test
+	$(GO) test ./plugins/http -run '^$$' -bench Request -benchtime 3s -cpuprofile dist/http.pprof -o dist/http.test
+	$(GO) tool pprof -proto dist/engine.pprof dist/http.pprof > plugins/default.pgo
 
 scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8
 	$(GO) run ./internal/scaling -figures docs/figures/scaling.json
@@ -165,6 +179,10 @@ compat: $(WASM) ## the whole end-to-end suite on each Envoy release; writes COMP
 
 java: ## compare rules in Java Sentinel's words with Java Sentinel 1.8.9; needs a JDK and Maven
 	$(GO) test -count=1 ./internal/javaoracle -v -java
+
+dashboard: ## the real dashboard of Sentinel shows an Envoy, and answers compared with a Java process's; needs a JDK and Maven; PICTURE=file.png
+	$(GO) run ./cmd/sentinel envoy
+	$(GO) test -count=1 -timeout 20m ./internal/dashboard -v -dashboard $(if $(PICTURE),-picture $(abspath $(PICTURE)))
 
 soak: ## endurance, hostile clients, faults; SOAK='-soak.requests 10000000 -soak.connections 1000000' for long
 	$(GO) test -count=1 -timeout 90m ./internal/soak -v -soak $(SOAK)

@@ -46,6 +46,7 @@ that all come at one instant; of a circuit breaker by such that fail, and take l
 	cmd.Flags().StringVarP(&file, "config", "c", "", "the `file` with the configuration")
 	cmd.Flags().StringVarP(&req.Method, "request", "X", "GET", "the request's `method`")
 	cmd.Flags().StringArrayVarP(&req.Headers, "header", "H", nil, "a request header, as `'name: value'`")
+	cmd.Flags().StringArrayVarP(&req.Properties, "property", "p", nil, "an attribute of Envoy's, as `xds.route_name=orders`")
 	cmd.Flags().StringVar(&req.Address, "address", "", "the client's `address`, for rules that look at it")
 	_ = cmd.MarkFlagRequired("config") // it fails only for a flag that there is not
 	return cmd
@@ -87,12 +88,24 @@ func tell(w io.Writer, a *explain.Answer) {
 		fmt.Fprintln(w, "resource: none; nothing limits the request, and nothing counts it")
 		return
 	}
-	fmt.Fprintf(w, "resource: %s\nmode:     %s\n", a.Resource, a.Mode)
+	if a.Unlimited {
+		fmt.Fprintf(w, "resource: %s, which is unlimited: no rule is asked, and the request counted as exempt\n", a.Resource)
+		return
+	}
+	name := a.Resource
+	if len(a.Resources) > 0 {
+		name = strings.Join(a.Resources, ", then ")
+	}
+	fmt.Fprintf(w, "resource: %s\nmode:     %s\n", name, a.Mode)
 	if len(a.Rules) == 0 {
 		fmt.Fprintln(w, "rules:    none; the request is counted, and passes")
 	}
 	for i, r := range a.Rules {
-		fmt.Fprintf(w, "%d. %s %s: %s\n", i+1, r.Kind, r.ID, r.Says)
+		of := ""
+		if r.Resource != "" {
+			of = " of " + r.Resource
+		}
+		fmt.Fprintf(w, "%d. %s %s%s: %s\n", i+1, r.Kind, r.ID, of, r.Says)
 		switch {
 		case r.Skipped != "":
 			fmt.Fprintf(w, "   not asked: %s\n", r.Skipped)

@@ -71,7 +71,7 @@ Which Envoy run and demo use follows ENVOY_PATH (a binary of yours), ENVOY_VERSI
 		program("demo", "show on a page what happens to a load, live, while its service fails and thresholds change", demo.Main),
 		program("load", "send a fixed number of requests or connections per second, and count what passes", load.Main),
 		program("top", "show live in the terminal what the filters of an Envoy do", top.Main),
-		envoyCommand(), checkCommand(), explainCommand(), convertCommand(),
+		envoyCommand(), checkCommand(), explainCommand(), convertCommand(), dashboardCommand(),
 	)
 	return root
 }

@@ -6,8 +6,11 @@ import (
 	"os"
 	"path/filepath"
 	"regexp"
+	"slices"
 	"strings"
 	"testing"
+
+	"sentinel-envoy/internal/ruleserver"
 )
 
 var update = flag.Bool("update", false, "write what the commands say into docs/cli.md")
@@ -118,5 +121,58 @@ func TestConvertedIsRight(t *testing.T) {
 func TestCompletion(t *testing.T) {
 	if _, out, _ := call(t, "__complete", "convert", "--from", ""); !strings.Contains(out, "gateway") {
 		t.Errorf("%q", out)
+	}
+}
+
+// Rules are written to a server of each type, and again in place of what is there; wrong ones are not.
+func TestConvertWritesToSources(t *testing.T) {
+	t.Chdir(filepath.Join("..", ".."))
+	server, etcd := ruleserver.Start(t, "{}"), ruleserver.StartEtcd(t)
+	sources := map[string]string{
+		"{type: http, path: /rules.json}": server.Addr, "{type: consul, key: shop}": server.Addr, "{type: etcd, key: /shop}": etcd.Addr,
+		"{type: kubernetes, name: sentinel, key: rules.json}": server.Addr,
+	}
+	for source, addr := range sources {
+		for range 2 {
+			args := []string{"convert", "--to", "datasource", "--source", source, "--server", "http://" + addr}
+			if strings.Contains(source, "kubernetes") {
+				args = append(args, "--header", "Authorization: Bearer "+ruleserver.Token)
+			}
+			code, stdout, stderr := call(t, append(args, "--from", "java", "cmd/sentinel/testdata/java.json")...)
+			if code != 0 || !strings.HasPrefix(stdout, "7 rules written to http://") || !strings.Contains(stderr, "origin, system_source") {
+				t.Errorf("%s: code %d, %q, %q", source, code, stdout, stderr)
+			}
+			if doc := server.Text(); addr == server.Addr && !strings.Contains(doc, `"maxQueueingTimeMs":200`) {
+				t.Errorf("%s: the server has %s", source, doc)
+			}
+		}
+		if addr == server.Addr {
+			server.Put("{}")
+		}
+	}
+	for _, c := range []struct {
+		args []string
+		code int
+		want string
+	}{
+		{[]string{"--to", "datasource", "--source", "{type: http, path: /rules.json}", "cmd/sentinel/testdata/mistakes.yaml"}, 1, "mistakes.yaml:9: flowRules[1].count: must be ≥ 0"},
+		{[]string{"--to", "datasource", "--source", "{type: etcd}", "envoy/examples/datasource.yaml"}, 2, "source: key: missing"},
+		{[]string{"--to", "datasource", "--source", "etcd", "envoy/examples/datasource.yaml"}, 2, "is no data source"},
+		{[]string{"--to", "datasource", "envoy/examples/datasource.yaml"}, 2, "needs --source"},
+		{[]string{"--source", "{}", "--from", "java", "x"}, 2, "needs --source"},
+		{[]string{"--from", "java", "--to", "ratelimit", "x"}, 2, "without --from"},
+		{[]string{"x"}, 2, "--from or --to"},
+		{[]string{"--to", "datasource", "--source", "{type: http, path: /rules.json}", "envoy/envoy.yaml"}, 1, "configurations: the rules of one are written"},
+	} {
+		code, stdout, stderr := call(t, append([]string{"convert", "--server", "http://" + server.Addr}, c.args...)...)
+		if len(c.args) < 4 || !slices.Contains(c.args, "--source") {
+			code, stdout, stderr = call(t, append([]string{"convert"}, c.args...)...)
+		}
+		if code != c.code || stdout != "" || !strings.Contains(stderr, c.want) {
+			t.Errorf("%v: code %d, %q, %q, want %d and %q", c.args, code, stdout, stderr, c.code, c.want)
+		}
+	}
+	if server.Text() != "{}" {
+		t.Errorf("what is wrong was written: %s", server.Text())
 	}
 }

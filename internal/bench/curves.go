@@ -94,6 +94,7 @@ var curveKinds = []struct {
 	{"workers", workerCurves},
 	{"idle", idleCurves},
 	{"simulated-workers", simulatedCurves},
+	{"cluster", clusterCurves},
 }
 
 func curveNames() []string {
@@ -114,6 +115,9 @@ func drawCurves(ctx context.Context, o curveOptions, only string, w io.Writer) e
 		curves, err := k.measure(ctx, o)
 		if err != nil {
 			return fmt.Errorf("%s: %w", k.name, err)
+		}
+		if len(curves) == 0 { // what it needs is not there
+			continue
 		}
 		for _, c := range curves {
 			if err := c.write(w); err != nil {

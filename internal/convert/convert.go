@@ -46,8 +46,10 @@ func From(product, file string, text []byte, rules string) (string, error) {
 		r.crds(docs)
 	case "opensergo":
 		r.openSergo(docs)
+	case "ratelimit":
+		r.rateLimit(docs)
 	default:
-		return "", fmt.Errorf("%q is not java, gateway, crd or opensergo", product)
+		return "", fmt.Errorf("%q is not java, gateway, crd, opensergo or ratelimit", product)
 	}
 	if len(r.mistakes) > 0 {
 		return "", configfile.Error(r.mistakes)

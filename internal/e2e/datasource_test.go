@@ -155,3 +155,52 @@ func withToken(t *testing.T, name, addr string) map[string]any {
 		}},
 	}
 }
+
+// TestAskingWorkerDies kills the VM that asks the source, whoever it is, until one VM is left: another takes over each time, and
+// what changes holds for those that live.
+func TestAskingWorkerDies(t *testing.T) {
+	server := ruleserver.Start(t, ruleserver.Gate(false))
+	web := envoytest.StartHTTPService(t)
+	config := `{` + flowRules(plugintest.PerSecond("marker", plugintest.Marker, 1000)) + `, ` + sourceAt("http", server.Addr, `"path": "/rules.json"`) + `}`
+	e := start(t, envoytest.Config{LogLevel: "warning", Components: auditing, Upstreams: []string{server.Addr}, Listeners: []envoytest.Listener{
+		envoytest.HTTP{Upstream: web.Addr(), ExactBalance: true, Wasm: []envoytest.Wasm{
+			{File: plugintest.File(t, plugintest.Faulty), RootID: "sentinel_http", Config: config, FailurePolicy: "FAIL_CLOSED"}}},
+	}})
+	lanes := plugintest.Lanes(t, e, workers, 1)
+	open, asked := false, map[string]bool{}
+	for range workers + 1 {
+		open = !open
+		before := len(e.Log.All(newRules))
+		server.Put(ruleserver.Gate(open))
+		envoytest.Eventually(t, soon, "somebody brings the new rules", func() bool { return len(e.Log.All(newRules)) > before })
+		asker := e.Log.All(newRules)[before][1]
+		if asked[asker] {
+			t.Fatalf("the thread %s, whose VM is dead, brings rules", asker)
+		}
+		asked[asker] = true
+		t.Logf("thread %s has brought the rules", asker)
+		for thread, of := range lanes {
+			envoytest.Eventually(t, soon, fmt.Sprintf("on thread %s the gate is open: %v", thread, open), func() bool {
+				return of[0].Get(t, "/orders") == map[bool]int{true: 200, false: 429}[open]
+			})
+		}
+		if of := lanes[asker]; of != nil {
+			plugintest.Trap(t, e, of[0], "trap")
+			delete(lanes, asker)
+			continue
+		}
+		for _, of := range lanes { // it is the main thread's
+			plugintest.Trap(t, e, of[0], "trap-idle")
+			break
+		}
+	}
+	if len(asked) != workers+1 {
+		t.Errorf("%d VMs have asked, one after the other, want all %d", len(asked), workers+1)
+	}
+	if n := server.Clients(); n != workers+1 {
+		t.Errorf("the server was asked over %d connections, want one of each of %d threads", n, workers+1)
+	}
+}
+
+// newRules is what the VM that asks writes when there are some; the group is its thread.
+const newRules = `^\[[^]]*\]\[(\d+)\].* datasource .*: new rules, version `

@@ -41,12 +41,21 @@ var forever = func() int64 {
 
 func TestMain(m *testing.M) { os.Exit(plugintest.Run(m)) }
 
-// release is the artefact under test in dist; an error where it is not what the sources make.
-var release = sync.OnceValues(func() (string, error) {
-	name, target := "dist/sentinel.wasm", "wasm"
+// release is the artefact under test in dist, and releaseOfGo that of Go; an error where it is not what the sources make.
+var (
+	releaseOfGo = sync.OnceValues(func() (string, error) { return made("dist/sentinel.wasm", "wasm") })
+	releaseTiny = sync.OnceValues(func() (string, error) { return made("dist/sentinel-tiny.wasm", "tinygo") })
+)
+
+func release() (string, error) {
 	if plugintest.Tiny() {
-		name, target = "dist/sentinel-tiny.wasm", "tinygo"
+		return releaseTiny()
 	}
+	return releaseOfGo()
+}
+
+// made is the path of what make makes by a target.
+func made(name, target string) (string, error) {
 	path, err := filepath.Abs(filepath.Join(root, name))
 	if err != nil {
 		return "", err
@@ -70,7 +79,7 @@ var release = sync.OnceValues(func() (string, error) {
 		}
 	}
 	return path, nil
-})
+}
 
 // start runs an Envoy until the test's end, with 4 workers where cfg does not say how many.
 func start(t testing.TB, cfg envoytest.Config) *envoytest.Envoy {

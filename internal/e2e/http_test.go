@@ -48,6 +48,7 @@ type scene struct {
 
 // The scenes share one Envoy, since starting one takes seconds.
 func TestHTTP(t *testing.T) {
+	b := bed{web: envoytest.StartHTTPService(t), grpc: envoytest.StartGRPCService(t)}
 	scenes := []scene{
 		{"resources", map[string]string{"resources": resourcesConfig()}, seeResources},
 		{"without rules", map[string]string{"none": "", "empty": "{}"}, seeNothing},
@@ -59,8 +60,10 @@ func TestHTTP(t *testing.T) {
 		{"shadow", map[string]string{"shadow": shadowConfig("shadow"), "enforce": shadowConfig("enforce")}, seeShadow},
 		{"binary paths", map[string]string{"raw": rawConfig}, seeBinaryPaths},
 		{"strange", map[string]string{"strange": strangeConfig}, seeStrange},
+		{"names of Envoy's", map[string]string{
+			"cluster": namesConfig("cluster_name", b.web.Addr()), "vhost": namesConfig("virtual_host", "vhost"), "not me": namesConfig("virtual_host", "vhost"),
+		}, seeEnvoysNames},
 	}
-	b := bed{web: envoytest.StartHTTPService(t), grpc: envoytest.StartGRPCService(t)}
 	var listeners []envoytest.Listener
 	for _, s := range scenes {
 		for name, config := range s.configs {
@@ -707,4 +710,23 @@ func TestFailureMode(t *testing.T) {
 	}
 	waitMetric(t, e, 0, "sentinel_in_flight", "resource", "r")
 	waitMetric(t, e, 4, "sentinel_completed", "resource", "r")
+}
+
+// namesConfig refuses what goes to what has a name in Envoy.
+func namesConfig(from, name string) string {
+	return `{"resource_name": "rest", "resource_from": "` + from + `", ` + flowRules(flowRule("named", name, 0)) + `}`
+}
+
+func seeEnvoysNames(t *testing.T, b bed) {
+	for _, c := range []struct {
+		listener, path string
+		want           string
+	}{{"cluster", "/", "named"}, {"vhost", "/", "named"}, {"vhost", "/x", "named"}, {"not me", "/", ""}} {
+		if got := blockedBy(t, b.Get(c.listener, c.path)); got != c.want {
+			t.Errorf("%s %s is blocked by %q, want %q", c.listener, c.path, got, c.want)
+		}
+	}
+	if r := b.Get("cluster", "/nobody/"); r.Status != http.StatusServiceUnavailable {
+		t.Errorf("what goes to another cluster gets %d", r.Status)
+	}
 }

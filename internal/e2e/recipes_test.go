@@ -8,21 +8,26 @@ import (
 	"net/http"
 	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"testing"
 
 	"sentinel-envoy/internal/envoytest"
+	"sentinel-envoy/internal/ruleserver"
 )
 
 // endless makes the intervals of a recipe's rules so long that they do not end during the test.
 func endless(bootstrap []byte) []byte {
 	for _, replace := range [][2]string{
 		{"durationInSec: 60", "durationInSec: 3600"},
+		{"statIntervalInMs: 60000", fmt.Sprint("statIntervalInMs: ", forever)},
 		{"statIntervalMs: 10000", "statIntervalMs: 3600000"},
 		{"retryTimeoutMs: 2000", "retryTimeoutMs: 3600000"},
 	} {
 		bootstrap = bytes.ReplaceAll(bootstrap, []byte(replace[0]), []byte(replace[1]))
 	}
+	seconds := regexp.MustCompile(`(id: (?:all|writes|login), resource: \S+, threshold: \d+)}`) // of several.yaml
+	bootstrap = seconds.ReplaceAll(bootstrap, fmt.Appendf(nil, "$1, statIntervalInMs: %d}", forever))
 	perSecond := regexp.MustCompile(`-qps, resource: \S+, threshold: \d+`)
 	return perSecond.ReplaceAll(bootstrap, fmt.Appendf(nil, "$0, statIntervalInMs: %d", forever))
 }
@@ -39,6 +44,9 @@ func TestRecipes(t *testing.T) {
 		{"per-user.yaml", seePerUser},
 		{"per-token.yaml", seePerToken},
 		{"per-address.yaml", seePerAddress},
+		{"match.yaml", seeMatch},
+		{"several.yaml", seeSeveral},
+		{"egress.yaml", seeEgress},
 		{"shadow.yaml", seeShadowFirst},
 		{"answers.yaml", seeAnswers},
 		{"trial.yaml", seeTrial},
@@ -229,4 +237,105 @@ func seeMinimal(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 		}
 	}
 	waitMetric(t, e, 20, "sentinel_shadow_blocked", "resource", "/orders", "rule", "orders-qps", "kind", "flow")
+}
+
+// TestDataSourceExample runs the recipe with a source, beside a real etcd: its own rule holds, and then the etcd's.
+func TestDataSourceExample(t *testing.T) {
+	etcd := ruleserver.StartEtcd(t)
+	web := envoytest.StartHTTPService(t)
+	port := strconv.Itoa(envoytest.PortOf(t, etcd.Addr))
+	e := example(t, "datasource.yaml", web.Addr(), endless, func(b []byte) []byte {
+		return bytes.ReplaceAll(b, []byte("port_value: 2379"), []byte("port_value: "+port))
+	})
+	if passed := admitted(t, e, 120, 429, "/orders"); passed != 100 {
+		t.Errorf("%d passed by the filter's own rule, want 100", passed)
+	}
+	etcd.Put(t, "/sentinel/shop", `{"flowRules": [{"id": "orders-qps", "resource": "/orders", "threshold": 1000000}]}`)
+	envoytest.Eventually(t, soon, "the etcd's rule holds", func() bool { return e.Get("http", "/orders").Status == 200 })
+	if n := e.Sum("sentinel_faults"); n != 0 {
+		t.Errorf("%v faults", n)
+	}
+}
+
+func seeMatch(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	const office, elsewhere = "192.0.2.7", "198.51.100.7"
+	for _, others := range [][]string{ // what no entry takes
+		{"/reports", "x", "y"}, {"/reports?format=pdf", "x", "y"}, {"/reports/7?format=csv", "x", "y"},
+		{"/shop", "cookie", "session=1", "x-forwarded-for", elsewhere}, {"/shop", "x-forwarded-for", office}, {"/shop", "x-forwarded-for", "2001:db8::7"},
+		{"/robots.txt", "user-agent", "Googlebot/2"}, {"/", "user-agent", "curl"},
+	} {
+		if got := admitted(t, e, 7, 0, others[0], others[1:]...); got != 7 {
+			t.Errorf("%q: %d of 7 were let in", others, got)
+		}
+	}
+	// All ways into one entry share its budget.
+	wantAdmitted(t, e, 2, "/Reports/?x=1&format=csv")
+	for _, path := range []string{"/reports?format=xlsx", "/REPORTS?%66ormat=%63sv", "/reports//?format=pdf&format=csv", "/reports?format=1&format=2&format=3&format=4&format=5"} {
+		if got := admitted(t, e, 3, http.StatusTooManyRequests, path); got != 0 {
+			t.Errorf("%s: %d more were let in", path, got)
+		}
+	}
+	wantAdmitted(t, e, 5, "/shop/cart", "x-forwarded-for", office+", "+elsewhere)
+	if got := admitted(t, e, 3, http.StatusTooManyRequests, "/shop", "cookie", "sessions=1; x=session"); got != 0 {
+		t.Errorf("another cookie: %d more were let in", got)
+	}
+	wantAdmitted(t, e, 3, "/", "user-agent", "GoogleBOT/2")
+	if got := admitted(t, e, 5, http.StatusTooManyRequests, "/healthz", "user-agent", "bot"); got != 5 {
+		t.Errorf("what is unlimited: %d of 5 were let in", got)
+	}
+	if got := admitted(t, e, 5, http.StatusTooManyRequests, "/healthy", "user-agent", "bot"); got != 0 {
+		t.Errorf("what is not unlimited: %d of 5 were let in", got)
+	}
+	waitMetric(t, e, 5, "sentinel_exempt", "resource", "health")
+}
+
+// Each limit holds by itself over all workers, and what one refuses is left to the others.
+func seeSeveral(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService) {
+	ask := func(method, path string, n int) (passed int, by map[string]int) {
+		by = map[string]int{}
+		for i := range n {
+			client := envoytest.NewHTTPClient(i%2 == 0) // a connection of its own: any worker
+			r, err := envoytest.Do(t.Context(), client, method, e.URL("http")+path)
+			client.CloseIdleConnections()
+			if err != nil {
+				t.Fatal(err)
+			}
+			if rule := blockedBy(t, r); rule != "" {
+				by[rule]++
+			} else {
+				passed++
+			}
+		}
+		return passed, by
+	}
+	if n, by := ask("POST", "/login", 60); n != 5 || by["login"] != 55 {
+		t.Errorf("login: %d were let in, blocked by %v", n, by)
+	}
+	if n, by := ask("PUT", "/", 100); n != 45 || by["writes"] != 55 {
+		t.Errorf("writes: %d were let in, blocked by %v", n, by)
+	}
+	if n, by := ask("GET", "/", 1000); n != 950 || by["all"] != 50 {
+		t.Errorf("all: %d were let in, blocked by %v", n, by)
+	}
+	if n, _ := ask("POST", "/healthz", 10); n != 10 {
+		t.Errorf("what is unlimited: %d of 10 were let in", n)
+	}
+	if n := web.Requests(); n != 1010 {
+		t.Errorf("the service saw %d requests, want 1010", n)
+	}
+	for resource, n := range map[string]float64{"all": 1000, "writes": 50, "/login": 5} {
+		waitMetric(t, e, n, "sentinel_passed", "resource", resource)
+		waitMetric(t, e, n, "sentinel_completed", "resource", resource)
+	}
+}
+
+func seeEgress(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	wantAdmitted(t, e, 5, "/v1/charges/7")
+	for _, path := range []string{"/search?q=x", "/payments", "/"} {
+		if got := admitted(t, e, 10, 0, path); got != 10 {
+			t.Errorf("%s: %d of 10 were let in", path, got)
+		}
+	}
+	waitMetric(t, e, 10, "sentinel_completed", "resource", "search")
+	waitMetric(t, e, 5, "sentinel_passed", "resource", "payments")
 }

@@ -2,5 +2,5 @@ package envoytest
 
 import "syscall"
 
-// dieWithParent has the kernel kill the process when the thread that started it ends.
-func dieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }
+// DieWithParent has the kernel kill the process when the thread that started it ends.
+func DieWithParent() *syscall.SysProcAttr { return &syscall.SysProcAttr{Pdeathsig: syscall.SIGKILL} }

@@ -4,5 +4,5 @@ package envoytest
 
 import "syscall"
 
-// dieWithParent asks for nothing: only Linux has such a thing.
-func dieWithParent() *syscall.SysProcAttr { return nil }
+// DieWithParent asks for nothing: only Linux has such a thing.
+func DieWithParent() *syscall.SysProcAttr { return nil }

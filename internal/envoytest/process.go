@@ -184,7 +184,7 @@ func (p *Process) start(path string) error {
 	if len(p.cfg.Env) > 0 {
 		cmd.Env = append(os.Environ(), p.cfg.Env...)
 	}
-	cmd.SysProcAttr = dieWithParent()
+	cmd.SysProcAttr = DieWithParent()
 
 	started := make(chan error)
 	go func() {

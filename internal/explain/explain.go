@@ -26,13 +26,19 @@ type Request struct {
 	URL     *url.URL
 	Headers []string // "name: value"
 	Address string   // the client's, with a port or without; empty is unknown
+	// Properties are Envoy's attributes, "xds.route_name=payments".
+	Properties []string
 }
 
 // Answer is what the plugin does with it.
 type Answer struct {
 	Resource string `json:"resource"` // empty: no rule but the system's, and no count
-	Mode     string `json:"mode"`
-	Rules    []Rule `json:"rules"` // in the order in which they are asked
+	// Resources are all that the request is, in the order in which their rules are asked, where it is more than one.
+	Resources []string `json:"resources,omitempty"`
+	// Unlimited is whether an entry takes it out of all limits.
+	Unlimited bool   `json:"unlimited,omitempty"`
+	Mode      string `json:"mode"`
+	Rules     []Rule `json:"rules"` // in the order in which they are asked
 }
 
 // Rule is a rule that is asked about the request.
@@ -40,6 +46,8 @@ type Rule struct {
 	Kind string `json:"kind"`
 	ID   string `json:"id"`
 	Says string `json:"says"` // the rule in short
+	// Resource is whose rule it is, where the request is several.
+	Resource string `json:"resource,omitempty"`
 	// Skipped is why it is not asked about this request, though it is for the resource.
 	Skipped string `json:"skipped,omitempty"`
 	// Refusal is what the client would be told, and After how many entries at once; empty where that could not be brought
@@ -56,14 +64,30 @@ type Rule struct {
 func Explain(own, shared *config.Config, req *Request) (*Answer, error) {
 	client := req.client()
 	f, _ := filterOf(own, shared, client)
-	resolver, err := resource.NewHTTP(own, f.PathResources(), f.Stream)
+	resolver, err := resource.NewHTTP(own, f.Resources(), f.Stream)
 	if err != nil {
 		return nil, err
 	}
 	f.Stream.Begin()
-	a := &Answer{Resource: resolver.Resolve(), Mode: own.Mode.String(), Rules: []Rule{}}
-	for _, r := range rulesOf(own, shared, a.Resource) {
-		a.Rules = append(a.Rules, look(own, r, a.Resource, client))
+	taken := resolver.Resolve()
+	a := &Answer{Resource: taken.Name, Unlimited: taken.Exempt, Mode: own.Mode.String(), Rules: []Rule{}}
+	if a.Unlimited {
+		return a, nil
+	}
+	if len(taken.Before) > 0 {
+		a.Resources = append(slices.Clone(taken.Before), taken.Name)
+	}
+	for i, name := range append(slices.Clone(taken.Before), taken.Name) {
+		for _, r := range rulesOf(own, shared, name) {
+			if i > 0 && r.For().Resource == "" {
+				continue // is for all: it is asked once
+			}
+			rule := look(own, r, name, client)
+			if len(a.Resources) > 0 {
+				rule.Resource = name
+			}
+			a.Rules = append(a.Rules, rule)
+		}
 	}
 	return a, nil
 }
@@ -91,6 +115,10 @@ func (r *Request) client() *requesttest.Client {
 	}
 	if r.Address != "" {
 		c.Properties["source.address"] = r.Address
+	}
+	for _, line := range r.Properties {
+		name, value, _ := strings.Cut(line, "=")
+		c.Properties[name] = value
 	}
 	for _, line := range r.Headers {
 		name, value, _ := strings.Cut(line, ":")

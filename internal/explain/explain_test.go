@@ -1,6 +1,7 @@
 package explain
 
 import (
+	"encoding/json"
 	"net/url"
 	"testing"
 
@@ -95,6 +96,33 @@ func TestResource(t *testing.T) {
 		a, err := Explain(own, shared, &Request{Method: "GET", URL: u, Headers: []string{c.header}})
 		if err != nil || a.Resource != c.resource || len(a.Rules) != c.rules {
 			t.Errorf("%s %s: %v %+v", c.url, c.header, err, a)
+		}
+	}
+}
+
+// What the entries say that take a request out of all limits, and those that add a resource.
+func TestEntries(t *testing.T) {
+	cfg, err := config.Parse([]byte(`{"resources": [{"name": "all", "continue": true, "match": {"path": {"prefix": "/"}}},
+		{"name": "health", "unlimited": true, "match": {"path": {"exact": "/healthz"}}}],
+		"flowRules": [{"id": "a", "resource": "all", "threshold": 9}, {"id": "l", "resource": "/login", "threshold": 2}],
+		"systemRules": [{"id": "s", "metricType": "InboundQPS", "triggerCount": 4}]}`), config.KindHTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, want := range map[string]string{
+		"/login": `{"resource":"/login","resources":["all","/login"],"mode":"enforce","rules":[` +
+			`{"kind":"system","id":"s","says":"inboundQPS up to 4","resource":"all","refusal":"blocked by system rule s: 4 of 4 in 1000 ms","after":4,"status":429,"content_type":"text/plain"},` +
+			`{"kind":"flow","id":"a","says":"9 in 1000 ms, Direct, Reject","resource":"all","refusal":"blocked by flow rule a: 9 of 9 in 1000 ms","after":9,"status":429,"content_type":"text/plain"},` +
+			`{"kind":"flow","id":"l","says":"2 in 1000 ms, Direct, Reject","resource":"/login","refusal":"blocked by flow rule l: 2 of 2 in 1000 ms","after":2,"status":429,"content_type":"text/plain"}]}`,
+		"/healthz": `{"resource":"health","unlimited":true,"mode":"enforce","rules":[]}`,
+	} {
+		u, _ := url.Parse("http://h" + path)
+		a, err := Explain(cfg, nil, &Request{Method: "GET", URL: u})
+		if err != nil {
+			t.Fatal(err)
+		}
+		if got, _ := json.Marshal(a); string(got) != want {
+			t.Errorf("%s\ngot  %s\nwant %s", path, got, want)
 		}
 	}
 }

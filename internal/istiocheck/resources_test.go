@@ -17,6 +17,8 @@ import (
 // required lists, for each kind of resource in envoy/istio but EnvoyFilter, what it cannot do without. Its API version
 // comes first.
 var required = map[string][][]any{
+	"ServiceAccount":        {{"v1"}, {"metadata", "name"}},
+	"Service":               {{"v1"}, {"metadata", "name"}, {"spec", "selector"}, {"spec", "ports", 0, "name"}},
 	"ConfigMap":             {{"v1"}, {"metadata", "name"}, {"data"}},
 	"PersistentVolumeClaim": {{"v1"}, {"metadata", "name"}, {"spec", "accessModes", 0}, {"spec", "resources", "requests", "storage"}},
 	"Job": {{"batch/v1"}, {"metadata", "name"}, {"spec", "template", "spec", "restartPolicy"},

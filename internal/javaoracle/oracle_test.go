@@ -128,7 +128,7 @@ type duel struct {
 func newDuel(t *testing.T, java *oracle, key, list string, seed uint64) *duel {
 	t.Helper()
 	own := configfile.Lenient()
-	own.ResourceName, own.Resources = "r", []config.Resource{{Name: "other", Method: []string{"PUT"}}}
+	own.ResourceName, own.Resources = "r", []config.Resource{{Name: "other", Match: config.Match{Method: []string{"PUT"}}}}
 	cfg, err := config.ParseRules([]config.Document{{Key: key, Format: config.Java, Text: []byte(list)}}, config.KindHTTP, own)
 	if err != nil {
 		t.Fatal(err)

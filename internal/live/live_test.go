@@ -14,6 +14,8 @@ import (
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/plugintest"
 	"sentinel-envoy/internal/ruleserver"
+	"sentinel-envoy/internal/rulestore"
+	"sentinel-envoy/shared/config"
 )
 
 const (
@@ -104,6 +106,60 @@ func TestSixtyChanges(t *testing.T) {
 	plugintest.NoVMDied(t, e)
 }
 
+// TestCostOfAChange measures CPU without traffic: at rest, while a document of a thousand rules changes once a second, and at rest again.
+func TestCostOfAChange(t *testing.T) {
+	const period = 20 // seconds, and changes
+	server := ruleserver.Start(t, crowd(0))
+	web := envoytest.StartHTTPService(t)
+	source := fmt.Sprintf(`{"type": "http", "cluster": %q, "path": "/rules.json", "rules": "flowRules", "interval_ms": 200}`, server.Addr)
+	file := plugintest.File(t, plugins)
+	e := envoytest.Start(t, envoytest.Config{Concurrency: workers, LogLevel: "warning", Upstreams: []string{server.Addr},
+		Listeners: []envoytest.Listener{
+			envoytest.HTTP{Upstream: web.Addr(), Wasm: filter(file, "sentinel_http", source)},
+			envoytest.TCP{Upstream: web.Addr(), Wasm: filter(file, "sentinel_tcp", source)},
+		}})
+	settled := func() float64 { // the server has been asked again since, and had nothing new
+		t.Helper()
+		_, before := server.Asked()
+		envoytest.Eventually(t, soon, "the newest document is there", func() bool {
+			_, unchanged := server.Asked()
+			return unchanged > before+1
+		})
+		return e.Sum("sentinel_datasource_updates")
+	}
+	envoytest.Eventually(t, soon, "there are rules", func() bool { return settled() > 0 })
+	each := time.NewTicker(time.Second)
+	defer each.Stop()
+	spend := func(change bool) float64 {
+		before, err := e.CPUTime()
+		for n := range period {
+			<-each.C
+			if change {
+				server.Put(crowd(n + 1))
+			}
+		}
+		settled()
+		after, errAfter := e.CPUTime()
+		if err != nil || errAfter != nil {
+			t.Fatal(err, errAfter)
+		}
+		return float64((after - before).Milliseconds()) / period
+	}
+	rest, before := spend(false), settled()
+	changing := spend(true)
+	taken := settled() - before
+	again := spend(false)
+	t.Logf("at rest %.1f ms of CPU a second, with %v changes of one in a thousand rules in %d s %.1f, and then %.1f: a change costs %.1f ms in %d VMs",
+		rest, taken, period, changing, again, (changing-rest)*period/taken, workers+1)
+	if taken < period/2 {
+		t.Errorf("%v of %d changes were taken", taken, period)
+	}
+	if again > 2*rest+20 {
+		t.Errorf("after %d changes %.1f ms of CPU a second at rest, before %.1f", period, again, rest)
+	}
+	plugintest.NoVMDied(t, e)
+}
+
 // TestWorkersDie kills VMs, again and again, whoever asks: the rules go on changing.
 func TestWorkersDie(t *testing.T) {
 	server := ruleserver.Start(t, ruleserver.Gate(false))
@@ -150,6 +206,20 @@ func TestNacos(t *testing.T) {
 		})
 		t.Logf("change %d: %v", n, time.Since(began))
 	}
+	// And by what `sentinel convert` and `sentinel dashboard` write with.
+	store, err := rulestore.New(config.Origin{Type: config.SourceNacos, Path: "/nacos", DataID: "orders-flow-rules", Group: "SENTINEL_GROUP"},
+		"http://"+nacos.Addr, nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	text, version, err := store.Read(t.Context())
+	if err != nil || string(text) != ruleserver.GateRules(false) {
+		t.Fatalf("Nacos has %s, %v", text, err)
+	}
+	if err := store.Write(t.Context(), []byte(ruleserver.GateRules(true)), version); err != nil {
+		t.Fatal(err)
+	}
+	envoytest.Eventually(t, soon, "what was written holds", func() bool { return e.Get("http", "/orders").Status == 200 })
 	e.WaitSum(t, soon, 0, "sentinel_faults")
 	plugintest.NoVMDied(t, e)
 }

@@ -10,12 +10,15 @@ tool (
 
 require (
 	github.com/google/go-containerregistry v0.22.1
-	golang.org/x/net v0.60.0
 	google.golang.org/protobuf v1.36.12
 	istio.io/istio v0.0.0-20260827124520-eed52ebb66ad
 	sentinel-envoy v0.0.0
 	sigs.k8s.io/yaml v1.6.0
 )
+
+require golang.org/x/net v0.60.0 // indirect
+
+require github.com/buger/jsonparser v1.2.0 // indirect
 
 require (
 	cel.dev/expr v0.25.3 // indirect

@@ -71,6 +71,7 @@ func drawAll(from, dir string) error {
 		{"refusals", measured(from, "refusals", drawRefusals)},
 		{"memory", measured(from, "memory", drawMemory)},
 		{"growth", measured(from, "curves", drawGrowth)},
+		{"calls", measured(from, "curves", drawCalls)},
 	} {
 		p, found, err := picture.draw()
 		if err == nil && found {

@@ -227,6 +227,40 @@ func drawGrowth(curves []figures.Curve) (*plot.Plot, error) {
 	return p, nil
 }
 
+// drawCalls is how many calls to the rate limit service a rule in cluster mode makes, against its threshold.
+func drawCalls(curves []figures.Curve) (*plot.Plot, error) {
+	p := newPlot("Cluster mode, two Envoys: calls to the rate limit service for 1,000 requests", "threshold, requests a second", "calls")
+	addGrid(p)
+	at := slices.IndexFunc(curves, func(c figures.Curve) bool { return c.Kind == "cluster" })
+	if at < 0 {
+		return nil, errors.New("no such curve was measured")
+	}
+	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
+	c, most, marks := curves[at], 1000.0, ticks{}
+	for i, column := range c.Columns {
+		_, name, _ := strings.Cut(column, ", demand ")
+		var points plotter.XYs
+		for _, point := range c.Points {
+			if v := point.Values[i]; v != nil && *v > 0 {
+				points = append(points, plotter.XY{X: float64(point.X), Y: *v})
+				most = max(most, *v)
+			}
+		}
+		if err := addLine(p, "demand "+name, points, []color.Color{green, orange, blue}[i%3]); err != nil {
+			return nil, err
+		}
+	}
+	for _, point := range c.Points {
+		marks = append(marks, float64(point.X))
+	}
+	if err := addThreshold(p, "asked for each request", marks[0], marks[len(marks)-1], 1000); err != nil {
+		return nil, err
+	}
+	p.X.Min, p.X.Max, p.Y.Min, p.Y.Max = marks[0]*0.9, marks[len(marks)-1]*1.1, 1, most*6
+	p.X.Tick.Marker, p.Y.Tick.Marker = marks, ticks{1, 10, 100, 1000}
+	return p, nil
+}
+
 // evenly gives at most n+1 round marks from 0 to top.
 func evenly(top float64, n int) ticks {
 	step := 1.0

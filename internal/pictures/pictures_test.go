@@ -118,7 +118,7 @@ func TestPicturesShowTheFigures(t *testing.T) {
 	if err := drawAll(filepath.Join(root, figures.Dir), dir); err != nil {
 		t.Fatal(err)
 	}
-	for _, name := range []string{"admitted.svg", "scaling.svg", "cost.svg", "growth.svg"} {
+	for _, name := range []string{"admitted.svg", "scaling.svg", "cost.svg", "growth.svg", "calls.svg"} {
 		drawn, err := os.ReadFile(filepath.Join(dir, name))
 		if err != nil {
 			t.Error(err)

@@ -91,7 +91,7 @@ func run(ctx context.Context, s settings, stdout, stderr io.Writer) error {
 		return err
 	}
 	if b.has(placeUpstream) {
-		upstream, err := startUpstream(s.ports.Upstream)
+		upstream, err := StartUpstream(s.ports.Upstream)
 		if err != nil {
 			return err
 		}

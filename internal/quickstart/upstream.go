@@ -9,9 +9,9 @@ import (
 	"github.com/mccutchen/go-httpbin/v2/httpbin"
 )
 
-// startUpstream serves go-httpbin on a loopback port until the returned server is closed. /some-test, the resource of
+// StartUpstream serves go-httpbin on a loopback port until the returned server is closed. /some-test, the resource of
 // the sample configuration, answers "ok".
-func startUpstream(port int) (*http.Server, error) {
+func StartUpstream(port int) (*http.Server, error) {
 	l, err := net.Listen("tcp4", loopback(port))
 	if err != nil {
 		return nil, err

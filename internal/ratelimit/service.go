@@ -11,9 +11,12 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"sync"
 	"syscall"
 	"time"
+
+	"sentinel-envoy/internal/envoytest"
 )
 
 const (
@@ -31,13 +34,22 @@ var ErrNoRedis = errors.New("no redis-server: Debian has it in the package of th
 // another machine is not in figures that are measured with it.
 type Service struct {
 	socket        string
+	tls           *TLS
 	redis, server *daemon
 	// commands start them again.
 	startRedis, startServer func(ctx context.Context) (*daemon, error)
 }
 
+// TLS are the files of a certificate by which the service is known, all in PEM. CA has signed it, for Name.
+type TLS struct{ Cert, Key, CA, Name string }
+
 // Start runs both in dir, with the service's configuration in YAML. The error says what is missing.
 func Start(ctx context.Context, dir, rules string) (*Service, error) {
+	return StartTLS(ctx, dir, rules, nil)
+}
+
+// StartTLS is Start for a service that speaks TLS, unless secured is nil.
+func StartTLS(ctx context.Context, dir, rules string, secured *TLS) (*Service, error) {
 	redis, err := exec.LookPath("redis-server")
 	if err != nil {
 		return nil, ErrNoRedis
@@ -53,7 +65,7 @@ func Start(ctx context.Context, dir, rules string) (*Service, error) {
 	if err := os.WriteFile(filepath.Join(configuration, "rules.yaml"), []byte(rules), 0o600); err != nil {
 		return nil, err
 	}
-	s := &Service{socket: filepath.Join(dir, "ratelimit.sock")}
+	s := &Service{socket: filepath.Join(dir, "ratelimit.sock"), tls: secured}
 	redisSocket := filepath.Join(dir, "redis.sock")
 	s.startRedis = func(ctx context.Context) (*daemon, error) {
 		return start(ctx, redisSocket, exec.Command(redis,
@@ -65,6 +77,9 @@ func Start(ctx context.Context, dir, rules string) (*Service, error) {
 			"REDIS_SOCKET_TYPE=unix", "REDIS_URL="+redisSocket, "GRPC_UDS="+s.socket, "RUNTIME_ROOT="+dir,
 			"RUNTIME_SUBDIRECTORY=ratelimit", "RUNTIME_WATCH_ROOT=false", "USE_STATSD=false", "LOG_LEVEL=warn",
 			"HOST=127.0.0.1", "PORT=0", "DEBUG_HOST=127.0.0.1", "DEBUG_PORT=0")
+		if secured != nil {
+			cmd.Env = append(cmd.Env, "GRPC_SERVER_USE_TLS=true", "GRPC_SERVER_TLS_CERT="+secured.Cert, "GRPC_SERVER_TLS_KEY="+secured.Key)
+		}
 		return start(ctx, s.socket, cmd)
 	}
 	if err := errors.Join(s.RestartRedis(ctx), s.Restart(ctx)); err != nil {
@@ -97,7 +112,25 @@ var build = func() func(ctx context.Context) (string, error) {
 }()
 
 // Cluster is how an Envoy reaches the service, in Envoy's JSON, as a cluster of that name.
-func (s *Service) Cluster(name string) map[string]any { return Cluster(name, s.socket) }
+func (s *Service) Cluster(name string) map[string]any {
+	c := Cluster(name, s.socket)
+	if s.tls != nil {
+		c["transport_socket"] = map[string]any{
+			"name": "envoy.transport_sockets.tls",
+			"typed_config": map[string]any{
+				"@type": "type.googleapis.com/envoy.extensions.transport_sockets.tls.v3.UpstreamTlsContext",
+				"sni":   s.tls.Name,
+				"common_tls_context": map[string]any{"validation_context": map[string]any{
+					"trusted_ca": map[string]any{"filename": s.tls.CA},
+					"match_typed_subject_alt_names": []any{map[string]any{
+						"san_type": "DNS", "matcher": map[string]any{"exact": s.tls.Name},
+					}},
+				}},
+			},
+		}
+	}
+	return c
+}
 
 // Cluster is a cluster of Envoy's of a service of gRPC's that listens on a Unix socket.
 func Cluster(name, socket string) map[string]any {
@@ -188,14 +221,22 @@ func startDaemon(cmd *exec.Cmd, logFile string) (*daemon, error) {
 	}
 	defer output.Close() // the process has its own descriptor
 	cmd.Stdout, cmd.Stderr = output, output
-	if err := cmd.Start(); err != nil {
+	cmd.SysProcAttr = envoytest.DieWithParent()
+	d := &daemon{cmd: cmd, log: logFile, ended: make(chan struct{})}
+	started := make(chan error)
+	go func() {
+		runtime.LockOSThread() // with whose end the process ends, too
+		defer runtime.UnlockOSThread()
+		err := cmd.Start()
+		started <- err
+		if err == nil {
+			_ = cmd.Wait() // how it ended is in its log
+			close(d.ended)
+		}
+	}()
+	if err := <-started; err != nil {
 		return nil, err
 	}
-	d := &daemon{cmd: cmd, log: logFile, ended: make(chan struct{})}
-	go func() {
-		_ = cmd.Wait() // how it ended is in its log
-		close(d.ended)
-	}()
 	return d, nil
 }
 

@@ -5,6 +5,7 @@ package ruleserver
 import (
 	"encoding/json"
 	"fmt"
+	"io"
 	"net/http"
 	"strconv"
 	"strings"
@@ -92,6 +93,13 @@ func (s *Server) Behave(b Behaviour) {
 	s.changed.Broadcast()
 }
 
+// Text is the document.
+func (s *Server) Text() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.text
+}
+
 // Asked is how often the server was asked, and how often it answered that nothing has changed.
 func (s *Server) Asked() (all, unchanged int) {
 	s.mu.Lock()
@@ -117,11 +125,15 @@ func (s *Server) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		s.misbehave(w, r, text, behaviour)
 		return
 	}
+	if r.Method != http.MethodGet {
+		s.write(w, r)
+		return
+	}
 	switch {
 	case strings.HasPrefix(r.URL.Path, "/v1/kv/"):
 		s.consul(w, r)
 	case strings.HasPrefix(r.URL.Path, "/api/v1/namespaces/"):
-		configMap(w, r, text)
+		configMap(w, r, text, version)
 	case r.URL.Path == "/rules.json":
 		etag := strconv.Quote(strconv.Itoa(version))
 		if w.Header().Set("Etag", etag); r.Header.Get("If-None-Match") == etag {
@@ -161,19 +173,68 @@ func (s *Server) consul(w http.ResponseWriter, r *http.Request) {
 		s.unchanged++
 	}
 	w.Header().Set("X-Consul-Index", strconv.Itoa(s.version))
+	if !r.URL.Query().Has("raw") {
+		_ = json.NewEncoder(w).Encode([]map[string]any{{"Value": []byte(s.text), "ModifyIndex": s.version}})
+		return
+	}
 	fmt.Fprint(w, s.text)
 }
 
-func configMap(w http.ResponseWriter, r *http.Request, text string) {
+func configMap(w http.ResponseWriter, r *http.Request, text string, version int) {
 	if r.Header.Get("Authorization") != "Bearer "+Token {
 		http.Error(w, `{"kind":"Status","code":401}`, http.StatusUnauthorized)
 		return
 	}
 	name := r.URL.Path[strings.LastIndexByte(r.URL.Path, '/')+1:]
 	_ = json.NewEncoder(w).Encode(map[string]any{
-		"kind": "ConfigMap", "apiVersion": "v1", "metadata": map[string]any{"name": name, "resourceVersion": "42"},
+		"kind": "ConfigMap", "apiVersion": "v1", "metadata": map[string]any{"name": name, "resourceVersion": strconv.Itoa(version)},
 		"data": map[string]string{"other.json": "{}", "rules.json": text},
 	})
+}
+
+// write replaces the document, where the request's condition holds: If-Match, Consul's cas, a ConfigMap's resourceVersion.
+func (s *Server) write(w http.ResponseWriter, r *http.Request) {
+	body, err := io.ReadAll(r.Body)
+	if err != nil {
+		http.Error(w, err.Error(), http.StatusBadRequest)
+		return
+	}
+	s.mu.Lock()
+	version := strconv.Itoa(s.version)
+	s.mu.Unlock()
+	switch {
+	case r.Method == http.MethodPut && strings.HasPrefix(r.URL.Path, "/v1/kv/"):
+		same := r.URL.Query().Get("cas") == version
+		if fmt.Fprint(w, same); !same {
+			return
+		}
+	case r.Method == http.MethodPatch && strings.HasPrefix(r.URL.Path, "/api/v1/namespaces/"):
+		var change struct {
+			Metadata struct{ ResourceVersion string }
+			Data     map[string]string
+		}
+		if json.Unmarshal(body, &change) != nil || r.Header.Get("Authorization") != "Bearer "+Token ||
+			r.Header.Get("Content-Type") != "application/merge-patch+json" {
+			w.WriteHeader(http.StatusForbidden)
+			return
+		}
+		if change.Metadata.ResourceVersion != version {
+			w.WriteHeader(http.StatusConflict)
+			return
+		}
+		body = []byte(change.Data["rules.json"])
+		fmt.Fprint(w, `{"kind": "ConfigMap"}`)
+	case r.Method == http.MethodPut && r.URL.Path == "/rules.json":
+		if want := r.Header.Get("If-Match"); want != "" && want != strconv.Quote(version) {
+			w.WriteHeader(http.StatusPreconditionFailed)
+			return
+		}
+		w.WriteHeader(http.StatusNoContent)
+	default:
+		w.WriteHeader(http.StatusMethodNotAllowed)
+		return
+	}
+	s.Put(string(body))
 }
 
 func (s *Server) misbehave(w http.ResponseWriter, r *http.Request, text string, b Behaviour) {

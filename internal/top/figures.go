@@ -3,6 +3,7 @@ package top
 
 import (
 	"cmp"
+	"fmt"
 	"slices"
 	"strings"
 	"time"
@@ -45,10 +46,21 @@ type Process struct {
 	RecordsFree   float64
 }
 
+// Worker is a VM of ours or a thread of Envoy's. Which VM is on which thread, nobody tells: Envoy's main thread has one, too.
+type Worker struct {
+	Name        string
+	Rules       string  // of a VM: the hash of those that it applies, else ""
+	State       string  // of a VM: "", "gone", or "differs" where others apply other rules
+	Connections float64 // of a thread: that are open, on all listeners
+	Opened      float64 // a second
+	Stuck       float64 // times a second that Envoy's watchdog missed the thread
+}
+
 // Figures are those of one moment, with rates since the one before.
 type Figures struct {
 	Resources []Resource
 	Rules     []Rule
+	Workers   []Worker
 	Process   Process
 }
 
@@ -57,12 +69,23 @@ type reading struct {
 	at     time.Time
 	values map[string]float64
 	labels map[string]map[string]string
+	// threads are sums of Envoy's figures by worker thread and name.
+	threads map[string]map[string]float64
 }
 
-// read keys samples of ours by name and labels.
+// thread is Envoy's label of what concerns one of its worker threads.
+const thread = "envoy_worker_id"
+
+// read keys samples of ours by name and labels, and adds up those of Envoy's about its worker threads.
 func read(samples []envoytest.Sample, at time.Time) reading {
-	r := reading{at: at, values: map[string]float64{}, labels: map[string]map[string]string{}}
+	r := reading{at: at, values: map[string]float64{}, labels: map[string]map[string]string{}, threads: map[string]map[string]float64{}}
 	for _, s := range samples {
+		if id, of := s.Labels[thread]; of {
+			if r.threads[id] == nil {
+				r.threads[id] = map[string]float64{}
+			}
+			r.threads[id][s.Name] += s.Value
+		}
 		if strings.HasPrefix(s.Name, "sentinel_") {
 			key := strings.Join([]string{s.Name, s.Labels["resource"], s.Labels["rule"], s.Labels["kind"], s.Labels["worker"],
 				s.Labels["from"], s.Labels["to"]}, "\x00")
@@ -104,9 +127,49 @@ func (r reading) figures(before reading) Figures {
 	slices.SortFunc(f.Rules, func(a, b Rule) int {
 		return cmp.Or(cmp.Compare(a.ID, b.ID), cmp.Compare(a.Resource, b.Resource))
 	})
+	f.Workers = r.workers(before, seconds)
 	f.Process = r.process(before, seconds)
 	f.Process.RuleSets = len(sets)
 	return f
+}
+
+// workers are VMs and then threads, by their numbers.
+func (r reading) workers(before reading, seconds float64) []Worker {
+	var all []Worker
+	times := map[string]int{}
+	for key, value := range r.values {
+		if id := r.labels[key]["worker"]; strings.HasPrefix(key, "sentinel_rules_hash\x00") && id != "" {
+			w := Worker{Name: fmt.Sprintf("VM %3s", id), Rules: fmt.Sprintf("%08x", uint32(value))}
+			if value == 0 {
+				w.State, w.Rules = "gone", ""
+			}
+			times[w.Rules]++
+			all = append(all, w)
+		}
+	}
+	most := ""
+	for rules, n := range times {
+		if rules != "" && (n > times[most] || most == "" || n == times[most] && rules < most) {
+			most = rules
+		}
+	}
+	for i, w := range all {
+		if w.Rules != "" && w.Rules != most {
+			all[i].State = "differs"
+		}
+	}
+	for id, now := range r.threads {
+		rate := func(name string) float64 {
+			if seconds <= 0 {
+				return 0
+			}
+			return max(now[name]-before.threads[id][name], 0) / seconds
+		}
+		all = append(all, Worker{Name: fmt.Sprintf("thread %3s", id), Connections: now["envoy_listener_worker_downstream_cx_active"],
+			Opened: rate("envoy_listener_worker_downstream_cx_total"), Stuck: rate("envoy_server_worker_watchdog_miss")})
+	}
+	slices.SortFunc(all, func(a, b Worker) int { return cmp.Compare(a.Name, b.Name) })
+	return all
 }
 
 // process are the figures without labels.

@@ -85,12 +85,12 @@ func show(s *source, v view, out io.Writer, once, asJSON bool) error {
 	if once {
 		return printOnce(s, v, out, asJSON)
 	}
-	shown := screen{source: s, views: [tables]view{v, v}}
+	shown := screen{source: s, views: [tables]view{v, v, v}}
 	_, err := tea.NewProgram(shown, tea.WithContext(s.ctx), tea.WithAltScreen(), tea.WithOutput(out)).Run()
 	return err
 }
 
-// printOnce prints both tables, with the rates of one interval.
+// printOnce prints all tables, with the rates of one interval.
 func printOnce(s *source, v view, out io.Writer, asJSON bool) error {
 	if _, err := s.next(); err != nil {
 		return err
@@ -106,11 +106,15 @@ func printOnce(s *source, v view, out io.Writer, asJSON bool) error {
 	}
 	if asJSON {
 		f.Resources, f.Rules = only(f.Resources, resourceColumns, v.filter), only(f.Rules, ruleColumns, v.filter)
+		f.Workers = only(f.Workers, workerColumns, v.filter)
 		encoder := json.NewEncoder(out)
 		encoder.SetIndent("", "  ")
 		return encoder.Encode(f)
 	}
-	_, err = fmt.Fprintf(out, "%s\n\n%s\n\n%s\n", f.Process.head(), strings.Join(tableOf(f, ofResources, v), "\n"),
-		strings.Join(tableOf(f, ofRules, v), "\n"))
+	parts := []string{f.Process.head()}
+	for table := range tables {
+		parts = append(parts, strings.Join(tableOf(f, table, v), "\n"))
+	}
+	_, err = fmt.Fprintln(out, strings.Join(parts, "\n\n"))
 	return err
 }

@@ -11,6 +11,7 @@ import (
 const (
 	ofResources = iota
 	ofRules
+	ofWorkers
 	tables
 )
 
@@ -52,12 +53,27 @@ func (s screen) Update(message tea.Msg) (tea.Model, tea.Cmd) {
 	case tea.WindowSizeMsg:
 		s.height = m.Height
 	case tea.KeyMsg:
-		if s.typing {
-			return s.typed(m), nil
-		}
-		return s.pressed(m.String())
+		return s.key(m)
 	}
 	return s, nil
+}
+
+// key takes a key; those that come fast, or pasted, come as one.
+func (s screen) key(m tea.KeyMsg) (tea.Model, tea.Cmd) {
+	switch {
+	case s.typing:
+		return s.typed(m), nil
+	case m.Type != tea.KeyRunes || len(m.Runes) < 2:
+		return s.pressed(m.String())
+	}
+	var next tea.Model = s
+	for _, r := range m.Runes {
+		var do tea.Cmd
+		if next, do = next.(screen).key(tea.KeyMsg{Type: tea.KeyRunes, Runes: []rune{r}}); do != nil {
+			return next, do
+		}
+	}
+	return next, nil
 }
 
 // pressed does what a key stands for.
@@ -105,10 +121,7 @@ func (s screen) typed(key tea.KeyMsg) screen {
 }
 
 func (s screen) columns() int {
-	if s.table == ofRules {
-		return len(ruleColumns)
-	}
-	return len(resourceColumns)
+	return [tables]int{len(resourceColumns), len(ruleColumns), len(workerColumns)}[s.table]
 }
 
 // View implements tea.Model.
@@ -126,8 +139,11 @@ func (s screen) View() string {
 
 // tableOf are the lines of one of the tables.
 func tableOf(f Figures, table int, v view) []string {
-	if table == ofRules {
+	switch table {
+	case ofRules:
 		return lines(f.Rules, ruleColumns, v)
+	case ofWorkers:
+		return lines(f.Workers, workerColumns, v)
 	}
 	return lines(f.Resources, resourceColumns, v)
 }
@@ -142,5 +158,5 @@ func (s screen) footer() string {
 	case filter != "":
 		return "filter: " + filter + "  (esc ends it)"
 	}
-	return "tab resources/rules  ←→ sort  r reverse  / filter  ↑↓ scroll  q quit"
+	return "tab resources/rules/workers  ←→ sort  r reverse  / filter  ↑↓ scroll  q quit"
 }

@@ -54,6 +54,15 @@ var ruleColumns = []column[Rule]{
 	word("STATE", func(r Rule) string { return cmp.Or(r.State, "·") }),
 }
 
+var workerColumns = []column[Worker]{
+	word("WORKER", func(w Worker) string { return w.Name }),
+	word("RULES", func(w Worker) string { return cmp.Or(w.Rules, "·") }),
+	word("STATE", func(w Worker) string { return cmp.Or(w.State, "·") }),
+	number("CONNECTIONS", func(w Worker) float64 { return w.Connections }),
+	number("OPENED/s", func(w Worker) float64 { return w.Opened }),
+	number("STUCK/s", func(w Worker) float64 { return w.Stuck }),
+}
+
 // fill is how full a rule's window is, as a bar and in figures; a dot where the rule tells none.
 func fill(r Rule) string {
 	if r.Threshold == 0 {

@@ -43,8 +43,12 @@ sentinel_workers{} 5
 sentinel_rules_hash{worker="0"} 7
 sentinel_rules_hash{worker="1"} 7
 sentinel_rules_hash{worker="2"} 0
+sentinel_rules_hash{worker="3"} 8
+envoy_listener_worker_downstream_cx_active{envoy_worker_id="0",envoy_listener_address="a"} 2
+envoy_listener_worker_downstream_cx_active{envoy_worker_id="0",envoy_listener_address="b"} 3
+envoy_listener_worker_downstream_cx_total{envoy_worker_id="0",envoy_listener_address="a"} %d
 envoy_other{} 1
-`, 40*i, 1000*i, 40*i, 480*i, 10*i)
+`, 40*i, 1000*i, 40*i, 480*i, 10*i, 6*i)
 	}))
 	t.Cleanup(server.Close)
 	return strings.TrimPrefix(server.URL, "http://")
@@ -63,7 +67,7 @@ func TestOnce(t *testing.T) {
 	if err := json.Unmarshal([]byte(out), &f); code != 0 || err != nil {
 		t.Fatalf("code %d, %v: %s%s", code, err, out, failed)
 	}
-	if len(f.Resources) != 2 || len(f.Rules) != 2 || f.Process.Workers != 5 || f.Process.RuleSets != 1 {
+	if len(f.Resources) != 2 || len(f.Rules) != 2 || f.Process.Workers != 5 || f.Process.RuleSets != 2 {
 		t.Fatalf("it says %s", out)
 	}
 	orders, qps, sick := f.Resources[0], f.Rules[0], f.Rules[1]
@@ -75,6 +79,16 @@ func TestOnce(t *testing.T) {
 	}
 	if sick.ID != "sick" || sick.State != "open" || sick.Threshold != 0 {
 		t.Errorf("sick: %+v", sick)
+	}
+	var states []string
+	for _, w := range f.Workers {
+		states = append(states, w.Name+w.State)
+	}
+	if got, want := strings.Join(states, ","), "VM   0,VM   1,VM   2gone,VM   3differs,thread   0"; got != want {
+		t.Errorf("workers %s, want %s", got, want)
+	}
+	if w := f.Workers[4]; w.Connections != 5 || w.Opened <= 0 || f.Workers[0].Rules != "00000007" {
+		t.Errorf("%+v", f.Workers)
 	}
 	code, out, _ = run(t, "-once", "-interval", "100ms", "-filter", "ORD", "-admin", page(t))
 	if code != 0 || !strings.Contains(out, "████████░░ 75/100") || strings.Contains(out, "users") {
@@ -158,9 +172,13 @@ func TestKeys(t *testing.T) {
 		{"/ u enter esc", "orders users"},
 		{"tab", "qps sick"},
 		{"tab / f l o w enter", "qps"},
+		{"tab /flow enter", "qps"}, // typed fast, or pasted
 		{"down", "users"},
 		{"down down down down", "users"},
-		{"tab tab", "orders users"},
+		{"tab tab", "VM VM VM VM thread"},
+		{"tab tab right right right", "thread VM VM VM VM"}, // by connections
+		{"tab tab / d i f f enter", "VM"},
+		{"tab tab tab", "orders users"},
 	} {
 		if got := rowsOf(press(s, strings.Fields(c.keys)...)); got != c.want {
 			t.Errorf("after %q it shows %s, want %s", c.keys, got, c.want)

@@ -40,12 +40,10 @@ type names struct {
 
 // are makes the names those of a refusal.
 func (n *names) are(b *engine.Block) {
-	of := *b
-	of.RetryAfterMs = 0 // it has no name
-	if of == n.of {
+	if n.of.Same(b) {
 		return
 	}
-	n.of = of
+	n.of = *b
 	n.by, n.figure = b.AppendBy(n.by[:0]), b.AppendFigure(n.figure[:0])
 	n.details = append(append(append(n.details[:0], "sentinel{"...), n.by...), '}')
 }

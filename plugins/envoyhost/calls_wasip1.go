@@ -56,6 +56,14 @@ func proxyGetSharedData(key *byte, size uint32, value, valueSize, cas *uint32) u
 //go:noescape
 func proxySetSharedData(key *byte, size uint32, value *byte, valueSize, cas uint32) uint32
 
+//go:wasmimport env proxy_enqueue_shared_queue
+//go:noescape
+func proxyEnqueueSharedQueue(id uint32, message *byte, size uint32) uint32
+
+//go:wasmimport env proxy_dequeue_shared_queue
+//go:noescape
+func proxyDequeueSharedQueue(id uint32, message, size *uint32) uint32
+
 //go:wasmimport env proxy_grpc_call
 //go:noescape
 func proxyGrpcCall(
@@ -184,6 +192,22 @@ func sharedData(key string) (value []byte, cas uint32, st status) {
 
 func setSharedData(key string, value []byte, cas uint32) status {
 	return status(proxySetSharedData(unsafe.StringData(key), uint32(len(key)), unsafe.SliceData(value), uint32(len(value)), cas))
+}
+
+// Enqueue implements host.Queue.
+func (*Host) Enqueue(id uint32, message []byte) error {
+	return status(proxyEnqueueSharedQueue(id, unsafe.SliceData(message), uint32(len(message)))).err()
+}
+
+// Dequeue implements host.Queue.
+func (*Host) Dequeue(id uint32) ([]byte, error) {
+	room = shared[:]
+	st := status(proxyDequeueSharedQueue(id, &result.data, &result.size))
+	room = nil
+	if st != ok {
+		return nil, st.err()
+	}
+	return bytes(), nil
 }
 
 // noMetadata is an empty list of them, as the host encodes one: the number of its elements.

@@ -50,17 +50,6 @@ func (h *Host) Resolve(name string) (uint32, error) {
 	return id, translate(err)
 }
 
-// Enqueue implements host.Queue.
-func (*Host) Enqueue(id uint32, message []byte) error {
-	return translate(proxywasm.EnqueueSharedQueue(id, message))
-}
-
-// Dequeue implements host.Queue.
-func (*Host) Dequeue(id uint32) ([]byte, error) {
-	message, err := proxywasm.DequeueSharedQueue(id)
-	return message, translate(err)
-}
-
 // Now implements host.Clock.
 func (*Host) Now() int64 { return monotonic() }
 

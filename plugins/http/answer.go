@@ -169,12 +169,11 @@ func (a *answers) fill(b *engine.Block) {
 
 // explain makes the text that says why, and reports whether it is another than before.
 func (a *answers) explain(b *engine.Block, now int64) (changed bool) {
-	why := a.plugin.Explain(b, now)
-	if why == a.told && len(a.explanation) > 0 {
+	if !a.plugin.ExplainIn(&a.told, b, now) && len(a.explanation) > 0 {
 		return false
 	}
-	a.told, a.current = why, false
-	a.explanation = why.AppendText(a.explanation[:0])
+	a.current = false
+	a.explanation = a.told.AppendText(a.explanation[:0])
 	return true
 }
 

@@ -16,7 +16,7 @@ import (
 )
 
 // start starts a plugin whose resource is "web". more are keys of its configuration.
-func start(t *testing.T, more string) (*vmtest.Envoy, *vmtest.Plugin) {
+func start(t testing.TB, more string) (*vmtest.Envoy, *vmtest.Plugin) {
 	t.Helper()
 	e := vmtest.Start(t, map[string]vm.HandlerKind{"sentinel_http": http.Kind}, "")
 	return e, e.Plugin("sentinel_http", `{"resource_name": "web", `+more+`}`)
@@ -70,6 +70,48 @@ func TestWithoutAResource(t *testing.T) {
 		}
 		s.End()
 	}
+	e.Faults()
+}
+
+// What is unlimited passes before everything, and is counted.
+func TestUnlimited(t *testing.T) {
+	e, p := start(t, `"resources": [{"name": "health", "unlimited": true, "match": {"path": {"exact": "/healthz"}}}],
+		"systemRules": [{"metricType": "InboundQPS", "triggerCount": 0}], `+full)
+	for path, want := range map[string]envoyhost.Action{"/healthz?x": envoyhost.Continue, "/": envoyhost.Pause} {
+		s := p.Stream()
+		s.Request[":path"] = path
+		if got := s.RequestHeaders(); got != want {
+			t.Errorf("%s: action %d", path, got)
+		}
+		s.ResponseHeaders()
+		s.End()
+	}
+	e.Metrics(map[string]uint64{"sentinel_exempt;resource=health": 1, "sentinel_passed;resource=health": 0})
+	e.Faults()
+}
+
+// A request in several resources is refused by any of them, and the answer says by which.
+func TestSeveralResources(t *testing.T) {
+	e, p := start(t, `"resources": [{"name": "all", "continue": true, "match": {"path": {"prefix": "/"}}}],
+		"flowRules": [{"id": "all", "resource": "all", "threshold": 3, "statIntervalInMs": 600000}, {"id": "login", "resource": "/login", "threshold": 1, "statIntervalInMs": 600000},
+			{"id": "web", "resource": "web", "threshold": 100, "controlBehavior": "Throttling"}]`)
+	for i, c := range []struct{ path, by string }{
+		{"/login", ""}, {"/login", "flow:login"}, {"/login", "flow:login"}, {"/", ""}, {"/x", ""}, {"/", "flow:all"}, {"/login", "flow:all"},
+	} {
+		s := p.Stream()
+		s.Request[":path"] = c.path
+		s.RequestHeaders()
+		if s.State[envoyhost.BlockedBy] != c.by || len(s.Answers) == 1 != (c.by != "") {
+			t.Errorf("%d, %s: blocked by %q, want %q", i, c.path, s.State[envoyhost.BlockedBy], c.by)
+		}
+		e.Run(20 * time.Millisecond) // its turn comes
+		s.ResponseHeaders()
+		s.End()
+	}
+	e.Metrics(map[string]uint64{
+		"sentinel_passed;resource=all": 3, "sentinel_passed;resource=/login": 1, "sentinel_passed;resource=web": 2, "sentinel_completed;resource=all": 3,
+		"sentinel_in_flight;resource=all": 0, "sentinel_in_flight;resource=web": 0,
+	})
 	e.Faults()
 }
 

@@ -42,7 +42,7 @@ func TestCallsOfARequest(t *testing.T) {
 		{"flow refuses", flowRule, "1", refused},
 		{"flow with a candidate admits", strings.Replace(flowRule, `"f",`, `"f", "candidateThreshold": [2000000],`, 1), "1000000", admitted},
 		{"flow in shadow admits", strings.Replace(flowRule, `"f",`, `"f", "mode": "shadow",`, 1), "1", "now 2, setProperty 2"},
-		{"flow for a share admits", strings.Replace(flowRule, `"f",`, `"f", "enabledPercent": 50,`, 1), "1000000", "now 2, property 2"},
+		{"flow for a share admits", strings.Replace(flowRule, `"f",`, `"f", "enabledPercent": 50,`, 1), "1000000", "now 2, property, property bytes"},
 		{"flow that annotates admits", strings.Replace(flowRule, `"f",`, `"f", "action": "annotate",`, 1), "1000000", "now 2, removeHeader"},
 		{"flow with rate limit headers admits", `"rate_limit_headers": "draft_03", ` + flowRule, "1000000", "get bytes, now 2, setHeader 3"},
 		{"flow with rate limit headers refuses", `"rate_limit_headers": "draft_11", ` + flowRule, "1", "get bytes, " + refused},
@@ -83,6 +83,29 @@ func TestCallsOfARequest(t *testing.T) {
 	}
 }
 
+// TestCallsOfConditions: an entry asks for what it looks at, and for each once, however many entries do.
+func TestCallsOfConditions(t *testing.T) {
+	for _, c := range []struct{ resources, want string }{
+		{`[{"name": "a", "match": {"path": {"suffix": ".png", "case_insensitive": true}, "query": [{"name": "v", "exact": "1"}]}},
+			{"name": "b", "match": {"query": [{"name": "v", "exact": "2"}, {"name": "w", "present": true}]}}]`, "header bytes, now 2"},
+		{`[{"name": "a", "match": {"cookies": [{"name": "v", "exact": "1"}]}}, {"name": "b", "match": {"not": {"cookies": [{"name": "w", "present": true, "invert": true}]}}}]`,
+			"now 2, property bytes"},
+		{`[{"name": "a", "match": {"source_ip": ["10.0.0.0/8"]}}, {"name": "b", "match": {"not": {"source_ip": ["0.0.0.0/0"]}}}]`, "now 2, property bytes"},
+		{`[{"name": "a", "match": {"source_ip": ["10.0.0.0/8"], "trusted_hops": 1}}]`, "now 2, property bytes"},
+		{`[{"name": "a", "unlimited": true, "match": {"path": {"prefix": "/a.jpg"}}}]`, "header bytes"},
+		{`[{"name": "a", "continue": true, "match": {"path": {"prefix": "/a"}}}, {"name": "b", "continue": true, "match": {"path": {"prefix": "/a"}}}]`, "header bytes, now 2"},
+		{`[{"name": "a", "unlimited": true, "match": {"path": {"prefix": "/b"}}}]`, "header bytes, now 2"},
+		{`[], "resource_from": "route_name"`, "now 2, property bytes"},
+	} {
+		e, p := start(t, `"resources": `+c.resources+`, `+fmt.Sprintf(flowRule, "1000000"))
+		e.Run(100 * time.Millisecond)
+		if got := usualCalls(e, p, false); got != c.want {
+			t.Errorf("%s: a request makes the calls %q, want %q", c.resources, got, c.want)
+		}
+		e.Faults()
+	}
+}
+
 // usualCalls are the calls that most of a number of requests make, in the order of their names.
 func usualCalls(e *vmtest.Envoy, p *vmtest.Plugin, refuses bool) (usual string) {
 	seen := map[string]int{}
@@ -90,7 +113,9 @@ func usualCalls(e *vmtest.Envoy, p *vmtest.Plugin, refuses bool) (usual string) 
 		e.Advance(100_000)
 		clear(e.Counts)
 		s := p.Stream()
-		s.Request[":authority"] = "example.org"
+		s.Request[":authority"], s.Request[":path"] = "example.org", "/a.jpg?v=3"
+		s.Request["cookie"], s.Request["x-forwarded-for"], s.Properties["source.address"] = "v=2", "192.0.2.1", "192.0.2.2:80"
+		s.Properties["xds.route_name"] = "r"
 		s.RequestHeaders()
 		s.Properties["response.code_details"] = "via_upstream"
 		s.Response[":status"] = "200"

@@ -30,7 +30,7 @@ type handler struct {
 const maxFree = 1024
 
 func newHandler(p *vm.Plugin) (vm.Handler, error) {
-	resolver, err := resource.NewHTTP(p.Config(), p.PathResources(), p.Stream)
+	resolver, err := resource.NewHTTP(p.Config(), p.Resources(), p.Stream)
 	if err != nil {
 		return nil, err
 	}
@@ -40,7 +40,7 @@ func newHandler(p *vm.Plugin) (vm.Handler, error) {
 
 // Reload implements vm.Handler: rules name resources.
 func (h *handler) Reload() error {
-	resolver, err := resource.NewHTTP(h.plugin.Config(), h.plugin.PathResources(), h.plugin.Stream)
+	resolver, err := resource.NewHTTP(h.plugin.Config(), h.plugin.Resources(), h.plugin.Stream)
 	if err == nil {
 		h.plugin.Stream.Of(current{})
 		h.resolver, h.others = resolver, nil

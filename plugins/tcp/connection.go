@@ -31,9 +31,9 @@ type connection struct {
 func (c *connection) OnNewConnection() envoyhost.Action {
 	c.Plugin.Current()
 	c.Plugin.Stream.Begin()
-	name := c.handler.resolver.Resolve()
+	in := c.handler.resolver.Resolve()
 	c.Plugin.Unnamed.N = c.handler.resolver.Unnamed
-	return c.Enter(name)
+	return c.Enter(in)
 }
 
 // Resume implements vm.Stream.

@@ -80,11 +80,26 @@ func (d *Dispatcher) NewPlugin(context uint32) envoyhost.Plugin {
 
 // OnContextCreate is called for each plugin, with a root of 0, and for each stream of the plugin root.
 func (d *Dispatcher) OnContextCreate(context, root uint32) {
-	defer recoverPanic(func(err error) { d.engine.Fault("creating a context", err) })
 	if root == 0 {
-		envoyhost.CreatePlugin(context)
+		d.createPlugin(context)
 		return
 	}
+	done := false
+	defer func() {
+		if !done {
+			recovered(recover(), func(err error) { d.engine.Fault("creating a context", err) })
+		}
+	}()
+	d.createStream(context, root)
+	done = true
+}
+
+func (d *Dispatcher) createPlugin(context uint32) {
+	defer recoverPanic(func(err error) { d.engine.Fault("creating a context", err) })
+	envoyhost.CreatePlugin(context)
+}
+
+func (d *Dispatcher) createStream(context, root uint32) {
 	if d.last == nil || d.last.context != root {
 		p := d.plugins[root]
 		if p == nil || p.number == 0 {
@@ -114,8 +129,15 @@ func (d *Dispatcher) OnRequestHeaders(context uint32, last bool) (action envoyho
 	if b == nil {
 		return envoyhost.Continue
 	}
-	defer recoverPanic(func(err error) { b.fail(err, &action) })
-	return b.stream.OnRequestHeaders(last)
+	done := false
+	defer func() {
+		if !done {
+			recovered(recover(), func(err error) { b.fail(err, &action) })
+		}
+	}()
+	action = b.stream.OnRequestHeaders(last)
+	done = true
+	return action
 }
 
 // OnRequestData is called with a part of the body of a request, or with its trailers.
@@ -132,10 +154,18 @@ func (d *Dispatcher) OnRequestData(context uint32, last bool) (action envoyhost.
 // OnResponseHeaders is called with the headers of a response.
 func (d *Dispatcher) OnResponseHeaders(context uint32) {
 	envoyhost.Begin()
-	if b := d.streams.get(context); b != nil {
-		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
-		b.stream.OnResponseHeaders()
+	b := d.streams.get(context)
+	if b == nil {
+		return
 	}
+	done := false
+	defer func() {
+		if !done {
+			recovered(recover(), func(err error) { d.engine.Fault("observing a response", err) })
+		}
+	}()
+	b.stream.OnResponseHeaders()
+	done = true
 }
 
 // OnResponseTrailers is called with the trailers of a response.
@@ -198,9 +228,12 @@ func (d *Dispatcher) OnDone(context uint32) bool {
 
 // end ends the stream of a context, and reports whether there was one, or the last that ended was it.
 func (d *Dispatcher) end(context uint32) bool {
+	if context == d.ended {
+		return true
+	}
 	b := d.streams.take(context)
 	if b == nil {
-		return context == d.ended
+		return false
 	}
 	d.ended = context
 	b.end()

@@ -16,6 +16,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/outcome"
+	"sentinel-envoy/shared/resource"
 )
 
 // scripted is a handler that a test tells what to do.
@@ -56,7 +57,9 @@ type request struct {
 }
 
 // OnRequestHeaders implements vm.Stream.
-func (r *request) OnRequestHeaders(bool) envoyhost.Action { return r.Enter("web") }
+func (r *request) OnRequestHeaders(bool) envoyhost.Action {
+	return r.Enter(&resource.Taken{Name: "web"})
+}
 
 // Refuse implements vm.Stream.
 func (*request) Refuse(b *engine.Block, _ int64) envoyhost.Action {

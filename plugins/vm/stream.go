@@ -6,6 +6,7 @@ import (
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/outcome"
+	"sentinel-envoy/shared/resource"
 )
 
 // Stream is a request or a connection, in those of Envoy's callbacks that the filters need. It embeds Base.
@@ -66,13 +67,17 @@ func (b *Base) Waits() bool { return b.place > 0 }
 // Refused is whether the stream may not enter its resource.
 func (b *Base) Refused() bool { return b.refused }
 
-// Enter asks whether the stream may enter a resource, and refuses it, lets it go on or holds it back. What is in no resource,
-// "", goes on.
-func (b *Base) Enter(resource string) envoyhost.Action {
-	if b.Plugin.Awaiting() {
-		return b.refuse(b.Plugin.Await(resource), 0)
+// Enter asks whether the stream may enter its resource, and refuses it, lets it go on or holds it back. What is in none, or
+// unlimited, goes on.
+func (b *Base) Enter(in *resource.Taken) envoyhost.Action {
+	if in.Exempt {
+		b.Plugin.Exempt(in.Name)
+		return envoyhost.Continue
 	}
-	if resource == "" {
+	if b.Plugin.Awaiting() {
+		return b.refuse(b.Plugin.Await(in.Name), 0)
+	}
+	if in.Name == "" {
 		b.Plugin.Unguarded()
 		return envoyhost.Continue
 	}
@@ -82,7 +87,10 @@ func (b *Base) Enter(resource string) envoyhost.Action {
 		return action
 	}
 	now := envoyhost.Now()
-	return b.proceed(b.Plugin.Enter(resource, now, &b.Entry), now)
+	if len(in.Before) > 0 {
+		return b.proceed(b.Plugin.EnterAll(in.Before, in.Name, now, &b.Entry), now)
+	}
+	return b.proceed(b.Plugin.Enter(in.Name, now, &b.Entry), now)
 }
 
 // proceed does what the entry says. While a request is held back Envoy buffers what there is of its body, up to the
@@ -149,12 +157,20 @@ func (b *Base) failData(err error, action *envoyhost.Action) {
 // end takes the stream out of the queue, where it must not be when it is used for another, and ends it. It leaves its
 // resource whatever happens.
 func (b *Base) end() {
-	defer recoverPanic(func(err error) {
-		b.Plugin.Fault("ending a stream", err)
-		b.Entry.Exit(envoyhost.Now(), outcome.End{ResponseMs: outcome.NoTime})
-	})
+	done := false
+	defer func() {
+		if !done {
+			recovered(recover(), b.failEnd)
+		}
+	}()
 	b.Plugin.waiting.remove(b)
 	b.stream.OnEnd()
+	done = true
+}
+
+func (b *Base) failEnd(err error) {
+	b.Plugin.Fault("ending a stream", err)
+	b.Entry.Exit(envoyhost.Now(), outcome.End{ResponseMs: outcome.NoTime})
 }
 
 // Annotate implements Stream.

@@ -71,7 +71,9 @@ func (r *rules) resourceNames() map[string]bool {
 	cfg := r.cfg
 	names := map[string]bool{cfg.ResourceName: true}
 	for i := range cfg.Resources {
-		names[cfg.Resources[i].Name] = true
+		if !cfg.Resources[i].Unlimited {
+			names[cfg.Resources[i].Name] = true
+		}
 	}
 	for _, one := range cfg.Rules {
 		if of := one.For(); !of.Regex {

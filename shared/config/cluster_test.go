@@ -74,3 +74,52 @@ func TestClusterModeInADocument(t *testing.T) {
 		t.Errorf("%+v", c)
 	}
 }
+
+// ofValues is a document with one hotspot rule, to which more is added.
+func ofValues(more string) string {
+	return `{"resource_name": "r", "rate_limit_service": {"cluster": "rls"}, "hotspotRules": [{"id": "a", "resource": "r", "threshold": 10,
+		"clusterMode": true` + more + `}]}`
+}
+
+func TestClusterModeOfValues(t *testing.T) {
+	for more, want := range map[string]rule.Cluster{
+		`, "paramSource": "Header", "paramKey": "u", "metricType": "QPS", "durationInSec": 60`:                                               {FallbackToLocalWhenFail: true, ClusterSize: 1, WindowIntervalMs: 60000},
+		`, "paramSource": "Host", "metricType": "QPS", "durationInSec": 2, "clusterConfig": {"windowIntervalMs": 3600000, "clusterSize": 4}`: {FallbackToLocalWhenFail: true, ClusterSize: 4, WindowIntervalMs: 3600_000},
+	} {
+		want.On, want.Service = true, rule.RateLimitService{Cluster: "rls", Domain: "sentinel", TimeoutMs: 50}
+		cfg, err := Parse([]byte(ofValues(more)), KindHTTP)
+		if err != nil {
+			t.Errorf("%s: %v", more, err)
+		} else if got := cfg.Rules[0].(*rule.Hotspot).Cluster; got == nil || *got != want {
+			t.Errorf("%s: %+v, want %+v", more, got, want)
+		}
+	}
+	const needs = "hotspotRules[0].clusterMode: "
+	for more, want := range map[string]string{
+		`, "paramSource": "Host", "metricType": "QPS", "durationInSec": 2`: needs + "needs an interval of 1000, 60000 or 3600000 ms: " +
+			"the rate limit service counts by seconds, minutes and hours",
+		`, "paramSource": "Host", "metricType": "QPS", "durationInSec": 1, "burstCount": 1`:      needs + "goes with QPS, controlBehavior Reject and burstCount 0: the service only counts",
+		`, "paramSource": "Host", "metricType": "QPS", "durationInSec": 1, "controlBehavior": 1`: needs + "goes with QPS, controlBehavior Reject and burstCount 0: the service only counts",
+		`, "paramSource": "Host", "metricType": "Concurrency", "durationInSec": 1`:               needs + "goes with QPS, controlBehavior Reject and burstCount 0: the service only counts",
+		`, "paramSource": "SourceAddress", "metricType": "QPS", "durationInSec": 1, "specificItems": [{"valStr": "10.0.0.0/8", "threshold": 1, "valKind": 1}]`: "hotspotRules[0].specificItems[0].valStr: " +
+			"must be an address with clusterMode: the service knows no networks",
+	} {
+		if got := mistakesOf(t, KindHTTP, ofValues(more)); !slices.Equal(got, []string{want}) {
+			t.Errorf("%s: %q, want %q", more, got, want)
+		}
+	}
+}
+
+// In Java Sentinel's words a hotspot rule is in cluster mode, too.
+func TestClusterModeOfValuesInJavasWords(t *testing.T) {
+	cfg, err := Parse([]byte(`{"resource_name": "r", "rate_limit_service": {"cluster": "rls"}, "hotspotRules": [{"resource": "r", "count": 5,
+		"paramIdx": 0, "paramSource": "Header", "paramKey": "u", "clusterMode": true, "clusterConfig": {"flowId": 3, "thresholdType": 1,
+		"fallbackToLocalWhenFail": false, "sampleCount": 10, "windowIntervalMs": 1000}}]}`), KindHTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	h := cfg.Rules[0].(*rule.Hotspot)
+	if c := h.Cluster; c == nil || c.Name(h.ID) != "3" || c.ThresholdType != rule.Global || c.FallbackToLocalWhenFail || h.Threshold != 5 {
+		t.Errorf("%+v of %+v", c, h)
+	}
+}

@@ -2,11 +2,8 @@
 package config
 
 import (
-	"net/netip"
-
 	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/outcome"
-	"sentinel-envoy/shared/pattern"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -60,6 +57,24 @@ const (
 	Draft11                           // "draft_11": ratelimit-policy and ratelimit
 )
 
+// ResourceFrom is what in Envoy's configuration names resources.
+type ResourceFrom int
+
+const (
+	FromNothing     ResourceFrom = iota // the default
+	FromRoute                           // "route_name"
+	FromCluster                         // "cluster_name"
+	FromVirtualHost                     // "virtual_host"
+)
+
+// Traffic says which way a filter's streams go, as Sentinel's trafficType.
+type Traffic int
+
+const (
+	Inbound  Traffic = iota // "inbound", the default
+	Outbound                // "outbound": no system rule looks at it
+)
+
 // Config is a checked configuration. Every rule has an id.
 type Config struct {
 	Rules []rule.Rule // flowRules and the other families' lists, in the document's order
@@ -71,7 +86,10 @@ type Config struct {
 	Arguments        []Argument   // arguments: what Java Sentinel's paramIdx means here
 	Origin           *rule.Origin // origin: where requests say whom they come from; nil if nowhere
 
-	ResourceName string     // resource_name: the resource of whatever nothing else matches; "" is none
+	ResourceName string // resource_name: the resource of whatever nothing else matches; "" is none
+	// resource_from: whose name in Envoy is a resource where a rule is for it
+	ResourceFrom ResourceFrom
+	Traffic      Traffic    // traffic_type
 	Resources    []Resource // resources, in order: the first match wins
 	Block        Block
 	Failures     outcome.Failures
@@ -101,54 +119,4 @@ type Block struct {
 	TCPMessage bool // tcp_message: the client of a blocked connection gets Body in place of the first upstream data
 	// FilterState is whether an access log finds there what refused: filter_state, default true.
 	FilterState bool
-}
-
-// Resource is an entry of `resources`: what meets every condition of its match is the resource Name.
-type Resource struct {
-	Name string
-	// Block is what the answer is in place of the filter's where a rule of the resource refuses; nil is nothing.
-	Block *answer.Block
-
-	// Conditions of HTTP.
-	Method  []string // any of these, upper case; empty matches all
-	Host    Name
-	Path    Text     // for paths in the form of pattern.NormalPath
-	Headers []Header // all of these
-
-	// Conditions of TCP.
-	SNI             Name
-	SourceIP        []netip.Prefix // any of these; v4-mapped addresses are v4
-	DestinationPort int            // 0 matches all
-}
-
-// Name matches a host name, in lower case and without a port. The zero Name matches everything.
-type Name struct {
-	Value  string // "api.example.com"; with Suffix ".example.com"
-	Suffix bool   // given as "*.example.com": any name that ends in Value and is longer
-}
-
-// Text matches a string. The zero Text matches everything.
-type Text struct {
-	Op         Op
-	Value      string              // as it was given; of a path with Exact and Prefix in its normal form
-	Expression *pattern.Expression // with Regex
-	Template   *pattern.Path       // with Template
-}
-
-// Op is how a Text matches.
-type Op int
-
-const (
-	Any      Op = iota // everything, even what is absent
-	Exact              // the whole string
-	Prefix             // its beginning
-	Regex              // an RE2 expression for the whole string, as Envoy's safe_regex
-	Template           // a path pattern
-	Present            // everything that is there, "" included
-)
-
-// Header matches a request header: of several lines any.
-type Header struct {
-	Name  string // lower case
-	Value Text
 }

@@ -378,7 +378,7 @@ func newFilter(t *testing.T, vm *engine.VM, kind config.Kind, cfg *config.Config
 		filter = vm.NewFilter("sentinel_http", &config.Config{ResourceName: "r"}, cfg)
 	case config.KindHTTP:
 		filter = vm.NewFilter("sentinel_http", cfg, nil)
-		_, err = resource.NewHTTP(cfg, filter.PathResources(), filter.Stream)
+		_, err = resource.NewHTTP(cfg, filter.Resources(), filter.Stream)
 	case config.KindTCP:
 		filter = vm.NewFilter("sentinel_tcp", cfg, nil)
 		_, err = resource.NewTCP(cfg, filter.Stream)

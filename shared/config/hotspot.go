@@ -127,6 +127,8 @@ func (r *rules) hotspotWords(d *hotspotDraft) words {
 			field{"burstCount", integer(r.parser, &h.BurstCount, 0, maxExact)},
 			field{"durationInSec", integer(r.parser, &h.DurationInSec, 0, maxSeconds)},
 			field{"paramsMaxCapacity", integer(r.parser, &h.ParamsMaxCapacity, 0, MaxValues)},
+			field{"clusterMode", r.clusterMode(&h.Cluster)},
+			field{"clusterConfig", r.clusterConfig(&h.Cluster)},
 		), r.paramFields(h)...),
 		own: []field{
 			{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
@@ -159,8 +161,26 @@ func (r *rules) hotspot(s *saying, d *hotspotDraft) {
 		r.checkParam(s.at, &h, s.has("paramIndex") || s.java)
 	}
 	r.checkItems(s.key("specificItems", "paramFlowItemList"), s.item(), &h)
+	r.checkClusterHotspot(s, &h)
 	r.checkResource(s.at, &h.Target)
 	r.include(s, &h)
+}
+
+// checkClusterHotspot finds what a service that counts cannot do for values.
+func (r *rules) checkClusterHotspot(s *saying, h *rule.Hotspot) {
+	r.cluster(s.at, &h.Target, &h.Cluster, uint32(min(h.DurationInSec*1000, maxInterval)))
+	if h.Cluster == nil {
+		return
+	}
+	if h.MetricType != rule.HotspotQPS || h.ControlBehavior != rule.Reject || h.BurstCount != 0 {
+		r.add(s.at.at("clusterMode"), "goes with QPS, controlBehavior Reject and burstCount 0: the service only counts")
+	}
+	for i, item := range h.SpecificItems {
+		_, network := request.ParseNetwork(item.ValStr)
+		if network && h.ParamSource == rule.SourceAddress {
+			r.add(s.key("specificItems", "paramFlowItemList").item(i).at(s.item()), "must be an address with clusterMode: the service knows no networks")
+		}
+	}
 }
 
 // item is the key of the value in an element of a hotspot rule's items.
@@ -173,35 +193,50 @@ func (s *saying) item() string {
 
 // items reads the values that have a threshold of their own.
 func (r *rules) items(at *place, v value, h *rule.Hotspot) {
-	r.itemList(at, v, h, func(item *rule.SpecificItem) []field {
+	r.itemList(at, v, h, func(item *itemDraft) []field {
 		return []field{
 			{"valStr", r.text(&item.ValStr, maxResource)},
 			{"threshold", integer(r.parser, &item.Threshold, 0, maxExact)},
+			{"unlimited", r.boolean(&item.unlimited)},
 			{"valKind", enum(r.parser, &item.ValKind, rule.KindInt, rule.KindString, rule.KindBool, rule.KindFloat64)},
 		}
 	})
 }
 
+// itemDraft is an item as it is read.
+type itemDraft struct {
+	rule.SpecificItem
+	unlimited bool
+}
+
 // itemList reads a list of items.
-func (r *rules) itemList(at *place, v value, h *rule.Hotspot, keys func(*rule.SpecificItem) []field) {
+func (r *rules) itemList(at *place, v value, h *rule.Hotspot, keys func(*itemDraft) []field) {
 	r.list(at, v, func(at *place, v value) bool { return r.readItem(at, v, h, keys) })
 }
 
 // readItem reads an item. The first two of its keys are its value and its threshold.
-func (r *rules) readItem(at *place, v value, h *rule.Hotspot, keys func(*rule.SpecificItem) []field) bool {
+func (r *rules) readItem(at *place, v value, h *rule.Hotspot, keys func(*itemDraft) []field) bool {
 	if len(h.SpecificItems) == maxItems {
 		r.add(at, "more than ", strconv.Itoa(maxItems), " specific items")
 		return false
 	}
 	before := r.count()
-	var item rule.SpecificItem
+	var item itemDraft
 	fields := keys(&item)
 	s := &saying{at: at, fields: fields, seen: r.object(at, v, fields)}
-	r.require(s, fields[0].key, fields[1].key)
+	r.require(s, fields[0].key)
+	switch threshold := fields[1].key; {
+	case !item.unlimited:
+		r.require(s, threshold)
+	case s.has(threshold):
+		r.add(at.at(threshold), "must be left out of an item that is unlimited")
+	default:
+		item.Threshold = rule.Unlimited
+	}
 	if r.count() == before && !isKind(item.ValStr, item.ValKind) { // upstream would silently leave it out
 		r.add(at.at(fields[0].key), "must be a ", item.ValKind.String(), ", got ", quote(item.ValStr))
 	}
-	h.SpecificItems = append(h.SpecificItems, item)
+	h.SpecificItems = append(h.SpecificItems, item.SpecificItem)
 	return true
 }
 

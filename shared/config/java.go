@@ -18,22 +18,6 @@ const (
 	Java                   // Java Sentinel's, also where a rule has no key that is Java's alone
 )
 
-// javaCluster is what rules of Java Sentinel say of a token server.
-const javaCluster = "must be false: a limit over several Envoys is for Envoy's rate limit service"
-
-// clusterFields are the keys about a token server. Its configuration is written where there is none, too.
-func (r *rules) clusterFields() []field {
-	return []field{
-		{"clusterMode", func(at *place, v value) {
-			var on bool
-			if r.boolean(&on)(at, v); on {
-				r.add(at, javaCluster)
-			}
-		}},
-		{"clusterConfig", func(*place, value) {}},
-	}
-}
-
 // javaFlow is what a flow rule says in Java Sentinel's words alone.
 type javaFlow struct {
 	grade, strategy int32
@@ -167,12 +151,12 @@ type javaParam struct {
 
 func (r *rules) javaParamFields(d *hotspotDraft) []field {
 	j := &d.java
-	return append([]field{
+	return []field{
 		{"count", r.number(&j.count)},
 		{"grade", integer(r.parser, &j.grade, 0, 1)},
 		{"paramIdx", integer(r.parser, &j.index, -1000, 1000)},
 		{"paramFlowItemList", func(at *place, v value) { r.javaItems(at, v, &d.Hotspot) }},
-	}, r.clusterFields()...)
+	}
 }
 
 // fromJavaParam makes a hotspot rule of one in Java Sentinel's words.
@@ -215,7 +199,7 @@ func (r *rules) argument(at *place, index int, h *rule.Hotspot) {
 
 // javaItems reads the values that have a threshold of their own.
 func (r *rules) javaItems(at *place, v value, h *rule.Hotspot) {
-	r.itemList(at, v, h, func(item *rule.SpecificItem) []field {
+	r.itemList(at, v, h, func(item *itemDraft) []field {
 		item.ValKind = rule.KindString
 		return []field{
 			{"object", r.text(&item.ValStr, maxResource)},
@@ -250,7 +234,7 @@ var javaFigures = [5]string{
 }
 
 func (r *rules) javaSystemFields(j *javaSystem) []field {
-	var fields []field
+	fields := []field{{"regex", r.boolean(new(bool))}} // which Java Sentinel 1.8.9 writes of every rule
 	for metric, key := range javaFigures {
 		fields = append(fields, field{key, func(at *place, v value) { r.figure(at, v, &j.figures[metric]) }})
 	}

@@ -82,7 +82,7 @@ var javaCases = []struct{ name, java, own string }{
 		`{"system_source": {"cluster": "node"}, "systemRules": [{"metricType": 0, "triggerCount": 3.5, "strategy": 1},
 		{"metricType": 1, "triggerCount": 80}, {"metricType": 2, "triggerCount": 10}, {"metricType": 3, "triggerCount": 900},
 		{"metricType": 4, "triggerCount": 0.7}]}`},
-	{"system with one figure", `{"systemRules": [{"id": 2, "app": "shop", "highestSystemLoad": -1, "avgRt": -1, "maxThread": -1, "qps": 9, "highestCpuUsage": null}]}`,
+	{"system with one figure", `{"systemRules": [{"id": 2, "app": "shop", "highestSystemLoad": -1, "avgRt": -1, "maxThread": -1, "qps": 9, "highestCpuUsage": null, "regex": false}]}`,
 		`{"systemRules": [{"metricType": 3, "triggerCount": 9}]}`},
 }
 

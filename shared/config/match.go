@@ -3,6 +3,7 @@ package config
 import (
 	"errors"
 	"net/netip"
+	"regexp"
 	"regexp/syntax"
 	"strconv"
 	"strings"
@@ -17,10 +18,12 @@ const (
 	maxExpression = 1024 // bytes
 	maxPath       = 4096 // bytes
 	maxHost       = 255  // bytes
-	maxList       = 256  // methods, headers or CIDRs of one match
+	maxContinue   = 16   // entries with continue
+	maxList       = 256  // elements of one condition
 )
 
 func (p *parser) resources(at *place, v value, cfg *Config) {
+	going := 0
 	p.list(at, v, func(at *place, v value) bool {
 		if len(cfg.Resources) == maxEntries {
 			p.add(at, "more than ", strconv.Itoa(maxEntries), " entries")
@@ -29,8 +32,10 @@ func (p *parser) resources(at *place, v value, cfg *Config) {
 		var r Resource
 		fields := []field{
 			{"name", p.label(&r.Name, maxResource)},
-			{"match", func(at *place, v value) { p.match(at, v, &r) }},
+			{"match", func(at *place, v value) { p.match(at, v, &r.Match, false) }},
 			{"block", p.ownBlock(&r.Block)},
+			{"unlimited", p.boolean(&r.Unlimited)},
+			{"continue", p.boolean(&r.Continue)},
 		}
 		seen := p.object(at, v, fields)
 		if v.typ == jsonparser.Object && !has(seen, fields, "name") {
@@ -40,6 +45,10 @@ func (p *parser) resources(at *place, v value, cfg *Config) {
 			p.add(at.at("match"), "missing; the resource of everything else is resource_name")
 		}
 		p.oneBlock(at, &r, cfg)
+		if r.Continue {
+			going++
+			p.checkContinue(at.at("continue"), &r, going)
+		}
 		cfg.Resources = append(cfg.Resources, r)
 		return true
 	})
@@ -58,18 +67,45 @@ func (p *parser) oneBlock(at *place, r *Resource, cfg *Config) {
 	}
 }
 
-func (p *parser) match(at *place, v value, r *Resource) {
+// checkContinue looks at the nth entry that goes on.
+func (p *parser) checkContinue(at *place, r *Resource, nth int) {
+	switch {
+	case r.Unlimited:
+		p.add(at, "does not go with unlimited: nothing else is asked about what is taken")
+	case nth > maxContinue:
+		p.add(at, "more than ", strconv.Itoa(maxContinue), " entries with continue: a request may be in all of their resources")
+	}
+}
+
+// match reads the conditions of an entry, or within those of a `not`.
+func (p *parser) match(at *place, v value, m *Match, within bool) {
 	before := p.count()
-	seen := p.object(at, v, []field{
-		{"method", p.only(KindHTTP, func(at *place, v value) { p.methods(at, v, r) })},
-		{"host", p.only(KindHTTP, p.name(&r.Host))},
-		{"path", p.only(KindHTTP, func(at *place, v value) { p.path(at, v, &r.Path) })},
-		{"headers", p.only(KindHTTP, func(at *place, v value) { p.headers(at, v, r) })},
-		{"sni", p.only(KindTCP, p.name(&r.SNI))},
-		{"source_ip", p.only(KindTCP, func(at *place, v value) { p.sources(at, v, r) })},
-		{"destination_port", p.only(KindTCP, integer(p, &r.DestinationPort, 1, 65535))},
-	})
-	if seen == 0 && p.count() == before {
+	fields := []field{
+		{"method", p.only(KindHTTP, func(at *place, v value) { p.methods(at, v, m) })},
+		{"host", p.only(KindHTTP, p.name(&m.Host))},
+		{"path", p.only(KindHTTP, func(at *place, v value) { p.path(at, v, &m.Path) })},
+		{"headers", p.only(KindHTTP, func(at *place, v value) { p.fieldList(at, v, &m.Headers, headerName) })},
+		{"query", p.only(KindHTTP, func(at *place, v value) { p.fieldList(at, v, &m.Query, anyName) })},
+		{"cookies", p.only(KindHTTP, func(at *place, v value) { p.fieldList(at, v, &m.Cookies, cookieName) })},
+		{"sni", p.only(KindTCP, p.name(&m.SNI))},
+		{"source_ip", func(at *place, v value) { p.sources(at, v, m) }},
+		{"trusted_hops", p.only(KindHTTP, integer(p, &m.TrustedHops, 0, maxHops))},
+		{"destination_port", p.only(KindTCP, integer(p, &m.DestinationPort, 1, 65535))},
+	}
+	if !within {
+		fields = append(fields, field{"not", func(at *place, v value) {
+			m.Not = &Match{}
+			p.match(at, v, m.Not, true)
+		}})
+	}
+	seen := p.object(at, v, fields)
+	switch {
+	case p.count() > before:
+	case has(seen, fields, "trusted_hops") && len(m.SourceIP) == 0:
+		p.add(at.at("source_ip"), "missing: trusted_hops says whose address it is about")
+	case seen == 0 && within:
+		p.add(at, "needs a condition")
+	case seen == 0:
 		p.add(at, "needs a condition; the resource of everything else is resource_name")
 	}
 }
@@ -90,17 +126,17 @@ func (p *parser) nonEmptyList(at *place, v value, f func(at *place, v value)) {
 	}
 }
 
-func (p *parser) methods(at *place, v value, r *Resource) {
+func (p *parser) methods(at *place, v value, m *Match) {
 	p.nonEmptyList(at, v, func(at *place, v value) {
-		var m string
+		var name string
 		before := p.count()
-		p.text(&m, 64)(at, v)
+		p.text(&name, 64)(at, v)
 		switch {
 		case p.count() > before:
-		case !isToken(m) || m != strings.ToUpper(m):
-			p.add(at, "must be a method in upper case, got ", quote(m))
+		case !isToken(name) || name != strings.ToUpper(name):
+			p.add(at, "must be a method in upper case, got ", quote(name))
 		default:
-			r.Method = append(r.Method, m)
+			m.Method = append(m.Method, name)
 		}
 	})
 }
@@ -146,25 +182,57 @@ func (p *parser) path(at *place, v value, dst *Text) {
 			printable(string(v.raw)), "\"}, or exact, regex or template in place of prefix")
 		return
 	}
-	p.oneOf(at, v, dst, maxPath, []Op{Exact, Prefix, Regex, Template})
-	if dst.Op == Regex && encoded(dst.Value) {
-		p.add(at.at("regex"), "must have no percent-encoding: a path is matched decoded, \"/a b\" for \"/a%20b\"")
-	}
-	if dst.Op == Regex && strings.Contains(dst.Value, ";") {
-		p.warn(at.at("regex"), "no path has a semicolon: paths are matched without the parameters of their segments")
-	}
-	absolute := strings.HasPrefix(dst.Value, "/") || dst.Op == Exact && dst.Value == "*" // OPTIONS *
-	if dst.Op != Exact && dst.Op != Prefix {
+	before := p.count()
+	p.oneOf(at, v, dst, maxPath, []Op{Exact, Prefix, Suffix, Contains, Regex, Template},
+		field{"ignore_trailing_slash", p.boolean(&dst.Trim)})
+	if p.count() > before {
 		return
 	}
+	p.checkTrim(at.at("ignore_trailing_slash"), dst)
 	at = at.at(opKeys[dst.Op])
-	if !absolute {
-		p.add(at, "must begin with \"/\", got ", quote(dst.Value))
+	if dst.Op == Regex {
+		p.checkPathRegex(at, dst)
 	}
-	if strings.ContainsAny(dst.Value, "?#") {
+	if dst.Op == Regex || dst.Op == Template {
+		return
+	}
+	absolute := strings.HasPrefix(dst.Value, "/") || dst.Op == Exact && dst.Value == "*" // OPTIONS *
+	switch {
+	case !absolute && (dst.Op == Exact || dst.Op == Prefix):
+		p.add(at, "must begin with \"/\", got ", quote(dst.Value))
+	case strings.ContainsAny(dst.Value, "?#"):
 		p.add(at, "must have no query and no fragment: a path is matched without them")
+	case dst.Value == "":
+		p.add(at, "must not be empty: leave path out to match all")
 	}
 	dst.Value = pattern.NormalPath(dst.Value)
+}
+
+// checkTrim wants a condition that can be about the end of a path, and brings what it names into the form that paths have.
+func (p *parser) checkTrim(at *place, t *Text) {
+	switch {
+	case !t.Trim:
+	case t.Op == Prefix:
+		p.add(at, "goes with exact, suffix, regex or template; for a path and all below it write {\"template\": \"/orders/**\"}")
+	case t.Op == Contains:
+		p.add(at, "goes with exact, suffix, regex or template")
+	case t.Op == Template:
+		t.Template, _ = pattern.ParsePath(withoutSlash(t.Value))
+	case t.Op == Regex && strings.HasSuffix(t.Value, "/"):
+		p.add(at, "takes the slash off that the expression wants at the end")
+	case t.Op != Regex:
+		t.Value = withoutSlash(t.Value)
+	}
+}
+
+// checkPathRegex finds what no path has in its normal form.
+func (p *parser) checkPathRegex(at *place, t *Text) {
+	if encoded(t.Value) {
+		p.add(at, "must have no percent-encoding: a path is matched decoded, \"/a b\" for \"/a%20b\"")
+	}
+	if strings.Contains(t.Value, ";") {
+		p.warn(at, "no path has a semicolon: paths are matched without the parameters of their segments")
+	}
 }
 
 // encoded is whether a text has percent-encoding that a path in its normal form has not.
@@ -177,35 +245,59 @@ func encoded(s string) bool {
 	return false
 }
 
-func (p *parser) headers(at *place, v value, r *Resource) {
+// fieldList reads conditions on what clients name: headers, parameters of the query, cookies. bad is what is wrong with a
+// name.
+func (p *parser) fieldList(at *place, v value, dst *[]Field, bad func(name *string) string) {
 	p.nonEmptyList(at, v, func(at *place, v value) {
-		var h Header
-		var name string
+		var f Field
 		before := p.count()
-		p.oneOf(at, v, &h.Value, maxHeaderValue, []Op{Exact, Prefix, Regex, Present}, field{"name", p.text(&name, 128)})
+		p.oneOf(at, v, &f.Value, maxHeaderValue, []Op{Exact, Prefix, Suffix, Contains, Regex, Present},
+			field{"name", p.text(&f.Name, 128)}, field{"invert", p.boolean(&f.Invert)})
 		if p.count() > before {
 			return
 		}
-		h.Name = strings.ToLower(name)
-		switch {
-		case h.Name == "":
+		if f.Name == "" {
 			p.add(at.at("name"), "missing")
-		case h.Name == "host" || h.Name == ":authority":
-			p.add(at.at("name"), "use match.host")
-		case !isToken(h.Name):
-			p.add(at.at("name"), "must be a header's name, got ", quote(name))
+		} else if problem := bad(&f.Name); problem != "" {
+			p.add(at.at("name"), problem)
 		}
-		r.Headers = append(r.Headers, h)
+		*dst = append(*dst, f)
 	})
 }
 
+// headerName brings a header's name into lower case.
+func headerName(name *string) string {
+	given := *name
+	*name = strings.ToLower(given)
+	switch {
+	case *name == "host" || *name == ":authority":
+		return "use match.host"
+	case !isToken(*name):
+		return "must be a header's name, got " + quote(given)
+	}
+	return ""
+}
+
+func cookieName(name *string) string {
+	if strings.ContainsAny(*name, "=; ,\t") {
+		return "must be a cookie's name, got " + quote(*name)
+	}
+	return ""
+}
+
+func anyName(*string) string { return "" }
+
 // opKeys are the keys of a Text, by its Op.
-var opKeys = [...]string{Exact: "exact", Prefix: "prefix", Regex: "regex", Template: "template", Present: "present"}
+var opKeys = [...]string{
+	Exact: "exact", Prefix: "prefix", Suffix: "suffix", Contains: "contains", Regex: "regex", Template: "template",
+	Present: "present",
+}
 
 // oneOf reads an object with exactly one key of some Ops, and with other fields.
 func (p *parser) oneOf(at *place, v value, dst *Text, limit int, ops []Op, others ...field) {
+	literal := p.text(&dst.Value, limit)
 	read := [...]setter{
-		Exact: p.text(&dst.Value, limit), Prefix: p.text(&dst.Value, limit),
+		Exact: literal, Prefix: literal, Suffix: literal, Contains: literal,
 		Regex:    func(at *place, v value) { p.regex(at, v, dst) },
 		Template: func(at *place, v value) { p.template(at, v, dst) },
 		Present: func(at *place, v value) {
@@ -214,7 +306,8 @@ func (p *parser) oneOf(at *place, v value, dst *Text, limit int, ops []Op, other
 			}
 		},
 	}
-	n, fields, choice := 0, others, make([]string, len(ops))
+	n, choice := 0, make([]string, len(ops))
+	fields := append(others, field{"case_insensitive", p.boolean(&dst.Fold)})
 	for i, op := range ops {
 		choice[i] = opKeys[op]
 		fields = append(fields, field{opKeys[op], func(at *place, v value) {
@@ -225,20 +318,35 @@ func (p *parser) oneOf(at *place, v value, dst *Text, limit int, ops []Op, other
 	}
 	before := p.count()
 	p.object(at, v, fields)
-	if n != 1 {
+	switch {
+	case n != 1:
 		dst.Op = Any
 		if p.count() == before {
 			p.add(at, "needs exactly one of ", strings.Join(choice, ", "))
 		}
+	case p.count() == before && dst.Fold:
+		p.fold(at, dst)
 	}
 }
 
+// fold makes a Text one for upper and lower case alike.
+func (p *parser) fold(at *place, t *Text) {
+	switch t.Op {
+	case Template, Present:
+		p.add(at.at("case_insensitive"), "does not go with ", opKeys[t.Op])
+	case Contains:
+		t.Expression = p.expression(at.at(opKeys[t.Op]), "(?is:.*"+regexp.QuoteMeta(t.Value)+".*)")
+	case Regex:
+		t.Expression = p.expression(at.at(opKeys[t.Op]), "(?i:"+t.Value+")")
+	}
+}
+
+// regex reads an expression.
 func (p *parser) regex(at *place, v value, dst *Text) {
-	var s string
 	before := p.count()
-	p.text(&s, maxExpression)(at, v)
+	p.text(&dst.Value, maxExpression)(at, v)
 	if p.count() == before {
-		dst.Value, dst.Expression = s, p.expression(at, s)
+		dst.Expression = p.expression(at, dst.Value)
 	}
 }
 
@@ -275,7 +383,7 @@ func (p *parser) expression(at *place, s string) *pattern.Expression {
 }
 
 // sources reads a CIDR or an address, or a list of them.
-func (p *parser) sources(at *place, v value, r *Resource) {
+func (p *parser) sources(at *place, v value, m *Match) {
 	one := func(at *place, v value) {
 		var s string
 		before := p.count()
@@ -288,7 +396,7 @@ func (p *parser) sources(at *place, v value, r *Resource) {
 			p.add(at, "must be a CIDR such as 10.0.0.0/8, or an address, got ", quote(s))
 			return
 		}
-		r.SourceIP = append(r.SourceIP, prefix)
+		m.SourceIP = append(m.SourceIP, prefix)
 	}
 	if v.typ == jsonparser.Array {
 		p.nonEmptyList(at, v, one)

@@ -83,7 +83,15 @@ func (r *rules) check(top *place) {
 	r.seal()
 	r.checkCapacity(top)
 	r.checkReach()
+	r.checkTraffic(top)
 	r.checkSources()
+}
+
+// checkTraffic wants no system rules of a filter's own that they do not apply to.
+func (r *rules) checkTraffic(top *place) {
+	if r.cfg.Traffic == Outbound && len(rule.Of[rule.System](r.cfg.Rules)) > 0 {
+		r.add(top.at(rule.SystemFamily.Key), "must be left out with traffic_type outbound: they are about what comes in")
+	}
 }
 
 // seal completes what of a rule depends on others, and then counts all in.
@@ -107,6 +115,8 @@ func looksLikeYAML(data []byte) bool {
 func (p *parser) filterFields(cfg *Config) []field {
 	fields := []field{
 		{"resource_name", p.label(&cfg.ResourceName, maxResource)},
+		{"resource_from", p.only(KindHTTP, p.resourceFrom(&cfg.ResourceFrom))},
+		{"traffic_type", word(p, &cfg.Traffic, "inbound", "outbound")},
 		{"resources", func(at *place, v value) { p.resources(at, v, cfg) }},
 		{"block", func(at *place, v value) { p.block(at, v, &cfg.Block) }},
 		{"failures", func(at *place, v value) { p.failures(at, v, &cfg.Failures) }},
@@ -119,6 +129,14 @@ func (p *parser) filterFields(cfg *Config) []field {
 		fields[i].set = p.notOfVM(fields[i].set)
 	}
 	return fields
+}
+
+// resourceFrom reads whose name is a resource.
+func (p *parser) resourceFrom(dst *ResourceFrom) setter {
+	return func(at *place, v value) {
+		word(p, dst, "route_name", "cluster_name", "virtual_host")(at, v)
+		*dst++ // the zero value is nothing
+	}
 }
 
 // notOfVM is set but for the VM's configuration, in which the key is a mistake.

@@ -103,8 +103,8 @@ func TestHTTPConfiguration(t *testing.T) {
 		t.Errorf("%q does not match the whole path", r.Path.Value)
 	}
 	r.Path = Text{}
-	want := Resource{Name: "orders", Method: []string{"GET", "PUT"}, Host: Name{Value: ".example.com", Suffix: true},
-		Headers: []Header{{"x-tier", Text{Op: Exact, Value: "gold"}}, {"x-b", Text{Op: Prefix}}, {"x-c", Text{Op: Present}}}}
+	want := Resource{Name: "orders", Match: Match{Method: []string{"GET", "PUT"}, Host: Name{Value: ".example.com", Suffix: true},
+		Headers: []Field{{Name: "x-tier", Value: Text{Op: Exact, Value: "gold"}}, {Name: "x-b", Value: Text{Op: Prefix}}, {Name: "x-c", Value: Text{Op: Present}}}}}
 	if !reflect.DeepEqual(r, want) {
 		t.Errorf("resource: %+v", r)
 	}
@@ -119,8 +119,8 @@ func TestTCPConfiguration(t *testing.T) {
 		t.Fatal(err)
 	}
 	want := []Resource{
-		{Name: "db", SNI: Name{Value: "db.example.com"}, SourceIP: prefixes("10.0.0.0/8"), DestinationPort: 5432},
-		{Name: "six", SourceIP: prefixes("fd00::/8", "192.0.2.0/24", "192.0.2.1/32")},
+		{Name: "db", Match: Match{SNI: Name{Value: "db.example.com"}, SourceIP: prefixes("10.0.0.0/8"), DestinationPort: 5432}},
+		{Name: "six", Match: Match{SourceIP: prefixes("fd00::/8", "192.0.2.0/24", "192.0.2.1/32")}},
 	}
 	if !reflect.DeepEqual(cfg.Resources, want) {
 		t.Errorf("%+v", cfg.Resources)

@@ -63,6 +63,8 @@ func (all *rules) checkReach() {
 		case t.of.Regex:
 			r.checkExpression(t)
 		case t.of.Resource == r.cfg.ResourceName:
+		case r.cfg.ResourceFrom != FromNothing && !t.isPath(): // may be the name of something in Envoy
+			r.checkUnlimited(t)
 		case r.entries[t.of.Resource] != nil:
 			r.checkNamedLikePath(t)
 		case t.isPath() && r.kind != KindTCP:
@@ -74,26 +76,37 @@ func (all *rules) checkReach() {
 	r.checkRelations()
 }
 
-// checkEntries warns of entries behind one that takes everything of theirs.
+// checkEntries warns of entries behind one that takes everything of theirs, in the order in which they are asked.
 func (r *reach) checkEntries() {
 	for i := range r.cfg.Resources {
-		e := &r.cfg.Resources[i]
-		if e.Path.Op != Any {
-			if first := r.takesFirst(&e.Path); first >= 0 {
-				r.warn(r.place("resources", i), quote(e.Name), " is never taken for this entry: ", r.describe(first),
-					" takes its paths first; put this one before it")
-			}
+		if r.cfg.Resources[i].Unlimited {
+			r.checkEntry(i)
 		}
-		r.entries[e.Name] = append(r.entries[e.Name], e)
-		r.names = append(r.names, e.Name)
-		if !e.hasOnlyPath() {
-			continue
+	}
+	for i := range r.cfg.Resources {
+		if e := &r.cfg.Resources[i]; !e.Unlimited {
+			r.checkEntry(i)
+			r.entries[e.Name] = append(r.entries[e.Name], e)
+			r.names = append(r.names, e.Name)
 		}
-		if _, ok := r.exact[e.Path.Value]; e.Path.Op == Exact && !ok {
-			r.exact[e.Path.Value] = i
-		} else if e.Path.Op != Exact {
-			r.wide = append(r.wide, i)
+	}
+}
+
+func (r *reach) checkEntry(i int) {
+	e := &r.cfg.Resources[i]
+	if e.Path.Op != Any {
+		if first := r.takesFirst(&e.Path); first >= 0 {
+			r.warn(r.place("resources", i), quote(e.Name), " is never taken for this entry: ", r.describe(first),
+				" takes its paths first; put this one before it")
 		}
+	}
+	if !e.hasOnlyPath() || e.Continue {
+		return
+	}
+	if _, ok := r.exact[e.Path.Value]; !e.Path.IsExact() {
+		r.wide = append(r.wide, i)
+	} else if !ok {
+		r.exact[e.Path.Value] = i
 	}
 }
 
@@ -127,7 +140,7 @@ func (r *reach) checkRelations() {
 	}
 	eachOf(r.rules, func(at *place, f *rule.Flow) {
 		isPath := r.kind == KindHTTP && strings.HasPrefix(f.RefResource, "/")
-		known := isPath || f.RefResource == r.cfg.ResourceName || r.entries[f.RefResource] != nil
+		known := isPath || r.cfg.ResourceFrom != FromNothing || f.RefResource == r.cfg.ResourceName || r.entries[f.RefResource] != nil
 		if f.RelationStrategy == rule.AssociatedResource && !known {
 			r.warn(at.at("refResource"), label(&f.Target), " acts only on what another filter takes for ",
 				quote(f.RefResource), ": nothing here is that resource")
@@ -154,6 +167,7 @@ func (r *reach) unreachable(t *target, reason ...string) {
 func (r *reach) checkName(t *target) {
 	nothing := "nothing here is the resource " + quote(t.of.Resource) + ": "
 	switch {
+	case r.checkUnlimited(t):
 	case t.isPath():
 		r.unreachable(t, nothing, "a connection has no path; ", remedy)
 	case r.kind == KindHTTP:
@@ -161,6 +175,15 @@ func (r *reach) checkName(t *target) {
 	default:
 		r.unreachable(t, nothing, remedy)
 	}
+}
+
+// checkUnlimited finds a rule for what an unlimited entry takes.
+func (r *reach) checkUnlimited(t *target) (found bool) {
+	found = slices.ContainsFunc(r.cfg.Resources, func(e Resource) bool { return e.Unlimited && e.Name == t.of.Resource })
+	if found {
+		r.unreachable(t, "what an unlimited entry takes is asked by no rule: give the entry another name, or leave the rule out")
+	}
+	return found
 }
 
 // checkExpression wants a resource that the expression matches: it is not for paths that nothing names.
@@ -249,11 +272,11 @@ func looksLikeExpression(path string) bool {
 // takesFirst is the first of the entries so far that takes every request whose path meets a condition, -1 if none does.
 func (r *reach) takesFirst(path *Text) int {
 	first := -1
-	if i, ok := r.exact[path.Value]; ok && path.Op == Exact {
+	if i, ok := r.exact[path.Value]; ok && path.IsExact() {
 		first = i
 	}
 	for _, i := range r.wide {
-		if r.left--; r.left < 0 || first >= 0 && i > first {
+		if r.left--; r.left < 0 || first >= 0 && r.isAfter(i, first) {
 			break
 		}
 		if r.cfg.Resources[i].Path.covers(path) {
@@ -263,32 +286,12 @@ func (r *reach) takesFirst(path *Text) int {
 	return first
 }
 
-// hasOnlyPath is whether an entry looks at nothing but the path.
-func (r *Resource) hasOnlyPath() bool {
-	return r.Path.Op != Any && len(r.Method) == 0 && r.Host.Value == "" && len(r.Headers) == 0
-}
-
-// covers is whether every path that meets other meets t, as far as that can be told.
-func (t *Text) covers(other *Text) bool {
-	if other.Op == Exact {
-		switch t.Op {
-		case Exact:
-			return t.Value == other.Value
-		case Prefix:
-			return strings.HasPrefix(other.Value, t.Value)
-		case Regex:
-			return t.Expression != nil && t.Expression.Matches(other.Value)
-		case Template:
-			return t.Template != nil && t.Template.Matches(other.Value)
-		}
+// isAfter is whether an entry is asked after another.
+func (r *reach) isAfter(i, other int) bool {
+	if a, b := r.cfg.Resources[i].Unlimited, r.cfg.Resources[other].Unlimited; a != b {
+		return b
 	}
-	if t.Op == Prefix && other.Op == Template {
-		beginning, _, _ := strings.Cut(other.Value, "*")
-		beginning, _, _ = strings.Cut(beginning, "{")
-		return strings.HasPrefix(pattern.NormalPath(beginning), t.Value)
-	}
-	return t.Op == Prefix && other.Op == Prefix && strings.HasPrefix(other.Value, t.Value) ||
-		t.Op == other.Op && other.Op != Any && t.Value == other.Value
+	return i > other
 }
 
 // checkNamedLikePath warns of a rule for an entry that is named like a path and takes less than it.

@@ -19,9 +19,12 @@ const Unavailable = family.Unavailable
 // Entry is one request or connection in a resource. Its zero value is in none. It may be used again for another once it
 // has ended.
 type Entry struct {
-	filter   *Filter
-	resource *guarded
-	inFlight bool
+	filter *Filter
+	// resource is the one whose rules are asked, or the last that they were; several are all where it enters more than one,
+	// and spare is for that, from one time to the next.
+	resource       *guarded
+	several, spare *several
+	inFlight       bool
 	// sent is when its client sent the last of what the service has to answer, answered when the service began to, 0 if it
 	// has not.
 	sent, answered int64
@@ -41,6 +44,8 @@ type Entry struct {
 	// holds are what it took and may have to give back; told is whether the rule of one wants to know its end.
 	holds []hold
 	told  bool
+	// answers is whether the rule of one wants to know that the service begins to answer.
+	answers bool
 	// spared is the refusal that it was spared, because its filter or the rule does not enforce.
 	spared *Block
 	// wasSpared is whether there was one, also before it waited.
@@ -73,7 +78,7 @@ type hold struct {
 // Exit must be called at the end of whatever was not refused. e is overwritten. A resource that no rule and no
 // configuration names is not counted and always entered.
 func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
-	*e = Entry{holds: e.holds[:0], exceeded: e.exceeded[:0], quotes: e.quotes[:0]}
+	e.reset()
 	res := f.last
 	if res == nil || res.name != name {
 		if res = f.resources[name]; res == nil {
@@ -81,13 +86,31 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 		}
 		f.last = res
 	}
-	e.filter, e.resource = f, res
+	e.resource = res
+	return e.enter(f, now)
+}
+
+// enter asks whether an entry may enter its resources.
+func (e *Entry) enter(f *Filter, now int64) *Block {
+	e.filter = f
 	e.come()
 	b := e.proceed(now)
 	if f.vm.env.Debug {
 		f.traceEntry(e, b, now)
 	}
 	return b
+}
+
+// reset makes the entry one of none, field by field: the compiler clears a large struct by a call. What it does not set, is
+// only read of an entry that is in a resource, after Enter has set it.
+func (e *Entry) reset() {
+	e.inFlight, e.told, e.answers, e.sent, e.answered = false, false, false, 0, 0
+	e.next, e.nth, e.since = 0, 0, 0
+	e.holds, e.several = e.holds[:0], nil
+	e.wasSpared, e.exceeded, e.quotes = false, e.exceeded[:0], e.quotes[:0]
+	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil {
+		e.queue, e.spared, e.observers = nil, nil, nil
+	}
 }
 
 // Waiting is the time in nanoseconds until which an entry must wait, and whether it has to.
@@ -112,21 +135,44 @@ func (e *Entry) Resume(now int64) *Block {
 // come counts an entry that decides by the filter's rules, part one that does not any more.
 func (e *Entry) come() {
 	e.filter.streams++
-	e.resource.entries++
+	if e.several == nil {
+		e.resource.entries++
+		return
+	}
+	for _, res := range e.several.all {
+		res.entries++
+	}
 }
 
 func (e *Entry) part() {
 	e.filter.streams--
-	e.resource.entries--
+	if e.several == nil {
+		e.resource.entries--
+		return
+	}
+	for _, res := range e.several.all {
+		res.entries--
+	}
 }
 
 // gone gives up what the filter held for the entry alone.
 func (e *Entry) gone() {
-	if res := e.resource; res.left && res.entries == 0 {
-		e.filter.vm.exportOf(res)
-		e.filter.vm.dispose(res)
+	if e.several == nil {
+		e.resource.gone(e.filter.vm)
+	} else {
+		for _, res := range e.several.all {
+			res.gone(e.filter.vm)
+		}
 	}
 	e.filter.retire()
+}
+
+// gone gives up what a resource held that its filter has let go, once nothing is in it.
+func (r *guarded) gone(vm *VM) {
+	if r.left && r.entries == 0 {
+		vm.exportOf(r)
+		vm.dispose(r)
+	}
 }
 
 // wait makes the entry wait in a queue until a time in nanoseconds.
@@ -175,16 +221,29 @@ func (e *Entry) proceed(now int64) *Block {
 	}
 }
 
-// ask asks the rules in their order, until one refuses, lets the entry wait, or fails; a panic is a failure. What the entry
-// took before one of them refused is given back. A rule is passed before it is asked, so that none is asked again that fails.
+// ask asks the rules in their order, resource by resource, until one refuses, lets the entry wait, or fails; a panic is a
+// failure. What the entry took before one of them refused is given back. A rule is passed before it is asked, so that none is
+// asked again that fails.
 func (e *Entry) ask(now int64) (b *Block, err error) {
-	defer family.Recover(&err)
-	f, res, rules := e.filter, e.resource, e.resource.rules
-	for e.next < len(rules) {
-		r, nth := rules[e.next], e.nth
+	done := false
+	defer func() {
+		if !done {
+			err = family.Recovered(recover())
+		}
+	}()
+	b, err = e.askEach(now)
+	done = true
+	return b, err
+}
+
+func (e *Entry) askEach(now int64) (*Block, error) {
+	f := e.filter
+	for e.next < len(e.resource.rules) || e.follow() {
+		res, nth := e.resource, e.nth
+		r := res.rules[e.next]
 		res.stream.Nth, f.vm.env.Since = nth, e.since
 		e.next, e.nth, e.since = e.next+1, 0, 0
-		if !r.asked() {
+		if !r.asked() || e.several.wasAsked(r) {
 			continue
 		}
 		e.ticket = family.Ticket{}
@@ -204,7 +263,7 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		}
 		if refusal != nil {
 			if f.cfg.Mode == config.Enforce && r.spares() || r.Of().CandidateOf != "" {
-				e.spare(r, refusal, now)
+				e.pardon(r, refusal, now)
 				continue
 			}
 			if r.candidates {
@@ -218,8 +277,9 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 		}
 		waits := e.ticket.Waits && r.enforces()
 		e.told = e.told || e.ticket.Exit
-		if waits || e.ticket.Exit || e.next < len(rules) { // of the others nothing can be given back any more
-			e.holds = append(e.holds, hold{r.Checker, e.ticket})
+		e.answers = e.answers || e.ticket.Answer
+		if waits || e.ticket.Exit || e.next < len(res.rules) || e.several.follows() { // of the others nothing can be given back any more
+			e.hold(r.Checker)
 		}
 		if waits {
 			r.Of().Waited(e.ticket.At - now)
@@ -231,8 +291,19 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 	return nil, nil
 }
 
-// spare counts a refusal of a rule that refuses nothing, and gives back what the entry has taken of that rule.
-func (e *Entry) spare(r *sharedChecker, b *Block, now int64) {
+// hold keeps the ticket of a rule.
+func (e *Entry) hold(r family.Checker) {
+	n := len(e.holds)
+	if n == cap(e.holds) {
+		e.holds = append(e.holds, hold{})
+	}
+	e.holds = e.holds[:n+1]
+	h := &e.holds[n]
+	h.rule, h.ticket = r, e.ticket
+}
+
+// pardon counts a refusal of a rule that refuses nothing, and gives back what the entry has taken of that rule.
+func (e *Entry) pardon(r *sharedChecker, b *Block, now int64) {
 	by := r.Of()
 	by.Shadow.N++
 	e.holds = slices.DeleteFunc(e.holds, func(h hold) bool {
@@ -297,12 +368,17 @@ func (e *Entry) admit(now int64) {
 		e.holds = e.holds[:0]
 	}
 	e.inFlight, e.sent = true, now
-	e.resource.node.Pass(now)
 	if e.wasSpared {
 		e.resource.node.Shadow++
 	}
-	if len(e.resource.observers) > 0 {
-		e.observers = e.resource.observers
+	if e.several == nil {
+		e.resource.node.Pass(now)
+		if len(e.resource.observers) > 0 {
+			e.observers = e.resource.observers
+		}
+	} else {
+		e.several.pass(now)
+		e.observers = e.several.observers
 	}
 	for _, o := range e.observers {
 		o.Passed(now)
@@ -322,15 +398,22 @@ func (e *Entry) abandon(now int64) {
 	for i := range e.holds {
 		e.filter.vm.env.Check("giving back", e.holds[i].undo(now))
 	}
-	e.holds = e.holds[:0]
+	e.holds, e.answers = e.holds[:0], false
 	e.endWait()
 	e.part()
 }
 
 // undo gives a hold back. A panic is an error: the other holds are given back all the same.
 func (h *hold) undo(now int64) (err error) {
-	defer family.Recover(&err)
-	return h.rule.Undo(h.ticket, now)
+	done := false
+	defer func() {
+		if !done {
+			err = family.Recovered(recover())
+		}
+	}()
+	err = h.rule.Undo(h.ticket, now)
+	done = true
+	return err
 }
 
 // Spared is why an entry that entered would have been refused if its filter enforced, nil if it would not. It is valid until
@@ -369,11 +452,11 @@ func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
 
 // FailureCounts is whether anything looks at whether the entry failed: a circuit breaker of the resource, or whoever has
 // configured what a failure is. To find out costs a plugin several calls to its host.
-func (e *Entry) FailureCounts() bool { return e.inFlight && e.resource.interest == family.InFailures }
+func (e *Entry) FailureCounts() bool { return e.inFlight && e.interest() == family.InFailures }
 
 // TimeCounts is whether anything looks at how long the service took. To find out whether it was the service costs a plugin a
 // call to its host.
-func (e *Entry) TimeCounts() bool { return e.inFlight && e.resource.interest >= family.InTimes }
+func (e *Entry) TimeCounts() bool { return e.inFlight && e.interest() >= family.InTimes }
 
 // Recent is a time in nanoseconds at which the entry was already there, at most a tick old, for which nobody asks the host.
 // It is good enough for the end of an entry of which no time counts.
@@ -405,21 +488,12 @@ func (e *Entry) WaitMs(now int64) int64 {
 func (e *Entry) HasAnswer() bool { return e.answered != 0 }
 
 // AwaitsAnswer is whether Answers has something to do.
-func (e *Entry) AwaitsAnswer() bool {
-	if !e.told {
-		return false
-	}
-	for i := range e.holds {
-		if e.holds[i].ticket.Answer {
-			return true
-		}
-	}
-	return false
-}
+func (e *Entry) AwaitsAnswer() bool { return e.answers }
 
 // Answers says how an entry ends if it goes on as its answer has begun.
 func (e *Entry) Answers(o outcome.Outcome, now int64) {
 	end := outcome.End{Outcome: o, ResponseMs: e.WaitMs(now)}
+	e.answers = false
 	for i := range e.holds {
 		h := &e.holds[i]
 		if !h.ticket.Answer {
@@ -427,6 +501,7 @@ func (e *Entry) Answers(o outcome.Outcome, now int64) {
 		}
 		ticket, err := h.rule.Answered(h.ticket, end, now)
 		h.ticket = ticket
+		e.answers = e.answers || ticket.Answer
 		e.filter.vm.env.Check("observing an answer", err)
 	}
 }
@@ -460,10 +535,27 @@ func (e *Entry) leave(now int64, end outcome.End) {
 // tell counts the end, and tells the rules that want to know. A panic is an error. After one the next call goes on behind it,
 // so that all others hear of the end.
 func (e *Entry) tell(end outcome.End, now int64) (err error) {
-	defer family.Recover(&err)
+	done := false
+	defer func() {
+		if !done {
+			err = family.Recovered(recover())
+		}
+	}()
+	err = e.tellEach(end, now)
+	done = true
+	return err
+}
+
+func (e *Entry) tellEach(end outcome.End, now int64) error {
 	if e.inFlight {
 		e.inFlight = false
-		e.resource.node.Complete(now, end)
+		if e.several == nil {
+			e.resource.node.Complete(now, end)
+		} else {
+			for _, res := range e.several.all {
+				res.node.Complete(now, end)
+			}
+		}
 		for _, o := range e.observers {
 			o.Ended(end, now)
 		}
@@ -490,20 +582,34 @@ func (f *Filter) Unavailable(err error) *Block {
 	return &Block{Reason: Unavailable, RetryAfterMs: -1}
 }
 
-// Explanation is why a request was refused. Those that are equal have one text.
+// Explanation is why a request was refused.
 type Explanation struct {
 	block Block
-	rates stat.Rates
-	known bool
+	// hash is the resource's. passed and blocked are what all workers saw of it over the last second, where known.
+	hash, passed, blocked uint64
+	known                 bool
 }
 
 // Explain says why a request was refused: the rule, what it saw and its threshold, and what all workers saw over the last
 // second, where that is known.
-func (f *Filter) Explain(b *Block, now int64) Explanation {
-	e := Explanation{block: *b}
-	e.block.RetryAfterMs = 0 // it is not told
-	e.rates, e.known = f.vm.env.Board.Rates(stat.HashOf(b.Resource), now)
+func (f *Filter) Explain(b *Block, now int64) (e Explanation) {
+	f.ExplainIn(&e, b, now)
 	return e
+}
+
+// ExplainIn makes an explanation say what Explain says, and reports whether it said anything else.
+func (f *Filter) ExplainIn(e *Explanation, b *Block, now int64) (changed bool) {
+	if !e.block.Same(b) {
+		if changed = true; e.hash == 0 || e.block.Resource != b.Resource {
+			e.hash = stat.HashOf(b.Resource)
+		}
+		e.block = *b
+	}
+	r, known := f.vm.env.Board.Rates(e.hash, now)
+	if r.Pass != e.passed || r.Block != e.blocked || known != e.known {
+		e.passed, e.blocked, e.known, changed = r.Pass, r.Block, known, true
+	}
+	return changed
 }
 
 // AppendText appends the explanation to dst, in one line.
@@ -512,8 +618,8 @@ func (e Explanation) AppendText(dst []byte) []byte {
 	dst = append(append(dst, " rule "...), e.block.Rule...)
 	dst = e.block.AppendText(append(dst, ": "...))
 	if e.known {
-		dst = strconv.AppendUint(append(dst, "; last second "...), e.rates.Pass, 10)
-		dst = strconv.AppendUint(append(dst, " passed, "...), e.rates.Block, 10)
+		dst = strconv.AppendUint(append(dst, "; last second "...), e.passed, 10)
+		dst = strconv.AppendUint(append(dst, " passed, "...), e.blocked, 10)
 		dst = append(dst, " blocked"...)
 	}
 	return append(dst, '\n')

@@ -106,6 +106,7 @@ func TestRefusalsAllocateNothing(t *testing.T) {
 			f.Stream.Of(oneHost{})
 			var e engine.Entry
 			var text []byte
+			var why engine.Explanation
 			refused := func() bool {
 				if now += 10_000; now%tick < 10_000 {
 					w.Advance(now - w.Now())
@@ -116,7 +117,8 @@ func TestRefusalsAllocateNothing(t *testing.T) {
 				if b == nil {
 					return false
 				}
-				text = b.AppendFigure(f.Explain(b, now).AppendText(text[:0]))
+				f.ExplainIn(&why, b, now)
+				text = b.AppendFigure(why.AppendText(text[:0]))
 				return true
 			}
 			for range 10_000 { // what grows, grows

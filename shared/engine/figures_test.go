@@ -5,6 +5,7 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -106,6 +107,38 @@ func TestFiguresOfShadow(t *testing.T) {
 	}
 }
 
+// What may be in flight is told as what is left of a window is: of all workers, until all have left and the rule is gone.
+func TestFiguresOfWhatIsInFlight(t *testing.T) {
+	w := newProcess(3, placesFor("q", "r"))
+	const labels = ";resource=r;rule=q;kind=isolation"
+	var entries []*engine.Entry
+	for i := range 12 {
+		if e, _, refused := enter(t, w.workers[i%3].http, "r", w.Now()); refused == nil {
+			entries = append(entries, e)
+		}
+	}
+	if len(entries) != 10 {
+		t.Fatalf("%d were let in", len(entries))
+	}
+	w.run(2 * second)
+	see(t, w, "ten of ten", map[string]uint64{"sentinel_threshold" + labels: 10, "sentinel_remaining" + labels: 0})
+	for _, e := range entries[:6] {
+		e.Exit(w.Now(), outcome.End{Outcome: outcome.Well})
+	}
+	w.run(2 * second)
+	see(t, w, "after six have left", map[string]uint64{"sentinel_threshold" + labels: 10, "sentinel_remaining" + labels: 6})
+	for _, e := range entries[6:] {
+		e.Exit(w.Now(), outcome.End{Outcome: outcome.Well})
+	}
+	w.run(2 * second)
+	see(t, w, "after all have left", map[string]uint64{"sentinel_threshold" + labels: 10, "sentinel_remaining" + labels: 10})
+	for _, wk := range w.workers {
+		wk.update(placesFor("other", "other"))
+	}
+	w.run(2 * second)
+	see(t, w, "without the rule", map[string]uint64{"sentinel_threshold" + labels: 0, "sentinel_remaining" + labels: 0})
+}
+
 // One entry after the other waits 100 ms more: 0, 100, … 900.
 func TestTimeOfWaiting(t *testing.T) {
 	w := newProcess(1, cfg(throttled("q", 10, 5000)))
@@ -147,4 +180,9 @@ func TestChangesOfABreaker(t *testing.T) {
 		of + ";from=closed;to=open": 2, of + ";from=open;to=half-open": 4, of + ";from=half-open;to=open": 2,
 		of + ";from=half-open;to=closed": 2,
 	})
+}
+
+// placesFor is a configuration with an isolation rule of ten.
+func placesFor(id, resource string) *config.Config {
+	return &config.Config{Rules: []rule.Rule{&rule.Isolation{Target: rule.Target{ID: id, Resource: resource}, Threshold: 10}}}
 }

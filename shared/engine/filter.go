@@ -1,10 +1,10 @@
 package engine
 
 import (
+	"maps"
 	"slices"
 	"sort"
 	"strconv"
-	"strings"
 
 	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/config"
@@ -36,6 +36,8 @@ type Filter struct {
 	streams        int
 	// Unnamed are the connections that had no server name where the filter looked for one.
 	Unnamed metrics.Counter
+	// exempt are what was taken out of all limits, by the names of the entries that are unlimited; nil where none has come.
+	exempt map[string]*metrics.Counter
 	// called is its name in Envoy's configuration.
 	called string
 	// warnings are those of its configuration, ofVM those of the VM's, until they are written to the log.
@@ -84,6 +86,9 @@ func (vm *VM) NewFilter(name string, own, shared *config.Config) *Filter {
 func (f *Filter) apply(own *config.Config) {
 	source, rules := own.SystemSource, own.Rules
 	f.hash = stat.HashOf(f.Name+" "+own.Mode.String()+" "+own.FailureMode.String()) ^ own.RuleHash
+	if own.Traffic == config.Outbound {
+		f.hash ^= stat.HashOf("outbound")
+	}
 	if f.shared != nil {
 		f.hash += f.shared.RuleHash
 		if source == nil {
@@ -146,10 +151,12 @@ func (f *Filter) bind(rules []rule.Rule) {
 	rules = slices.Clone(rules)
 	sort.SliceStable(rules, func(i, j int) bool { return rules[i].Family().Order < rules[j].Family().Order })
 	f.declare(f.cfg.ResourceName)
-	for _, r := range f.cfg.Resources {
-		f.declare(r.Name)
-		if r.Block != nil {
-			f.resources[r.Name].block = r.Block
+	f.exempt = nil
+	for i := range f.cfg.Resources {
+		if r := &f.cfg.Resources[i]; !r.Unlimited {
+			if f.declare(r.Name); r.Block != nil {
+				f.resources[r.Name].block = r.Block
+			}
 		}
 	}
 	for _, r := range rules {
@@ -191,7 +198,7 @@ func (f *Filter) attach(r rule.Rule) {
 		}
 	case to.Resource != "":
 		f.guard(r, to.Resource, f.resources[to.Resource])
-	default:
+	case f.cfg.Traffic == config.Inbound:
 		for _, res := range f.resources {
 			f.guard(r, "", res)
 		}
@@ -222,7 +229,9 @@ func (vm *VM) connect(f *Filter) {
 		for name, res := range f.resources {
 			res.observers = nil // entries keep those that have seen them pass
 			for _, k := range vm.kinds {
-				res.observers = k.Observers(res.observers, name)
+				if f.cfg.Traffic == config.Inbound || k != vm.byFamily[rule.SystemFamily] {
+					res.observers = k.Observers(res.observers, name)
+				}
 			}
 			res.interest = res.own
 			for _, o := range res.observers {
@@ -232,15 +241,23 @@ func (vm *VM) connect(f *Filter) {
 	}
 }
 
-// PathResources are the resources of rules that are paths.
-func (f *Filter) PathResources() []string {
-	var paths []string
-	for name := range f.resources {
-		if strings.HasPrefix(name, "/") {
-			paths = append(paths, name)
+// Resources are the names of the resources that the filter knows.
+func (f *Filter) Resources() []string { return slices.Collect(maps.Keys(f.resources)) }
+
+// Exempt counts a request or connection that an entry has taken out of all limits.
+func (f *Filter) Exempt(name string) {
+	c := f.exempt[name]
+	if c == nil {
+		if f.exempt == nil {
+			f.exempt = map[string]*metrics.Counter{}
 		}
+		c = &metrics.Counter{Name: "sentinel_exempt" + metrics.Resource(name)}
+		f.exempt[name] = c
 	}
-	return paths
+	c.N++
+	if f.vm.env.Debug {
+		f.trace(name, "is unlimited: no rule is asked")
+	}
 }
 
 // Quotes is whether clients are told what is left of budgets.

@@ -93,7 +93,7 @@ func newAttacked(t testing.TB) *attacked {
 		t.Fatal(err)
 	}
 	a.http, a.tcp = a.vm.NewFilter("sentinel_http", http, nil), a.vm.NewFilter("sentinel_tcp", tcp, nil)
-	if a.byHTTP, err = resource.NewHTTP(http, a.http.PathResources(), a.http.Stream); err != nil {
+	if a.byHTTP, err = resource.NewHTTP(http, a.http.Resources(), a.http.Stream); err != nil {
 		t.Fatal(err)
 	}
 	if a.byTCP, err = resource.NewTCP(tcp, a.tcp.Stream); err != nil {
@@ -116,9 +116,9 @@ func (a *attacked) send(t testing.TB, from attacker) {
 		}
 		a.http.Stream.Of(&c)
 		a.tcp.Stream.Of(&c)
-		f, name := a.http, a.byHTTP.Resolve()
+		f, name := a.http, a.byHTTP.Resolve().Name
 		if i%2 == 1 {
-			f, name = a.tcp, a.byTCP.Resolve()
+			f, name = a.tcp, a.byTCP.Resolve().Name
 		}
 		if !slices.Contains(attackedNames, name) {
 			t.Fatalf("%q is the resource of %+v", name, c)

@@ -6,6 +6,7 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/request/requesttest"
 	"sentinel-envoy/shared/rule"
 )
@@ -289,6 +290,47 @@ func TestHotspotChargesEachValue(t *testing.T) {
 		give("1", "2", "3", "4")
 		if n := open(5); n != 2 {
 			t.Errorf("%s: four values: %d, want 2", metric, n)
+		}
+	}
+}
+
+// A value that is unlimited is not limited, and counted; beside others it takes nothing and lets none of them out.
+func TestHotspotUnlimitedValue(t *testing.T) {
+	for _, metric := range []rule.HotspotMetric{rule.HotspotQPS, rule.HotspotConcurrency} {
+		r := perUser("h", 2)
+		r.MetricType = metric
+		r.SpecificItems = []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "free", Threshold: rule.Unlimited}}
+		w := newProcess(1, hot(r))
+		wk := w.workers[0]
+		enter := func(n int, users ...string) (in []engine.Entry) {
+			wk.http.Stream.Of(&requesttest.Client{Headers: map[string]string{"x-user": users[0]}, More: map[string][]string{"x-user": users[1:]}})
+			for range n {
+				e := engine.Entry{}
+				if wk.http.Enter("r", w.Now(), &e) == nil {
+					in = append(in, e)
+				}
+			}
+			return in
+		}
+		if n := len(enter(10, "free")); n != 10 {
+			t.Errorf("%s: %d of 10", metric, n)
+		}
+		both := append(enter(1, "free", "a"), enter(5, "a", "free")...)
+		if len(both) != 2 {
+			t.Errorf("%s: %d with another value, want 2", metric, len(both))
+		}
+		for i := range both {
+			both[i].Exit(w.Now(), outcome.End{})
+		}
+		if n := len(enter(5, "a")); metric == rule.HotspotConcurrency && n != 2 {
+			t.Errorf("after they have left %d are let in, want 2", n)
+		}
+		w.run(600e6)
+		if got, _ := w.Metric("sentinel_hotspot_exempt;resource=r;rule=h"); got != 12 {
+			t.Errorf("%s: %v are counted as exempt, want 12", metric, got)
+		}
+		if got, _ := w.Metric("sentinel_faults"); got != 0 {
+			t.Errorf("%v faults", got)
 		}
 	}
 }

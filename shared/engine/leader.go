@@ -32,6 +32,9 @@ type leader struct {
 	reported  int64
 	counted   int64
 	looked    int64
+	// free are the records that there is room for, as was last counted, where it knows.
+	free      int
+	knowsFree bool
 	// received is when the aggregator received its last message.
 	received int64
 	// announced is the hash of the rules that were written to the log.
@@ -62,9 +65,12 @@ func (l *leader) tick(now int64) {
 	if !l.findQueue() {
 		return
 	}
-	l.send(now)
-	if role.Mine {
-		l.aggregate(now)
+	report := l.toReport(now)
+	switch {
+	case role.Mine:
+		l.aggregate(report, now)
+	case len(report) > 0:
+		l.env.Check("sending a report", l.env.Host.Enqueue(l.queue, report))
 	}
 }
 
@@ -94,31 +100,40 @@ func (l *leader) findQueue() bool {
 	return true
 }
 
-// send reports this worker's counts.
-func (l *leader) send(now int64) {
+// toReport is a message of this worker's counts, empty where there is nothing to report. It is void with the next.
+func (l *leader) toReport(now int64) []byte {
 	me, held := l.env.Worker.Identity()
 	if !held {
-		return
+		return nil
 	}
 	if now-l.reported >= stat.ReportEvery {
 		l.env.Nodes.ReportRecent(now)
 		l.reported = now
 	}
-	message, any := l.env.Nodes.Report(l.report[:0], stat.Origin{Slot: me.Slot, Epoch: me.Epoch})
-	l.report = message[:0]
-	if any {
-		l.env.Check("sending a report", l.env.Host.Enqueue(l.queue, message))
-	}
+	l.report, _ = l.env.Nodes.Report(l.report[:0], stat.Origin{Slot: me.Slot, Epoch: me.Epoch})
+	return l.report
 }
 
-// aggregate merges the reports and publishes what they come to.
-func (l *leader) aggregate(now int64) {
-	if !l.receive(now) {
+// aggregate merges the reports, its own last, which needs no queue: what it has sent before it had the role comes first. And
+// it publishes what they come to.
+func (l *leader) aggregate(own []byte, now int64) {
+	read := l.receive(now)
+	if len(own) > 0 {
+		l.take(own, now)
+	}
+	if !read {
 		return
 	}
 	l.aggregator.Expire(now)
-	l.countWorkers(now)
 	l.countRecords(now)
+	if now-l.counted >= flushEvery {
+		l.counted = now
+		l.countWorkers(now)
+		l.env.Metrics.Gauge("sentinel_aggregator_term", l.role.Term, now)
+		if l.knowsFree {
+			l.env.Metrics.Gauge("sentinel_records_free", uint64(l.free), now)
+		}
+	}
 	h := stat.PageHeader{Term: l.role.Term, At: now}
 	show := func(hash uint64, name string, r stat.Rates) { l.resources.ShowRates(hash, name, r, now) }
 	l.aggregator.Publish(h, show, func(number int, content []byte) bool {
@@ -126,7 +141,6 @@ func (l *leader) aggregate(now int64) {
 		l.env.Check("publishing", err)
 		return done
 	})
-	l.env.Metrics.Gauge("sentinel_aggregator_term", l.role.Term, now)
 }
 
 // receive merges what is in the queue, and reports whether the queue could be read.
@@ -140,20 +154,21 @@ func (l *leader) receive(now int64) bool {
 			l.env.Fault("reading the queue", err)
 			return false
 		}
-		l.received = now
-		l.env.Check("reading a report", l.aggregator.Receive(message, now))
+		l.take(message, now)
 	}
 	return true
+}
+
+// take merges a report.
+func (l *leader) take(report []byte, now int64) {
+	l.received = now
+	l.env.Check("reading a report", l.aggregator.Receive(report, now))
 }
 
 // countWorkers exports how many workers live, of the VM that has the fewest: VMs with another configuration have a worker on
 // each thread too, and must not hide one that is missing. The slots are counted, and not whoever reports: a worker without
 // traffic does not.
 func (l *leader) countWorkers(now int64) {
-	if now-l.counted < flushEvery {
-		return
-	}
-	l.counted = now
 	live, ended, err := l.env.Worker.Count(now)
 	for _, slot := range ended {
 		l.env.Metrics.Gauge(rulesHash(slot), 0, now)
@@ -179,16 +194,12 @@ func fewest(live map[uint64]int) (n int) {
 func (l *leader) countRecords(now int64) {
 	looks := min(max((now-l.looked)/lookEvery, 1), mostLooks)
 	l.looked = now
-	free, known := 0, false
 	for range looks {
 		var err error
-		if free, known, err = l.env.Table.Free(); err != nil {
+		if l.free, l.knowsFree, err = l.env.Table.Free(); err != nil {
 			l.env.Fault("counting records", err)
 			return
 		}
-	}
-	if known {
-		l.env.Metrics.Gauge("sentinel_records_free", uint64(free), now)
 	}
 }
 

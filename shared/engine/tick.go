@@ -123,6 +123,9 @@ func (vm *VM) flushCounts(now int64) {
 	env.Nodes.All(func(n *stat.Node) { vm.resources.Export(n, now) })
 	for _, f := range vm.filters {
 		env.Metrics.Export(&f.Unnamed, now)
+		for _, c := range f.exempt {
+			env.Metrics.Export(c, now)
+		}
 	}
 	vm.checkers.All(func(c *sharedChecker) {
 		c.Of().Export(now)

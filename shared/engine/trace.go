@@ -44,7 +44,17 @@ func (f *Filter) traceEntry(e *Entry, b *Block, now int64) {
 	case e.wakeAt != 0:
 		verdict = "waits " + strconv.FormatInt((e.wakeAt-now)/1e6, 10) + " ms"
 	}
-	f.trace(e.resource.name, verdict)
+	name := e.resource.name
+	if e.several != nil {
+		name = ""
+		for i, res := range e.several.all {
+			if i > 0 {
+				name += " "
+			}
+			name += res.name
+		}
+	}
+	f.trace(name, verdict)
 }
 
 func (f *Filter) trace(resource, verdict string) {

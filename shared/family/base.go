@@ -42,6 +42,12 @@ func (r *Refusal) RetryAfter() int64 {
 	return (r.RetryAfterMs + 999) / 1000
 }
 
+// Same is whether both say the same, but for when to ask again.
+func (r *Refusal) Same(o *Refusal) bool {
+	return r.Seen == o.Seen && r.Threshold == o.Threshold && r.Plain == o.Plain && r.Share == o.Share &&
+		r.Rule == o.Rule && r.Reason == o.Reason && r.Resource == o.Resource && r.Measure == o.Measure
+}
+
 // AppendBy appends the rule's kind and id to dst, as "flow:some-rule".
 func (r *Refusal) AppendBy(dst []byte) []byte {
 	return append(append(append(dst, r.Reason...), ':'), r.Rule...)
@@ -209,10 +215,10 @@ func (b *Base) RecordID(what string, shape ...string) record.ID {
 // valid until the next entry is asked about.
 func (b *Base) Refuse(seen, threshold float64, measure string, freeAt, now int64) *Refusal {
 	r := &b.Env.refusal
-	*r = Refusal{
-		Reason: b.Family.Name, Rule: b.ID, Resource: b.Resource, Seen: seen, Threshold: threshold, Measure: measure,
-		RetryAfterMs: -1, ByRule: b.block,
-	}
+	r.Reason, r.Rule, r.Resource = b.Family.Name, b.ID, b.Resource
+	r.Seen, r.Threshold, r.Measure = seen, threshold, measure
+	r.Plain, r.Share, r.RetryAfterMs = false, false, -1
+	r.ByRule, r.OfResource = b.block, nil
 	if freeAt > 0 {
 		r.RetryAfterMs = max(1, (freeAt-now+999_999)/1e6)
 	}

@@ -76,23 +76,28 @@ func (e *Env) Check(what string, err error) {
 
 // Try does one part of a tick, at the time now in nanoseconds. A panic in it is a fault: what else is due is done all the same.
 func (e *Env) Try(what string, now int64, do func(now int64)) {
-	var err error
-	func() {
-		defer Recover(&err)
-		do(now)
-	}()
-	e.Check(what, err)
+	e.Check(what, tried(do, now))
 }
 
-// Recover, deferred, makes an error of a panic, but for host.Death.
-func Recover(err *error) {
-	switch r := recover().(type) {
-	case nil:
-	case host.Death:
-		panic(r)
-	default:
-		*err = host.Panicked(r)
+func tried(do func(now int64), now int64) (err error) {
+	done := false
+	defer func() {
+		if !done {
+			err = Recovered(recover())
+		}
+	}()
+	do(now)
+	done = true
+	return nil
+}
+
+// Recovered is the error that a panic makes, by what recover returns, but for host.Death, with which it panics anew. Who
+// defers it asks for no panic where there was none: recover costs as much as what it guards.
+func Recovered(r any) error {
+	if death, ok := r.(host.Death); ok {
+		panic(death)
 	}
+	return host.Panicked(r)
 }
 
 // Faults are those that were counted.

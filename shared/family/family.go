@@ -50,20 +50,28 @@ type Quota struct {
 // ResetIn sets when all is left, in nanoseconds.
 func (q *Quota) ResetIn(at, now int64) { q.ResetMs = max(at-now+999_999, 0) / 1e6 }
 
-// Ticket is what a rule must know later of an entry that it has let in. What At and ID mean is the rule's.
+// Ticket is what a rule must know later of an entry that it has let in. What At and ID mean is the rule's. It has no more
+// than four fields in any struct, and 32 bytes: the compiler copies larger ones by a call.
 type Ticket struct {
 	At int64
 	ID uint64
+	Later
+	Wants
+}
+
+// Later is that a rule has not said all yet.
+type Later struct {
 	// Waits is whether the entry has to wait until At, in nanoseconds.
 	Waits bool
 	// Retry is whether it has to be asked about anew then: it has no place in a line, and whoever knows that the answer has
 	// changed may let it be asked before.
 	Retry bool
-	// Exit is whether the rule wants to know how the entry ends, Answer whether also when the service begins to answer.
-	Exit, Answer bool
 	// Again is whether the rule must be asked again, about the stream's next value of its parameter.
 	Again bool
 }
+
+// Wants is what a rule wants to know of an entry: Exit how it ends, Answer also when the service begins to answer.
+type Wants struct{ Exit, Answer bool }
 
 // ErrUndecided is the error of a rule that depends on somebody who does not answer: the failure mode decides. It is no fault.
 var ErrUndecided = errors.New("undecided")

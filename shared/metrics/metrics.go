@@ -96,7 +96,13 @@ type Counter struct {
 type Gauge struct {
 	Name    string
 	defined defined
+	// shown is what it was set to last, at the time shownAt in nanoseconds, 0 if never.
+	shown   uint64
+	shownAt int64
 }
+
+// showAgainAfter is when Show sets a gauge again to what it has set it to, in nanoseconds: another worker may have set it since.
+const showAgainAfter = 1e9
 
 // defined is the id of a metric, once it is known: to look a long name up costs more than to set what it names.
 type defined struct {
@@ -141,7 +147,18 @@ func (m *Metrics) Set(g *Gauge, value uint64, now int64) {
 	if err == nil {
 		err = m.host.Record(id, value)
 	}
+	if g.shownAt = 0; err == nil {
+		g.shown, g.shownAt = value, now
+	}
 	m.check(err)
+}
+
+// Show is Set of a gauge that mostly nobody else sets: where the value is as it was, it does so once a second only.
+func (m *Metrics) Show(g *Gauge, value uint64, now int64) {
+	if g.shownAt != 0 && value == g.shown && now-g.shownAt < showAgainAfter {
+		return
+	}
+	m.Set(g, value, now)
 }
 
 // Gauge sets a gauge. One whose name cannot be defined in this tick is set with its next value.

@@ -54,6 +54,32 @@ func TestBeyondTheBoundOfNames(t *testing.T) {
 	}
 }
 
+// A gauge that is shown to be as it was is set again once a second, since another worker may have set it; any other value at once.
+func TestShow(t *testing.T) {
+	p := memhost.NewProcess(0)
+	m := metrics.New(p.Worker(nil), func(what string, err error) { t.Errorf("%s: %v", what, err) })
+	g, others := metrics.Gauge{Name: "sentinel_pass_qps"}, metrics.Gauge{Name: "sentinel_pass_qps"}
+	for _, c := range []struct{ ms, shown, others, want uint64 }{
+		{1, 7, 0, 7},
+		{500, 7, 3, 3},
+		{999, 7, 0, 3},
+		{1001, 7, 3, 3},
+		{1002, 7, 0, 3},
+		{1003, 8, 0, 8},
+		{2003, 8, 2, 2},
+		{2004, 8, 0, 2},
+		{3010, 8, 0, 8},
+	} {
+		m.Show(&g, c.shown, int64(c.ms)*1e6)
+		if c.others > 0 {
+			m.Set(&others, c.others, int64(c.ms)*1e6)
+		}
+		if got, _ := p.Metric(g.Name); got != c.want {
+			t.Errorf("at %d ms it stands at %d, want %d", c.ms, got, c.want)
+		}
+	}
+}
+
 // A fault of the host does not take a metric its name for ever.
 func TestNamesAreThereAfterAFault(t *testing.T) {
 	w := memhost.NewProcess(0).Worker(nil)

@@ -32,6 +32,13 @@ func newGauges(label string) *gauges {
 	}
 }
 
+// forget makes the gauges be set with their next values, whatever these are.
+func (g *gauges) forget() {
+	for _, one := range [...]*Gauge{&g.inFlight, &g.pass, &g.block, &g.rt} {
+		one.shownAt = 0
+	}
+}
+
 // Resources are the metrics of the resources that a worker knows.
 type Resources struct {
 	metrics *Metrics
@@ -84,10 +91,13 @@ func (rs *Resources) ShowRates(hash uint64, name string, r stat.Rates, now int64
 	if g == nil {
 		return
 	}
-	rs.metrics.Set(&g.inFlight, uint64(r.InFlight), now)
-	rs.metrics.Set(&g.pass, r.Pass, now)
-	rs.metrics.Set(&g.block, r.Block, now)
-	rs.metrics.Set(&g.rt, uint64(r.AvgRT()+0.5), now)
+	if r.Idle() { // nobody sets them again while it is
+		g.forget()
+	}
+	rs.metrics.Show(&g.inFlight, uint64(r.InFlight), now)
+	rs.metrics.Show(&g.pass, r.Pass, now)
+	rs.metrics.Show(&g.block, r.Block, now)
+	rs.metrics.Show(&g.rt, uint64(r.AvgRT()+0.5), now)
 }
 
 // gauges are those of a resource, nil where nobody knows its name.

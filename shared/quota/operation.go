@@ -54,7 +54,7 @@ func (o *operation) due(now int64) (hits int64, due bool) {
 	if s.Failing() {
 		return 0, true
 	}
-	hits = s.Want(now)
+	hits = s.Want(o.clock.Next(now) > now, now)
 	if hits > 0 && s.amid(now) { // it needs no clock, and the answer tells of it
 		return hits, true
 	}

@@ -16,6 +16,9 @@ const (
 	remember = 2 * millisecond
 	// awake is for how long after its last entry a limit is looked after in ticks.
 	awake = 2 * second
+	// LookAgain is after how long an entry that waits for the service looks whether it has answered, if nobody tells it, in
+	// nanoseconds.
+	LookAgain = 5 * millisecond
 )
 
 // Outcome is what became of an entry that asked for a permit.
@@ -72,6 +75,17 @@ type Quota struct {
 	shown uint64
 
 	op operation
+	// values is whose the limit is where it is that of one value of a parameter, and hash the value's.
+	values *Values
+	hash   uint64
+}
+
+// apply changes the limit's record.
+func (q *Quota) apply(t record.Transition, now int64) error {
+	if q.values != nil {
+		t = &within{hash: q.hash, state: t}
+	}
+	return q.of.table.Update(&q.cell, now, t)
 }
 
 // Take asks for one permit at the time now in nanoseconds. again is whether it does so for an entry that has waited. An error
@@ -79,7 +93,8 @@ type Quota struct {
 func (q *Quota) Take(again bool, now int64) (Verdict, error) {
 	if q.left > 0 && now < q.ends {
 		q.left--
-		return Verdict{At: now, Window: q.window}, nil
+		// What was leased belongs to no earlier time than its lease, whose reading of the clock may be later than our caller's.
+		return Verdict{At: max(now, q.since), Window: q.window}, nil
 	}
 	q.awakeUntil = now + awake
 	if now < q.refusedUntil && q.refused.Outcome != Pending {
@@ -185,7 +200,7 @@ func (q *Quota) Touch(now int64) error {
 func (q *Quota) update(op operation, now int64) error {
 	op.timeout = int64(q.key.TimeoutMs) * millisecond
 	q.op = op
-	if err := q.of.table.Update(&q.cell, now, &q.op); err != nil {
+	if err := q.apply(&q.op, now); err != nil {
 		return err
 	}
 	q.changed(q.op.before, errOverdue)
@@ -203,6 +218,10 @@ func (q *Quota) changed(wasFailing bool, why error) {
 	if q.failing == wasFailing {
 		return
 	}
+	if q.values != nil {
+		q.values.changed(q.failing, why)
+		return
+	}
 	q.of.Changes.N++
 	if q.failing {
 		q.of.host.Log(host.Warn, "rate limit service "+q.key.Cluster+": rule "+q.name+" falls back: "+why.Error())
@@ -216,10 +235,13 @@ func (q *Quota) call(serial, hits int64) {
 	q.of.Calls.N++
 	q.of.Hits.N += uint64(hits)
 	q.of.message = rls.AppendRequest(q.of.message[:0], q.key.Domain, q.entries, uint32(hits))
+	q.values.called(int64(q.key.TimeoutMs)*millisecond, q.op.now)
 	err := q.of.host.Call(q.key.Cluster, rls.Service, rls.Method, q.of.message, q.key.TimeoutMs, func(answer []byte, err error) {
+		q.values.ended()
 		q.of.check("taking an answer of the rate limit service", q.answered(serial, answer, err))
 	})
 	if err != nil {
+		q.values.ended()
 		q.of.check("noting that there is no rate limit service", q.answered(serial, nil, err))
 	}
 }
@@ -239,13 +261,13 @@ func (q *Quota) answered(serial int64, message []byte, failed error) error {
 		q.of.Failed.N++
 	}
 	o := answer{serial: serial, failed: err != nil, said: a, service: q.service}
-	if err := q.of.table.Update(&q.cell, now, &answerWindow{&o}); err != nil {
+	if err := q.apply(&answerWindow{&o}, now); err != nil {
 		return err
 	}
 	if err := o.observe(q.of.table, now); err != nil {
 		return err
 	}
-	if updateErr := q.of.table.Update(&q.cell, now, &o); updateErr != nil {
+	if updateErr := q.apply(&o, now); updateErr != nil {
 		return updateErr
 	}
 	q.op.state = o.state

@@ -35,6 +35,7 @@ type Quotas struct {
 	table    *record.Table
 	fault    func(what string, err error)
 	all      map[Key]*Quota
+	values   map[Key]*Values
 	services map[string]*service
 	message  []byte
 
@@ -46,7 +47,7 @@ type Quotas struct {
 // NewQuotas returns the limits of a worker. Records are in table; fault counts what is ours or the host's.
 func NewQuotas(h host.Host, table *record.Table, fault func(what string, err error)) *Quotas {
 	return &Quotas{
-		host: h, table: table, fault: fault, all: map[Key]*Quota{}, services: map[string]*service{},
+		host: h, table: table, fault: fault, all: map[Key]*Quota{}, values: map[Key]*Values{}, services: map[string]*service{},
 		Calls:   metrics.Counter{Name: "sentinel_cluster_calls"},
 		Hits:    metrics.Counter{Name: "sentinel_cluster_reserved"},
 		Failed:  metrics.Counter{Name: "sentinel_cluster_failures"},
@@ -58,11 +59,7 @@ func NewQuotas(h host.Host, table *record.Table, fault func(what string, err err
 // Acquire returns the limit that a descriptor has at a service, until each who has acquired it has called Release. name is
 // the rule's, for the log.
 func (qs *Quotas) Acquire(at rule.RateLimitService, name string, entries []rls.Entry) *Quota {
-	parts := []string{"quota", at.Cluster, at.Domain}
-	for _, e := range entries {
-		parts = append(parts, e.Key, e.Value)
-	}
-	key := Key{at, record.IDOf(parts...)}
+	key := keyOf(at, entries)
 	q := qs.all[key]
 	if q == nil {
 		q = &Quota{of: qs, key: key, name: name, entries: entries, cell: record.Cell{ID: key.ID}, service: qs.serviceOf(at.Cluster)}
@@ -70,6 +67,14 @@ func (qs *Quotas) Acquire(at rule.RateLimitService, name string, entries []rls.E
 	}
 	q.refs++
 	return q
+}
+
+func keyOf(at rule.RateLimitService, entries []rls.Entry) Key {
+	parts := []string{"quota", at.Cluster, at.Domain}
+	for _, e := range entries {
+		parts = append(parts, e.Key, e.Value)
+	}
+	return Key{at, record.IDOf(parts...)}
 }
 
 func (qs *Quotas) serviceOf(cluster string) *service {
@@ -100,6 +105,9 @@ func (qs *Quotas) Tick(now int64) {
 	}
 	for _, q := range qs.all {
 		qs.check("reserving permits", q.tick(now))
+	}
+	for _, v := range qs.values {
+		qs.check("returning permits", v.tick(now))
 	}
 }
 

@@ -9,25 +9,23 @@ import (
 
 const (
 	millisecond = 1e6
-	// ahead is for how long a reservation should last at the process's own rate, in nanoseconds: what is reserved and not
-	// spent is lost to all.
-	ahead = 20 * millisecond
-	// share is the part of what is left at the service that one reservation takes at most: what is asked for and not to be
-	// had is lost, so reservations shrink to 1 as the window's budget ends.
-	share = 12
 	// lease is the part of the reserved permits that one worker takes at most.
 	lease = 4
-	// growth is by how much a reservation may exceed the one before.
+	// growth is by how much a lease may exceed the one before.
 	growth = 4
 	// spacing is between two calls of which the first has brought nothing, in nanoseconds. It doubles after each vain of
 	// them, five times at most.
 	spacing = 5 * millisecond
 	vain    = 64
+	// looking is between two calls that look for the turn of the service's second while nothing is known of it.
+	looking = 30 * millisecond
 	// slack is for how much longer than its time-out a call counts as under way: Envoy ends it by then, unless the worker
 	// that made it has died.
 	slack = 200 * millisecond
 	// firstBackOff and lastBackOff bound the time between calls to a service that fails, in nanoseconds.
 	firstBackOff, lastBackOff = 100 * millisecond, 5000 * millisecond
+	// doubt is for how long after a refusal a service is known to refuse, and not only to watch, in nanoseconds.
+	doubt = 10_000 * millisecond
 	// endless are the permits of a rule that the service does not limit.
 	endless = 1 << 40
 )
@@ -49,9 +47,11 @@ type State struct {
 	// in a row have failed, Vain how many have brought no permits.
 	Next, Spent, Failures, Vain int64
 	// Of the last answer: when it was asked for, 0 where there was none; the limit and its unit in seconds; how many hits
-	// were counted at least; how many are left, and how many all processes together take of them in a second; in how many
-	// seconds the window ends.
-	Sent, Limit, Unit, Counted, Remaining, Falls, Reset int64
+	// were counted at least; how many are left; in how many seconds the window ends.
+	Sent, Limit, Unit, Counted, Remaining, Reset int64
+	// Since is when the process's load began that has gone on, and Others how many permits all others together take in a
+	// second. The window began at Start or later, and Mine are the hits in it that are not theirs.
+	Since, Others, Start, Mine, Need, Stock, Refused, Waiting int64
 }
 
 // Failing is whether the service does not answer, so that others must decide.
@@ -98,45 +98,14 @@ func (s *State) Expire(now int64) bool {
 // MayCall is whether the service may be asked at the time now.
 func (s *State) MayCall(now int64) bool { return s.Deadline == 0 && now >= s.Next }
 
-// Want is how many hits to reserve at the time now, 0 where what there is lasts.
-func (s *State) Want(now int64) int64 {
-	if now < s.Spent {
-		return 0
-	}
-	free, elapsed := s.free(now), max(now-s.Begun, millisecond)
-	rate := s.Used * second / elapsed
-	if s.Spent > s.Begun && now-s.Spent < second { // what was used until the window was spent says nothing of the next
-		rate = max(rate, s.Rate)
-	}
-	need := rate / (second / ahead)
-	if s.Missed == 0 && (need == 0 || free > need/2) {
-		return 0
-	}
-	return max(1, min(need+s.Missed-free, growth*max(s.Asked, 1), s.most(now)))
-}
-
-// most is how many hits may be asked for at once.
-func (s *State) most(now int64) int64 {
-	switch {
-	case s.Limit == 0:
-		return 1
-	case s.Spent < now && s.Remaining == 0 && now < s.End: // it goes on though nothing is left: it only watches
-		return math.MaxUint32
-	case now < s.End:
-		taken := int64(float64(s.Falls) * float64(now-s.Sent) / second)
-		return max(1, (s.Remaining-taken)/share)
-	}
-	return max(1, s.Limit/share)
-}
-
 // Begin makes a call for so many hits, which is under way for its time-out in nanoseconds.
 func (s *State) Begin(hits, timeout, now int64) {
-	if s.Spent <= s.Begun {
-		s.Rate = s.Used * second / max(now-s.Begun, millisecond)
-	}
+	s.steady(now)
+	rate := s.rate(now)
+	s.Rate, s.Need, s.Stock = rate, s.need(rate, now), s.free(now)+hits
 	s.Serial = max(s.Serial+1, now) // a record that was lost must not give a number twice
 	s.Begun, s.Asked, s.Deadline = now, hits, now+timeout+slack
-	s.Used, s.Missed = 0, 0
+	s.Used, s.Missed, s.Waiting = 0, 0, s.Missed
 }
 
 // Calibrates is whether to ask the service only for what its clock says, and for how many hits: the first of a window
@@ -216,31 +185,30 @@ func (s *State) Answer(a *rls.Answer, c *Clock, window bool, now int64) {
 	case a.Code == rls.OverLimit && a.Limit == 0: // nothing is ever to be had
 		s.Remaining, s.Spent = 0, now+jitter(second, now)
 	case a.Code == rls.OverLimit:
-		s.Remaining, s.Spent = 0, max(end, s.later(now))
+		s.settle(s.Limit, s.Begun-s.Start)
+		s.Refused = now
+		s.Remaining, s.Spent = 0, max(end, s.later(c, now))
 	default:
-		s.fall(int64(a.Remaining))
+		s.learn(hits, int64(a.Limit)-int64(a.Remaining), window, now)
 		s.Remaining, s.Spent = int64(a.Remaining), 0
-		s.reserve(hits, end, window, now)
+		s.reserve(hits, end, window, c, now)
+		if s.Remaining == 0 && now < s.Refused+doubt { // it does not only watch
+			s.settle(s.Limit, s.Begun-s.Start)
+			s.Spent = s.End
+		}
 	}
 	s.Sent, s.Limit, s.Unit = s.Begun, int64(a.Limit), a.Unit.Seconds()
 	s.Counted, s.Reset = counted(a, hits), a.ResetSeconds
 }
 
-// fall notes how fast what is left at the service becomes less, by an answer of the same window as the one before.
-func (s *State) fall(remaining int64) {
-	if gone := s.Remaining - remaining; gone > 0 && s.Begun > s.Sent {
-		s.Falls = int64(float64(gone) * second / float64(s.Begun-s.Sent))
-	}
-}
-
 // reserve adds hits that were counted in a window that ends at end, or not before. Where it may have ended they are lost.
-func (s *State) reserve(hits, end int64, window bool, now int64) {
+func (s *State) reserve(hits, end int64, window bool, c *Clock, now int64) {
 	if hits > 0 && end > now {
 		s.Vain = 0
 	}
 	switch {
 	case hits == 0 || end <= now:
-		s.Next = s.later(now)
+		s.Next = s.later(c, now)
 	case s.free(now) > 0 && !window:
 		s.Free, s.End = s.Free+hits, min(s.End, end)
 	default:
@@ -250,8 +218,11 @@ func (s *State) reserve(hits, end int64, window bool, now int64) {
 }
 
 // later is when to call again after a call that has brought nothing.
-func (s *State) later(now int64) int64 {
+func (s *State) later(c *Clock, now int64) int64 {
 	s.Vain++
+	if !c.Known(now) {
+		return now + jitter(looking<<min(s.Vain/vain, 5), now)
+	}
 	return now + jitter(spacing<<min(s.Vain/vain, 5), now)
 }
 
@@ -273,10 +244,11 @@ func jitter(d, now int64) int64 {
 }
 
 // numbers are all of the state, in the order in which they are stored.
-func (s *State) numbers() [21]*int64 {
+func (s *State) numbers() [28]*int64 {
 	return [...]*int64{
 		&s.Free, &s.End, &s.Window, &s.Serial, &s.Begun, &s.Asked, &s.Deadline, &s.Used, &s.Missed, &s.Rate,
-		&s.Next, &s.Spent, &s.Failures, &s.Vain, &s.Sent, &s.Limit, &s.Unit, &s.Counted, &s.Remaining, &s.Falls, &s.Reset,
+		&s.Next, &s.Spent, &s.Failures, &s.Vain, &s.Sent, &s.Limit, &s.Unit, &s.Counted, &s.Remaining, &s.Reset,
+		&s.Since, &s.Others, &s.Start, &s.Mine, &s.Need, &s.Stock, &s.Refused, &s.Waiting,
 	}
 }
 

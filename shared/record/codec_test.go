@@ -10,14 +10,18 @@ import (
 // What is changed anywhere, or cut, is neither a page nor a record any more.
 func TestRubbishIsNoticed(t *testing.T) {
 	written := page{entries: []entry{{IDOf("a"), 7}, {IDOf("b"), 9}}, lost: 3}
-	record := append(appendHeader(nil, IDOf("a"), 7), "payload"...)
-	seal(record)
+	sealed := append(appendHeader(nil, IDOf("a"), 7), "payload"...)
+	seal(sealed)
 	isPage := func(value []byte) bool { _, intact := decodePage(value); return intact }
-	isRecord := func(value []byte) bool { return !decode(value).corrupt }
+	isRecord := func(value []byte) bool {
+		var r record
+		r.decode(value)
+		return !r.corrupt
+	}
 	for name, c := range map[string]struct {
 		value []byte
 		is    func([]byte) bool
-	}{"page": {written.encode(nil), isPage}, "record": {record, isRecord}} {
+	}{"page": {written.encode(nil), isPage}, "record": {sealed, isRecord}} {
 		if !c.is(c.value) {
 			t.Errorf("%s: not read", name)
 		}

@@ -23,6 +23,7 @@ type Directory struct {
 	// slots are what the directory is about; where nil, a slot is for ever.
 	slots   *slots
 	buf     []byte
+	name    []byte
 	corrupt uint64
 }
 
@@ -60,7 +61,10 @@ func (d *Directory) Slot(id ID) (slot int, unsure bool, err error) {
 	return 0, false, ErrContended
 }
 
-func (d *Directory) key(number int) string { return d.prefix + strconv.Itoa(number) }
+func (d *Directory) key(number int) string {
+	d.name = strconv.AppendInt(append(d.name[:0], d.prefix...), int64(number), 10)
+	return string(d.name)
+}
 
 // seconds is the time, where it matters.
 func (d *Directory) seconds() uint32 {

@@ -21,7 +21,8 @@ func (s *slots) key(slot int) string { return s.keys + strconv.Itoa(slot) }
 // the record as that id's. It reports false where the record was in use all the same. What is not that id's stays as it
 // is: who has read an old page must not make somebody else's record nobody's, or one that was lost seem to be none.
 func (s *slots) vacate(slot int, id ID) (vacated bool, err error) {
-	r, cas, err := load(s.host, s.key(slot))
+	var r record
+	cas, err := load(&r, s.host, s.key(slot))
 	if err != nil || r.owner != id {
 		return err == nil, err
 	}
@@ -52,7 +53,8 @@ func (s *slots) census(first int) (p page, err error) {
 	var tokens [slotsPerPage]uint32
 	p = page{lost: max(seconds, 1), entries: make([]entry, slotsPerPage)}
 	for i := range p.entries {
-		r, cas, err := load(s.host, s.key(first+i))
+		var r record
+		cas, err := load(&r, s.host, s.key(first+i))
 		if err != nil {
 			return page{}, err
 		}
@@ -99,35 +101,34 @@ func seal(record []byte) {
 	binary.LittleEndian.PutUint32(record, checksum.Sum(record[4:]))
 }
 
-func decode(value []byte) (r record) {
-	if value == nil {
-		return record{absent: true}
-	}
+func (r *record) decode(value []byte) {
+	r.absent, r.corrupt = value == nil, false
 	if len(value) < headerSize || binary.LittleEndian.Uint32(value) != checksum.Sum(value[4:]) {
-		return record{corrupt: true}
+		*r = record{absent: value == nil, corrupt: value != nil}
+		return
 	}
-	copy(r.owner[:], value[4:])
-	r.written = int64(binary.LittleEndian.Uint64(value[headerSize-8:]))
-	if r.written < 0 {
-		return record{corrupt: true}
-	}
+	r.owner = ID(value[4:])
 	r.payload = value[headerSize:]
-	return r
+	if r.written = int64(binary.LittleEndian.Uint64(value[headerSize-8:])); r.written < 0 {
+		*r = record{corrupt: true}
+	}
 }
 
 // load reads a record.
-func load(data host.SharedData, key string) (record, uint32, error) {
+func load(r *record, data host.SharedData, key string) (cas uint32, err error) {
 	value, cas, err := read(data, key)
-	return decode(value), cas, err
+	r.decode(value)
+	return cas, err
 }
 
 // read is Get in which an absent key is a nil value to be created, and a present one is never nil.
 func read(data host.SharedData, key string) (value []byte, cas uint32, err error) {
 	value, cas, err = data.Get(key)
 	switch {
+	case err == nil && value != nil:
 	case errors.Is(err, host.ErrNotFound):
 		return nil, host.CreateOnly, nil
-	case err == nil && value == nil:
+	case err == nil:
 		value = []byte{}
 	}
 	return value, cas, err

@@ -39,7 +39,9 @@ const MaxKeys = tablePages + tablePages*slotsPerPage
 // Table is the shared records of a process, as one worker sees them. It is not safe for concurrent use: a worker has
 // one thread.
 type Table struct {
-	host   Host
+	host Host
+	// data is the host's: to take it from host costs a look-up each time.
+	data   host.SharedData
 	dir    *Directory
 	prefix string
 	buf    []byte
@@ -58,7 +60,7 @@ func (tb *Table) Counts() Counts {
 // any change to a payload or to the layout here.
 func NewTable(h Host) *Table {
 	const version = "sentinel/4/"
-	return &Table{host: h, prefix: version, dir: &Directory{
+	return &Table{host: h, data: h, prefix: version, dir: &Directory{
 		data: h, prefix: version + "dir/", pages: tablePages, slots: &slots{host: h, keys: version + "rec/"},
 	}}
 }
@@ -127,18 +129,24 @@ type Transition interface {
 // or with the host's error; the record is then as it was, or has had a change too much.
 func (tb *Table) Update(c *Cell, now int64, t Transition) error {
 	stored := c.stored
+	var f found
 	for range maxTries {
-		f, err := tb.find(c, stored)
+		err := tb.find(&f, c, stored)
 		if err != nil {
 			return err
 		}
-		now = tb.notBefore(f.written, now)
-		next, store := tb.apply(c, t, State{Payload: f.payload, Lost: f.lost || f.written > now, Now: now})
+		if f.written > now {
+			now = tb.notBefore(f.written, now)
+		}
+		next, store := tb.apply(c, t, f.payload, f.lost || f.written > now, now)
 		if !store {
 			return nil
 		}
-		if err = tb.host.Set(c.key, next, f.cas); err == nil {
-			if kept, err := tb.confirm(c, f); kept || err != nil {
+		if err = tb.data.Set(c.key, next, f.cas); err == nil {
+			if !f.claimed || c.fixed {
+				return nil
+			}
+			if kept, err := tb.confirm(c, &f); kept || err != nil {
 				return err
 			}
 		} else if !errors.Is(err, host.ErrCASMismatch) {
@@ -160,26 +168,29 @@ type found struct {
 
 // find reads a cell's record. Where its slot has another's, the directory says which slot is the cell's now. stored is
 // whether this worker has stored the record before.
-func (tb *Table) find(c *Cell, stored bool) (f found, err error) {
+func (tb *Table) find(f *found, c *Cell, stored bool) (err error) {
 	unsure := false
 	if c.key != "" {
-		f, err = tb.load(c)
+		err = tb.load(f, c)
 	}
-	if c.key == "" || err == nil && tb.astray(c, &f) {
+	if c.key == "" || err == nil && tb.astray(c, f) {
 		if unsure, err = tb.bind(c); err == nil {
-			f, err = tb.load(c)
+			err = tb.load(f, c)
 		}
+	}
+	if err != nil {
+		return err
 	}
 	switch {
 	case f.owner == c.ID:
-		f.claimed = !c.stored
+		f.lost, f.fresh, f.claimed = false, false, !c.stored
 	case f.corrupt || c.fixed && !f.absent:
-		f = found{cas: f.cas, lost: true, claimed: true}
+		*f = found{cas: f.cas, lost: true, claimed: true}
 	default: // there is none, or one of another that has lost the slot
 		lost := stored || unsure
-		f = found{cas: f.cas, lost: lost, fresh: !lost, claimed: true}
+		*f = found{cas: f.cas, lost: lost, fresh: !lost, claimed: true}
 	}
-	return f, err
+	return nil
 }
 
 // astray is whether a cell may have another slot than the one in which that was found.
@@ -187,18 +198,15 @@ func (tb *Table) astray(c *Cell, f *found) bool {
 	return !c.fixed && f.owner != c.ID && (c.stored || !f.absent)
 }
 
-func (tb *Table) load(c *Cell) (f found, err error) {
-	f.record, f.cas, err = load(tb.host, c.key)
-	return f, err
+func (tb *Table) load(f *found, c *Cell) (err error) {
+	f.cas, err = load(&f.record, tb.data, c.key)
+	return err
 }
 
 // confirm makes sure that the slot is the cell's in which this worker has stored its record for the first time. Where the
 // directory's page was lost after this worker had read it, another slot may be, or this record not the first: it is then
 // nobody's, and the cell has yet to find its slot.
-func (tb *Table) confirm(c *Cell, f found) (kept bool, err error) {
-	if !f.claimed || c.fixed {
-		return true, nil
-	}
+func (tb *Table) confirm(c *Cell, f *found) (kept bool, err error) {
 	slot, unsure, err := tb.dir.Slot(c.ID)
 	if err != nil || c.key == tb.dir.slots.key(slot) && !(unsure && f.fresh) {
 		c.stored = err == nil
@@ -206,7 +214,8 @@ func (tb *Table) confirm(c *Cell, f found) (kept bool, err error) {
 	}
 	wrong := c.key
 	c.key = ""
-	r, cas, err := load(tb.host, wrong)
+	var r record
+	cas, err := load(&r, tb.data, wrong)
 	if err == nil && r.owner == c.ID {
 		_, err = tb.dir.slots.disown(wrong, cas)
 	}
@@ -223,17 +232,17 @@ func (tb *Table) notBefore(written, now int64) int64 {
 	return max(now, tb.host.Now())
 }
 
-// apply runs the transition on a record and returns what to store.
-func (tb *Table) apply(c *Cell, t Transition, s State) (next []byte, store bool) {
-	header := appendHeader(tb.buf[:0], c.ID, s.Now)
-	if s.Lost {
-		s.Payload = nil
+// apply runs the transition on a record, of which nothing is known where it is lost, and returns what to store.
+func (tb *Table) apply(c *Cell, t Transition, payload []byte, lost bool, now int64) (next []byte, store bool) {
+	header := appendHeader(tb.buf[:0], c.ID, now)
+	if lost {
+		payload = nil
 		tb.seen.Corrupt++
 	}
-	next, o := t.Apply(header, s)
+	next, o := t.Apply(header, State{Payload: payload, Lost: lost, Now: now})
 	if o == Unreadable {
 		tb.seen.Corrupt++
-		next, o = t.Apply(header, State{Lost: true, Now: s.Now})
+		next, o = t.Apply(header, State{Lost: true, Now: now})
 	}
 	tb.buf = next
 	if o == Store {

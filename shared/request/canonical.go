@@ -13,7 +13,7 @@ import (
 // Canonical is the one form of a value of the parameter: a host and a server name in lower case, an address as Go writes it,
 // and where the rule has items that are numbers or booleans, these as Go writes them. Values of a rule and of clients are
 // compared in it.
-func (p Param) Canonical(value string) string {
+func (p *Param) Canonical(value string) string {
 	switch p.Source {
 	case rule.Host:
 		return host(value)
@@ -41,8 +41,8 @@ func (p Param) Canonical(value string) string {
 // host is an authority's host, without its port and the dots that may end a name; an address in its one form, with brackets
 // where it is v6.
 func host(authority string) string {
-	if isPlainHost(authority) {
-		return authority
+	if n := plainHost(authority); n >= 0 {
+		return authority[:n]
 	}
 	if strings.Count(authority, ":") > 1 && authority[0] != '[' { // v6 as an item may have it
 		authority = "[" + authority + "]"
@@ -56,27 +56,47 @@ func host(authority string) string {
 	return strings.ToLower(strings.TrimRight(host, "."))
 }
 
-// isPlainHost is whether an authority is a host in its one form, as most are.
-func isPlainHost(authority string) bool {
-	for i := range len(authority) {
-		c := authority[i]
-		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && (c != '.' || i == len(authority)-1) {
-			return false
+// plainHost is the length of an authority's host where that is in its one form, as most are, and has at most a port behind
+// it; −1 where it is not.
+func plainHost(authority string) int {
+	n := 0
+	for n < len(authority) && authority[n] != ':' {
+		c := authority[n]
+		if (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '.' {
+			return -1
+		}
+		n++
+	}
+	if n > 0 && authority[n-1] == '.' {
+		return -1
+	}
+	for i := n + 1; i < len(authority); i++ {
+		if c := authority[i]; c < '0' || c > '9' {
+			return -1
 		}
 	}
-	return true
+	return n
 }
 
-// address is an address in its one form: without port, brackets, quotes and zone, and v4 where it is v4 in v6.
+// address is an address in its one form, as text.
 func address(text string) (string, bool) {
+	a, ok := parseAddress(text)
+	return a.String(), ok
+}
+
+// parseAddress reads an address: without port, brackets, quotes and zone, and v4 where it is v4 in v6.
+func parseAddress(text string) (netip.Addr, bool) {
 	text = strings.Trim(strings.TrimSpace(text), `"`)
 	if inner, ok := strings.CutPrefix(text, "["); ok {
 		text, _, _ = strings.Cut(inner, "]")
 	} else if host, _, ok := strings.Cut(text, ":"); ok && !strings.Contains(text[len(host)+1:], ":") {
 		text = host
 	}
+	if text == "" || text[0] == '/' { // a socket's path: at once, an error is an allocation
+		return netip.Addr{}, false
+	}
 	a, err := netip.ParseAddr(text)
-	return a.Unmap().WithZone("").String(), err == nil
+	return a.Unmap().WithZone(""), err == nil
 }
 
 // number is a number in its one form: a whole one by its digits.

@@ -69,8 +69,9 @@ func (p Param) String() string {
 type Parameter struct {
 	Param
 	stream    *Stream
-	header    *Header    // where it is found, or a list of forwarded addresses
+	header    *Header    // where it is found
 	attribute *Attribute // where it is found
+	source    *Source    // where it is found
 	values    Values
 	callback  uint64 // that values are of
 }
@@ -91,7 +92,7 @@ func (s *Stream) Parameter(of Param) *Parameter {
 	case rule.Host:
 		p.header = s.Header(":authority")
 	case rule.SourceAddress:
-		p.header, p.attribute = s.Header("x-forwarded-for"), s.Attribute("source", "address")
+		p.source = s.Source(of.Hops)
 	case rule.SNI:
 		p.attribute = s.Attribute("connection", "requested_server_name")
 	case rule.Property:
@@ -105,19 +106,20 @@ func (s *Stream) Parameter(of Param) *Parameter {
 // They are read once a callback, and void with it.
 func (p *Parameter) Values() *Values {
 	if p.callback != p.stream.callback {
-		p.callback, p.values = p.stream.callback, Values{}
+		p.callback, p.values.n, p.values.more = p.stream.callback, 0, false
 		p.read()
 	}
 	return &p.values
 }
 
-// Asked is the value that a rule is asked about, whether there is one, and whether there are more after it.
+// Asked is the value that a rule is asked about, and whether there is one, and more after it.
 func (p *Parameter) Asked() (value string, there, more bool) {
 	all := p.Values().All()
-	if p.stream.Nth >= len(all) {
+	nth := p.stream.Nth
+	if nth >= len(all) {
 		return "", false, false
 	}
-	return all[p.stream.Nth], true, p.stream.Nth+1 < len(all)
+	return all[nth], true, nth+1 < len(all)
 }
 
 // add adds a value, in its one form.
@@ -146,7 +148,9 @@ func (p *Parameter) read() {
 			p.add(host)
 		}
 	case rule.SourceAddress:
-		p.readSource()
+		if text, ok := p.source.text(); ok {
+			p.add(text)
+		}
 	case rule.SNI:
 		if name, ok := p.attribute.Value(); ok && name != "" {
 			p.add(name)
@@ -208,32 +212,4 @@ func segment(path string, index int, ok bool) (string, bool) {
 		path = rest
 	}
 	return "", false
-}
-
-// readSource adds the client's address: that of x-forwarded-for at a place from its end, which proxies have written that
-// are trusted, or where there is none what Envoy says.
-func (p *Parameter) readSource() {
-	if p.Hops > 0 {
-		if list, ok := p.header.Value(); ok {
-			if a, ok := forwarded(list, int(p.Hops)); ok {
-				p.add(a)
-				return
-			}
-		}
-	}
-	if text, ok := p.attribute.Value(); ok && text != "" {
-		p.add(text)
-	}
-}
-
-// forwarded is an address of x-forwarded-for, by its place from the end.
-func forwarded(list string, fromEnd int) (string, bool) {
-	for ; fromEnd > 1; fromEnd-- {
-		comma := strings.LastIndexByte(list, ',')
-		if comma < 0 {
-			return "", false
-		}
-		list = list[:comma]
-	}
-	return address(list[strings.LastIndexByte(list, ',')+1:])
 }

@@ -167,7 +167,7 @@ func TestCanonical(t *testing.T) {
 		param  rule.Hotspot
 		values string // all have the form of the first
 	}{
-		{rule.Hotspot{ParamSource: rule.Host}, "vip.example.com VIP.Example.com vip.example.com. vip.example.com:8080"},
+		{rule.Hotspot{ParamSource: rule.Host}, "vip.example.com VIP.Example.com vip.example.com. vip.example.com:8080 vip.example.com: vip.example.com.:80 vip.example.com:http"},
 		{rule.Hotspot{ParamSource: rule.Host}, "[2001:db8::1] [2001:DB8:0::1]:80 2001:db8:0:0::1"},
 		{rule.Hotspot{ParamSource: rule.SNI}, "vip.example.com VIP.Example.com."},
 		{rule.Hotspot{ParamSource: rule.SourceAddress}, "2001:db8::1 2001:DB8:0:0::1 [2001:db8::1]:99"},

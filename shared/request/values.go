@@ -12,11 +12,11 @@ type Values struct {
 	more bool
 }
 
-// All are the values, at most MaxValues. They are void with the callback.
-func (v *Values) All() []string { return v.list[:v.n] }
-
 // TooMany is whether there are more than MaxValues.
 func (v *Values) TooMany() bool { return v.more }
+
+// All are the values, at most MaxValues. They are void with the callback.
+func (v *Values) All() []string { return v.list[:v.n] }
 
 // add adds a value that is not there yet.
 func (v *Values) add(value string) {

@@ -16,9 +16,15 @@ type HTTP struct {
 	stream    *request.Stream
 	method    *request.Header
 	authority *request.Header
+	exempt    []step // of the entries that are unlimited: they are asked first
 	steps     []step
 	paths     map[string]string // of paths that are rules' resources, in their normal form
 	patterns  pattern.Paths     // that are rules' resources
+	before    []string          // of the stream that is being resolved
+	taken     Taken
+	// from is whose name is a resource where it is one of names; nil is nobody's.
+	from  *request.Attribute
+	names map[string]bool
 	// hasPaths is whether there is a path or a pattern at all.
 	hasPaths bool
 	fallback string
@@ -30,23 +36,32 @@ type step struct {
 	entry  entry
 }
 
+// entry is one of `resources`.
 type entry struct {
-	config.Resource
-	headers []*request.Header // of the conditions in Headers, in their order
+	name   string
+	match  *match
+	goesOn bool // to the entries after it
 }
 
-// NewHTTP prepares a resolver of a stream. rules are resources of rules: those that are paths, "/orders", or path patterns
-// need no entry; others are ignored. It fails when the configuration has conditions of TCP, or a pattern mistakes.
+// NewHTTP prepares a resolver of a stream. rules are resources that are known: those that are paths, "/orders", or path
+// patterns need no entry; nor do others where resource_from says so. It fails when the configuration has conditions of TCP, or a pattern mistakes.
 func NewHTTP(cfg *config.Config, rules []string, s *request.Stream) (*HTTP, error) {
 	h := &HTTP{stream: s, method: s.Header(":method"), authority: s.Header(":authority"), fallback: cfg.ResourceName}
 	named := map[string]bool{}
-	for i, r := range cfg.Resources {
-		if r.SNI.Value != "" || len(r.SourceIP) > 0 || r.DestinationPort != 0 {
+	for i := range cfg.Resources {
+		r := &cfg.Resources[i]
+		if r.OfTCP() {
 			return nil, errKind(i, "a request")
 		}
-		h.add(entry{Resource: r, headers: registered(r.Headers, s)})
+		e := entry{name: r.Name, match: newMatch(&r.Match, s), goesOn: r.Continue}
+		if r.Unlimited {
+			h.exempt = add(h.exempt, e)
+			continue
+		}
+		h.steps = add(h.steps, e)
 		named[r.Name] = true
 	}
+	h.nameFrom(cfg.ResourceFrom, rules)
 	for _, name := range rules {
 		if !strings.HasPrefix(name, "/") || named[name] { // an entry says itself what it takes
 			continue
@@ -56,6 +71,35 @@ func NewHTTP(cfg *config.Config, rules []string, s *request.Stream) (*HTTP, erro
 		}
 	}
 	return h, nil
+}
+
+// nameFrom lets names in Envoy be resources.
+func (h *HTTP) nameFrom(from config.ResourceFrom, known []string) {
+	switch from {
+	case config.FromNothing:
+		return
+	case config.FromRoute:
+		h.from = h.stream.Attribute("xds", "route_name")
+	case config.FromCluster:
+		h.from = h.stream.Attribute("xds", "cluster_name")
+	case config.FromVirtualHost:
+		h.from = h.stream.Attribute("xds", "virtual_host_name")
+	}
+	h.names = make(map[string]bool, len(known))
+	for _, name := range known {
+		h.names[name] = true
+	}
+}
+
+// byEnvoy is the name in Envoy that is a resource, "" where there is none.
+func (h *HTTP) byEnvoy() string {
+	if h.from == nil {
+		return ""
+	}
+	if name, _ := h.from.Value(); h.names[name] {
+		return name
+	}
+	return ""
 }
 
 // addPath adds a path, or a path pattern, that is a resource.
@@ -76,39 +120,59 @@ func (h *HTTP) addPath(name string) error {
 	return nil
 }
 
-func (h *HTTP) add(e entry) {
-	if e.Path.Op != config.Exact {
-		h.steps = append(h.steps, step{entry: e})
-		return
+// add adds an entry to steps.
+func add(steps []step, e entry) []step {
+	path := &e.match.Path
+	if !path.IsExact() || e.goesOn {
+		return append(steps, step{entry: e})
 	}
-	if n := len(h.steps); n == 0 || h.steps[n-1].byPath == nil {
-		h.steps = append(h.steps, step{byPath: map[string][]entry{}})
+	if n := len(steps); n == 0 || steps[n-1].byPath == nil {
+		steps = append(steps, step{byPath: map[string][]entry{}})
 	}
-	run := h.steps[len(h.steps)-1].byPath
-	run[e.Path.Value] = append(run[e.Path.Value], e)
-}
-
-// registered are the headers that conditions look at.
-func registered(conditions []config.Header, s *request.Stream) []*request.Header {
-	list := make([]*request.Header, len(conditions))
-	for i, c := range conditions {
-		list[i] = s.Header(c.Name)
-	}
-	return list
+	run := steps[len(steps)-1].byPath
+	run[path.Value] = append(run[path.Value], e)
+	return steps
 }
 
 // Resolve names the stream's resource: the first entry of `resources` that matches, or the path that is itself a rule's
-// resource, or the most specific path pattern that is, or resource_name; "" is guarded by nothing. It asks for a header only when the answer hangs on it.
-func (h *HTTP) Resolve() string {
-	for i := range h.steps {
-		if name := h.resolve(&h.steps[i]); name != "" {
+// resource, or the most specific path pattern that is, or the name that Envoy has for where it goes, or resource_name. Entries that are unlimited are asked first. It
+// asks for a header only when the answer hangs on it.
+func (h *HTTP) Resolve() *Taken {
+	if len(h.exempt) > 0 {
+		if name := h.first(h.exempt, true); name != "" {
+			return h.taken.isExempt(name)
+		}
+	}
+	h.before = h.before[:0]
+	name := ""
+	if len(h.steps) > 0 {
+		name = h.first(h.steps, false)
+	}
+	if name == "" {
+		name = h.byPath()
+	}
+	if name == "" {
+		name = h.byEnvoy()
+	}
+	if name == "" {
+		name = h.fallback
+	}
+	return h.taken.is(h.before, name)
+}
+
+// first is the first entry that matches, spared of those that are: what a client adds must not bring it into one.
+func (h *HTTP) first(steps []step, spared bool) string {
+	for i := range steps {
+		name := h.resolve(&steps[i], spared)
+		switch {
+		case name == "":
+		case steps[i].entry.goesOn:
+			h.before = also(h.before, name)
+		default:
 			return name
 		}
 	}
-	if name := h.byPath(); name != "" {
-		return name
-	}
-	return h.fallback
+	return ""
 }
 
 // byPath is the path, or the most specific path pattern, that is a rule's resource.
@@ -126,10 +190,10 @@ func (h *HTTP) byPath() string {
 	return h.patterns.Find(p)
 }
 
-func (h *HTTP) resolve(s *step) string {
+func (h *HTTP) resolve(s *step, spared bool) string {
 	if s.byPath == nil {
-		if h.meets(&s.entry) {
-			return s.entry.Name
+		if h.meets(s.entry.match, spared) {
+			return s.entry.name
 		}
 		return ""
 	}
@@ -137,42 +201,51 @@ func (h *HTTP) resolve(s *step) string {
 	if !ok {
 		return ""
 	}
-	run := s.byPath[p]
-	for i := range run {
-		if h.meets(&run[i]) {
-			return run[i].Name
+	for _, e := range s.byPath[p] {
+		if h.meets(e.match, spared) {
+			return e.name
 		}
 	}
 	return ""
 }
 
-// meets is whether the request meets all conditions of an entry.
-func (h *HTTP) meets(e *entry) bool {
-	if e.Path.Op != config.Any {
-		if p, ok := h.stream.Path(); !matchText(&e.Path, p, ok) {
+// meets is whether the request meets all conditions of a match; negated is described with meets and holds.
+func (h *HTTP) meets(m *match, negated bool) bool {
+	if m.Path.Op != config.Any {
+		if p, ok := h.stream.Path(); !meets(&m.Path, p, ok, negated) {
 			return false
 		}
 	}
-	if len(e.Method) > 0 {
-		if m, ok := h.method.Value(); !ok || !slices.Contains(e.Method, m) {
+	if len(m.Method) > 0 {
+		if method, ok := h.method.Value(); !ok || !slices.Contains(m.Method, method) {
 			return false
 		}
 	}
-	if e.Host.Value != "" {
-		if host, ok := h.authority.Value(); !ok || !matchName(&e.Host, request.WithoutPort(host)) {
+	if m.Host.Value != "" {
+		if host, ok := h.authority.Value(); !ok || !matchName(&m.Host, request.WithoutPort(host)) {
 			return false
 		}
 	}
-	for i := range e.Headers {
-		if !anyMatches(&e.Headers[i].Value, e.headers[i].Lines()) {
+	return h.meetsFields(m, negated) && fromOneOf(m.SourceIP, m.source) && (m.not == nil || !h.meets(m.not, !negated))
+}
+
+// meetsFields is whether what the client names meets its conditions.
+func (h *HTTP) meetsFields(m *match, negated bool) bool {
+	for i := range m.headers {
+		if !holds(&m.Headers[i], m.headers[i].Lines(), false, negated) {
+			return false
+		}
+	}
+	return areMet(m.Query, m.query, negated) && areMet(m.Cookies, m.cookies, negated)
+}
+
+// areMet is whether parameters meet their conditions.
+func areMet(conditions []config.Field, of []*request.Parameter, negated bool) bool {
+	for i := range of {
+		values := of[i].Values()
+		if !holds(&conditions[i], values.All(), values.TooMany(), negated) {
 			return false
 		}
 	}
 	return true
-}
-
-// anyMatches is whether one of a header's lines meets a condition. A client that adds lines can so come into an entry, but
-// not leave one.
-func anyMatches(t *config.Text, lines []string) bool {
-	return slices.ContainsFunc(lines, func(line string) bool { return matchText(t, line, true) })
 }

@@ -18,7 +18,7 @@ type httpResolver struct {
 
 func (r httpResolver) of(c *requesttest.Client) string {
 	r.stream.Of(c)
-	return r.Resolve()
+	return r.Resolve().Name
 }
 
 func newHTTP(t testing.TB, doc string, paths ...string) httpResolver {
@@ -222,7 +222,7 @@ type tcpResolver struct {
 
 func (r tcpResolver) of(c *requesttest.Client) string {
 	r.stream.Of(c)
-	return r.Resolve()
+	return r.Resolve().Name
 }
 
 func newTCP(t testing.TB, doc string) tcpResolver {
@@ -287,10 +287,10 @@ func TestTCP(t *testing.T) {
 
 // A configuration that Parse did not make for this kind is refused, not ignored.
 func TestOtherKindsConditions(t *testing.T) {
-	if _, err := NewHTTP(&config.Config{Resources: []config.Resource{{Name: "a", DestinationPort: 1}}}, nil, request.NewStream()); err == nil {
+	if _, err := NewHTTP(&config.Config{Resources: []config.Resource{{Name: "a", Match: config.Match{DestinationPort: 1}}}}, nil, request.NewStream()); err == nil {
 		t.Error("HTTP takes a port")
 	}
-	if _, err := NewTCP(&config.Config{Resources: []config.Resource{{Name: "a", Method: []string{"GET"}}}}, request.NewStream()); err == nil {
+	if _, err := NewTCP(&config.Config{Resources: []config.Resource{{Name: "a", Match: config.Match{Not: &config.Match{Method: []string{"GET"}}}}}}, request.NewStream()); err == nil {
 		t.Error("TCP takes a method")
 	}
 }

@@ -1,7 +1,7 @@
 package resource
 
 import (
-	"net/netip"
+	"slices"
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/request"
@@ -10,9 +10,11 @@ import (
 // TCP resolves the connections of one filter.
 type TCP struct {
 	sni      *request.Attribute
-	source   *request.Attribute
 	port     *request.Attribute
-	entries  []config.Resource
+	entries  []entry // those that are unlimited first, exempt of them
+	exempt   int
+	before   []string // of the stream that is being resolved
+	taken    Taken
 	fallback string
 	// Unnamed are the connections that had no server name where an entry looked at it: without a TLS inspector, all.
 	Unnamed uint64
@@ -22,53 +24,52 @@ type TCP struct {
 
 // NewTCP prepares a resolver of a stream. It fails when the configuration has conditions of HTTP.
 func NewTCP(cfg *config.Config, s *request.Stream) (*TCP, error) {
-	for i, r := range cfg.Resources {
-		if len(r.Method) > 0 || r.Host.Value != "" || r.Path.Op != config.Any || len(r.Headers) > 0 {
+	t := &TCP{
+		sni: s.Attribute("connection", "requested_server_name"), port: s.Attribute("destination", "port"),
+		fallback: cfg.ResourceName,
+	}
+	for i := range cfg.Resources {
+		r := &cfg.Resources[i]
+		if r.OfHTTP() {
 			return nil, errKind(i, "a connection")
 		}
+		e := entry{name: r.Name, match: newMatch(&r.Match, s), goesOn: r.Continue}
+		if !r.Unlimited {
+			t.entries = append(t.entries, e)
+			continue
+		}
+		t.entries = slices.Insert(t.entries, t.exempt, e)
+		t.exempt++
 	}
-	return &TCP{
-		sni: s.Attribute("connection", "requested_server_name"), source: s.Attribute("source", "address"),
-		port: s.Attribute("destination", "port"), entries: cfg.Resources, fallback: cfg.ResourceName,
-	}, nil
+	return t, nil
 }
 
-// Resolve names the stream's resource: the first entry of `resources` that matches, or resource_name; "" is guarded by
-// nothing. It asks for an attribute only when the answer hangs on it.
-func (t *TCP) Resolve() string {
-	t.asked = false
+// Resolve names the stream's resource: the first entry of `resources` that matches, or resource_name. Those that are
+// unlimited are asked first. It asks for an attribute only when the answer hangs on it.
+func (t *TCP) Resolve() *Taken {
+	t.asked, t.before = false, t.before[:0]
 	for i := range t.entries {
-		if t.meets(&t.entries[i]) {
-			return t.entries[i].Name
+		switch e := &t.entries[i]; {
+		case !t.meets(e.match):
+		case i < t.exempt:
+			return t.taken.isExempt(e.name)
+		case e.goesOn:
+			t.before = also(t.before, e.name)
+		default:
+			return t.taken.is(t.before, e.name)
 		}
 	}
-	return t.fallback
+	return t.taken.is(t.before, t.fallback)
 }
 
-// meets is whether the connection meets all conditions of an entry.
-func (t *TCP) meets(r *config.Resource) bool {
-	if r.DestinationPort != 0 {
-		if port, ok := t.port.Int(); !ok || port != int64(r.DestinationPort) {
+// meets is whether the connection meets all conditions of a match.
+func (t *TCP) meets(m *match) bool {
+	if m.DestinationPort != 0 {
+		if port, ok := t.port.Int(); !ok || port != int64(m.DestinationPort) {
 			return false
 		}
 	}
-	return t.fromOneOf(r.SourceIP) && t.toName(&r.SNI)
-}
-
-// fromOneOf takes an address that is v4 in v6 for v4: a listener on [::] sees all clients so.
-func (t *TCP) fromOneOf(prefixes []netip.Prefix) bool {
-	if len(prefixes) == 0 {
-		return true
-	}
-	text, _ := t.source.Value()
-	source, _ := netip.ParseAddrPort(text) // the zero Addr is in no prefix
-	ip := source.Addr().Unmap().WithZone("")
-	for _, prefix := range prefixes {
-		if prefix.Contains(ip) {
-			return true
-		}
-	}
-	return false
+	return fromOneOf(m.SourceIP, m.source) && t.toName(&m.SNI) && (m.not == nil || !t.meets(m.not))
 }
 
 func (t *TCP) toName(n *config.Name) bool {

@@ -93,7 +93,7 @@ func (r *Hotspot) Canonical(b []byte) []byte {
 	for _, part := range r.ParamPath {
 		b = appendString(b, part)
 	}
-	return b
+	return r.Cluster.canonical(b)
 }
 
 // Canonical appends the rule's content.

@@ -3,6 +3,7 @@
 package rule
 
 import (
+	"math"
 	"regexp"
 
 	"sentinel-envoy/shared/answer"
@@ -134,14 +135,20 @@ type Hotspot struct {
 	ParamSource ParamSource `json:"paramSource"`
 	ParamPath   []string    `json:"paramPath"`   // with Property: the attribute's path, instead of ParamKey
 	TrustedHops uint32      `json:"trustedHops"` // with SourceAddress: which address of x-forwarded-for, from its end; 0 is none
+
+	// Cluster is as in Flow.
+	Cluster *Cluster `json:"-"`
 }
 
 // SpecificItem gives one parameter value its own threshold, in the form of sentinel-golang's data source.
 type SpecificItem struct {
 	ValKind   ParamKind `json:"valKind"`
 	ValStr    string    `json:"valStr"`
-	Threshold int64     `json:"threshold"`
+	Threshold int64     `json:"threshold"` // or Unlimited
 }
+
+// Unlimited is the threshold of a value that a rule does not limit.
+const Unlimited = math.MaxInt64
 
 // System limits everything that comes in while one figure of the whole process or machine is too high.
 type System struct {

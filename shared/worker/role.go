@@ -14,8 +14,12 @@ type Role struct {
 }
 
 // Role returns who aggregates, having renewed the role if this worker has it, or taken it if it was free. A worker
-// without a slot takes nothing.
+// without a slot takes nothing. Whoever has just renewed the role has it until somebody finds it run out, and does not look.
 func (w *Worker) Role(now int64) (Role, error) {
+	if w.held && w.led.Identity == w.lease.Identity && w.led.Term != 0 && now >= w.led.Beat && now-w.led.Beat < roleEvery {
+		return Role{Lease: w.led, Mine: true}, nil
+	}
+	w.led = Lease{}
 	l, cas, err := w.get(roleKey)
 	if err != nil {
 		return Role{}, err
@@ -34,6 +38,9 @@ func (w *Worker) Role(now int64) (Role, error) {
 	err = w.data.Set(roleKey, l.encode(), cas)
 	if errors.Is(err, host.ErrCASMismatch) {
 		return Role{Lease: l}, nil // somebody else has just taken it
+	}
+	if err == nil {
+		w.led, w.term = l, max(w.term, l.Term)
 	}
 	return Role{Lease: l, Mine: err == nil}, err
 }

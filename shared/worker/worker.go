@@ -110,7 +110,9 @@ type Worker struct {
 	// askAt is when a worker that has found no slot may ask again.
 	askAt int64
 	// term is the latest known: where the role's record was lost, terms go on from here.
-	term    uint64
+	term uint64
+	// led is the aggregator's role as this worker has renewed it last, none where another has it.
+	led     Lease
 	corrupt uint64
 	// lost and returned: see Lost.
 	lost, returned uint64

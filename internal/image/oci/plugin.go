@@ -21,7 +21,7 @@ const (
 	configLayer  = types.MediaType("application/vnd.module.wasm.config.v1+json")
 )
 
-// Keys of annotations, of the OCI image specification but for the last.
+// Keys of annotations, of the OCI image specification but for the last two.
 const (
 	annotationTitle    = "org.opencontainers.image.title"
 	annotationText     = "org.opencontainers.image.description"
@@ -29,6 +29,8 @@ const (
 	annotationRevision = "org.opencontainers.image.revision"
 	annotationCreated  = "org.opencontainers.image.created"
 	annotationLicenses = "org.opencontainers.image.licenses"
+	// annotationVariant tells the compatible layout from the other, as the specification of Wasm images has it.
+	annotationVariant = "module.wasm.image/variant"
 	// AnnotationSHA256 has the SHA-256 of the plugin itself, in hexadecimal; an image's digest is another.
 	AnnotationSHA256 = "sentinel.plugin.sha256"
 )
@@ -83,8 +85,10 @@ func Compat(p Plugin) (v1.Image, error) {
 	if err != nil {
 		return nil, err
 	}
+	notes := p.annotations()
+	notes[annotationVariant] = "compat"
 	return recipe{config: blob{mediaType: types.OCIConfigJSON, content: config},
-		layers: []blob{{mediaType: types.OCILayer, content: packed}}, annotations: p.annotations()}.image()
+		layers: []blob{{mediaType: types.OCILayer, content: packed}}, annotations: notes}.image()
 }
 
 // pack makes an archive of the plugin alone, and its compressed form.

@@ -6,7 +6,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"sentinel-envoy/internal/envoybin"
 	"sentinel-envoy/internal/envoytest"
@@ -18,8 +17,6 @@ const (
 	version = "1.37.0"
 	// workers is the EnvoyProxy's concurrency.
 	workers = 2
-	// soon is how long things may take that take seconds on an idle machine.
-	soon = 2 * time.Minute
 	// threshold is that of the rules in envoy/gateway.
 	threshold = 50
 	plane     = "Envoy Gateway 1.7.1"

@@ -65,11 +65,16 @@ func TestWaypointGuardsItsService(t *testing.T) {
 	}
 }
 
-// A stock Envoy runs what istiod makes for a waypoint, but for what only Istio's Envoy has and for mTLS, whose certificates an
-// agent would bring. Clients speak HBONE, as ztunnel does: a connection within a CONNECT.
+// A stock Envoy runs what istiod makes for a waypoint, but for what only Istio's Envoy has. Its certificates come from files,
+// where an agent would bring them. Clients and the pod are those of ztunnels: HBONE with mTLS on either side.
 func TestWaypointLimits(t *testing.T) {
 	p, proxy := waypointPlane(t)
-	w := &waypoint{t: t, port: meshtest.FreePorts(t, 1)[0], rules: filepath.Join(t.TempDir(), "rules.json")}
+	trust := meshtest.NewTrust(t)
+	z := meshtest.StartZtunnel(t, trust, "default")
+	w := &waypoint{
+		t: t, port: meshtest.FreePorts(t, 1)[0], ztunnel: meshtest.Port(t, z.Addr),
+		rules: filepath.Join(t.TempDir(), "rules.json"), secrets: trust.Secrets("waypoint"),
+	}
 	for _, l := range p.Listeners(proxy) {
 		w.addListener(asObject(t, l))
 	}
@@ -87,29 +92,33 @@ func TestWaypointLimits(t *testing.T) {
 	w.writeRules(asObject(t, extensions[0]))
 
 	e := envoytest.Start(t, envoytest.Config{Bootstrap: w.bootstrap()})
-	tunnel := meshtest.StartTunnel(t, "127.0.0.1:"+w.port, "10.0.0.1:8000")
+	addr := "127.0.0.1:" + w.port
+	if err := meshtest.Refused(envoytest.Context(t, soon), addr); err == nil || !strings.Contains(err.Error(), "certificate required") {
+		t.Errorf("a client without a certificate: %v", err)
+	}
+	tunnel := z.Tunnel(t, addr, "10.0.0.1:8000", "client")
 	b := meshtest.Measure(t, meshtest.Of(e), meshtest.Offer{HTTP: tunnel}, "some-test-qps", threshold)
 	b.IsOne(t, threshold)
-	meshtest.Row("Istio, in process", "WasmPlugin with targetRefs", "waypoint, HTTP only", b, threshold)
+	meshtest.Row("Istio, in process", "WasmPlugin with targetRefs", "waypoint, HBONE with mTLS", b, threshold)
+	if z.Taken.Load() == 0 {
+		t.Error("nothing came to the pod by HBONE")
+	}
 }
 
 // waypoint is what a stock Envoy takes of what istiod makes.
 type waypoint struct {
 	t                   *testing.T
 	port                string // on which it takes HBONE
+	ztunnel             string // port of the pod's
 	rules               string // file, in place of extension discovery
+	secrets             string // folder, in place of an agent
 	listeners, clusters []object
 }
 
-// addListener leaves out the listener that speaks to pods of the mesh, which needs an agent, and makes the outer one
-// listen on the loopback interface without mTLS.
+// addListener makes the outer listener listen on the loopback interface.
 func (w *waypoint) addListener(l object) {
-	if l["name"] == "connect_originate" {
-		return
-	}
 	if l["name"] == "connect_terminate" {
 		l["address"] = object{"socketAddress": object{"address": "127.0.0.1", "portValue": json.Number(w.port)}}
-		delete(l["filterChains"].([]any)[0].(object), "transportSocket")
 	}
 	w.adapt(l)
 	w.listeners = append(w.listeners, l)
@@ -118,8 +127,9 @@ func (w *waypoint) addListener(l object) {
 // addCluster puts the endpoints into a cluster that would discover them. The pod is where the service listens.
 func (w *waypoint) addCluster(c object, endpoints map[string]object) {
 	if c["name"] == "connect_originate" {
-		return
+		c["originalDstLbConfig"].(object)["upstreamPortOverride"] = json.Number(w.ztunnel)
 	}
+	w.adapt(c)
 	if c["type"] == "EDS" {
 		assignment, err := json.Marshal(endpoints[c["name"].(string)])
 		if err != nil {
@@ -131,7 +141,7 @@ func (w *waypoint) addCluster(c object, endpoints map[string]object) {
 	w.clusters = append(w.clusters, c)
 }
 
-// adapt removes filters that only Istio's Envoy has, and has it find the plugin in a file.
+// adapt removes filters that only Istio's Envoy has, and has it find plugin and secrets in files.
 func (w *waypoint) adapt(value any) {
 	switch value := value.(type) {
 	case object:
@@ -142,6 +152,10 @@ func (w *waypoint) adapt(value any) {
 		}
 		if discovery, ok := value["configDiscovery"].(object); ok {
 			discovery["configSource"] = object{"pathConfigSource": object{"path": w.rules}, "resourceApiVersion": "V3"}
+		}
+		if _, ok := value["sdsConfig"].(object); ok {
+			file := filepath.Join(w.secrets, value["name"].(string)+".json")
+			value["sdsConfig"] = object{"pathConfigSource": object{"path": file}, "resourceApiVersion": "V3"}
 		}
 		for _, v := range value {
 			w.adapt(v)

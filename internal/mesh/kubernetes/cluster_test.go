@@ -6,6 +6,7 @@ import (
 	"crypto/x509"
 	"encoding/json"
 	"encoding/pem"
+	"fmt"
 	"net/http"
 	"os"
 	"os/exec"
@@ -32,7 +33,7 @@ const (
 
 func TestMain(m *testing.M) {
 	os.Exit(meshtest.Isolated(m, meshtest.Needs{
-		Programs: []string{"kube-apiserver", "kubectl", "pilot-discovery", "pilot-agent", "istioctl"},
+		Programs: []string{"kube-apiserver", "kubectl", "controllers", "pilot-discovery", "pilot-agent", "istioctl"},
 	}))
 }
 
@@ -40,6 +41,7 @@ func TestMain(m *testing.M) {
 type cluster struct {
 	t       *testing.T
 	dir     string
+	where   string // folder in which commands are run, below dir
 	kubectl string
 	http    string // host:port of the workload behind the sidecar: what is sent there is redirected to port 15006
 	tcp     string
@@ -49,21 +51,34 @@ type cluster struct {
 func start(t *testing.T) *cluster {
 	t.Helper()
 	c := &cluster{
-		t: t, dir: t.TempDir(), kubectl: meshtest.Program(t, "kubectl"),
+		t: t, dir: t.TempDir(), where: "envoy/istio", kubectl: meshtest.Program(t, "kubectl"),
 		http: envoytest.StartHTTPService(t).Addr(), tcp: envoytest.StartTCPService(t, "hello\n").Addr(),
 	}
+	if err := os.MkdirAll(c.path(c.where), 0o755); err != nil {
+		t.Fatal(err)
+	}
 	c.startKubernetes()
-	c.apply(meshtest.Data(t, "objects.yaml",
-		"$HTTP_SERVICE", meshtest.Port(t, c.http), "$TCP_SERVICE", meshtest.Port(t, c.tcp)))
+	c.apply(meshtest.Data(t, "objects.yaml"))
 	crds := filepath.Join(c.module("istio.io/istio"), "manifests/charts/base/files/crd-all.gen.yaml")
 	c.run("kubectl apply --server-side -f " + crds)
 	c.run("kubectl wait --for=condition=established --timeout=60s crd --all")
-	c.run(`kubectl patch pod go-httpbin --subresource=status -p {"status":{"phase":"Running","podIP":"` + podIP +
-		`","podIPs":[{"ip":"` + podIP + `"}],"conditions":[{"type":"Ready","status":"True"}]}}`)
+	meshtest.Launch(t, c.dir, nil, meshtest.Program(t, "controllers"), "-kubeconfig", c.path("kubeconfig"), "-pod-ip", podIP)
 	c.apply(meshtest.Data(t, "mesh.yaml"))
 	c.startIstiod()
 	c.redirect()
 	return c
+}
+
+// sample installs the sample as docs/istio.md says, with the test's services in place of its containers.
+func (c *cluster) sample() {
+	c.t.Helper()
+	c.edit("bootstrap.yaml")
+	c.edit("go-httpbin.yaml", "containerPort: 8080", "containerPort: "+meshtest.Port(c.t, c.http),
+		"containerPort: 9000", "containerPort: "+meshtest.Port(c.t, c.tcp))
+	c.page("kubectl label namespace default istio-injection=enabled")
+	c.page("kubectl apply -f bootstrap.yaml")
+	c.page("kubectl apply -f go-httpbin.yaml")
+	c.page("kubectl rollout status deployment go-httpbin")
 }
 
 // redirect sends what is for the workload to its sidecar, as Istio's rules for iptables do. 127.0.0.6 is where the sidecar
@@ -109,7 +124,7 @@ current-context: test
 		"--cert-dir="+c.path("certificates"), "--token-auth-file="+c.path("tokens.csv"), "--authorization-mode=RBAC",
 		"--service-account-key-file="+c.path("accounts.key"), "--service-account-signing-key-file="+c.path("accounts.key"),
 		"--service-account-issuer=https://kubernetes.default.svc", "--service-cluster-ip-range=10.96.0.0/16",
-		"--disable-admission-plugins=ServiceAccount", "--endpoint-reconciler-type=none")
+		"--disable-admission-plugins=ServiceAccount,StorageObjectInUseProtection", "--endpoint-reconciler-type=none")
 	server.Wait("the API server is ready", func() bool {
 		return exec.Command(c.kubectl, "--kubeconfig", c.path("kubeconfig"), "get", "--raw", "/readyz").Run() == nil
 	})
@@ -145,14 +160,39 @@ type sidecar struct {
 	proxy meshtest.Proxy
 }
 
-// startSidecar runs the agent of the pod, as its annotations say, with further environment variables.
-func (c *cluster) startSidecar(env ...string) *sidecar {
+// pod is the sample's pod that is not about to go.
+func (c *cluster) pod() (p struct {
+	Metadata struct {
+		Name              string
+		Annotations       map[string]string
+		DeletionTimestamp string
+	}
+}) {
 	c.t.Helper()
+	list := struct{ Items []json.RawMessage }{}
+	c.decode(&list, "kubectl get pods -l app=go-httpbin -o json")
+	for _, item := range list.Items {
+		if err := json.Unmarshal(item, &p); err != nil {
+			c.t.Fatal(err)
+		}
+		if p.Metadata.DeletionTimestamp == "" {
+			return p
+		}
+	}
+	c.t.Fatalf("none of %d pods of the sample is to stay", len(list.Items))
+	return p
+}
+
+// startSidecar runs what istiod would inject into the sample's pod, as its annotations say, until the test's end: the agent,
+// with further environment variables.
+func (c *cluster) startSidecar(t *testing.T, env ...string) *sidecar {
+	c.t.Helper()
+	pod := c.pod()
 	envoy, err := envoybin.Find(c.t.Context(), envoybin.Options{})
 	if err != nil {
 		c.t.Fatal(err)
 	}
-	c.write("agent/var/run/secrets/tokens/istio-token", c.run("kubectl create token default --audience istio-ca"))
+	c.write("agent/var/run/secrets/tokens/istio-token", c.run("kubectl create token go-httpbin --audience istio-ca"))
 	var root string
 	envoytest.Eventually(c.t, soon, "istiod has published its root certificate", func() bool {
 		out, err := exec.Command(c.kubectl, "--kubeconfig", c.path("kubeconfig"), "get", "configmap", "istio-ca-root-cert",
@@ -162,7 +202,7 @@ func (c *cluster) startSidecar(env ...string) *sidecar {
 	})
 	c.write("agent/var/run/secrets/istio/root-cert.pem", root)
 	var bootstrap struct{ Data map[string]string }
-	c.decode(&bootstrap, "kubectl get configmap sentinel-bootstrap -o json")
+	c.decode(&bootstrap, "kubectl get configmap "+pod.Metadata.Annotations["sidecar.istio.io/bootstrapOverride"]+" -o json")
 	c.write("agent/custom_bootstrap.json", bootstrap.Data["custom_bootstrap.json"])
 	config, err := json.Marshal(map[string]any{
 		"discoveryAddress": "127.0.0.1:15012", "binaryPath": envoy, "configPath": c.path("agent/etc/istio/proxy"),
@@ -172,14 +212,14 @@ func (c *cluster) startSidecar(env ...string) *sidecar {
 		c.t.Fatal(err)
 	}
 	env = append([]string{
-		"POD_NAME=go-httpbin", "POD_NAMESPACE=default", "INSTANCE_IP=" + podIP, "SERVICE_ACCOUNT=default",
+		"POD_NAME=" + pod.Metadata.Name, "POD_NAMESPACE=default", "INSTANCE_IP=" + podIP, "SERVICE_ACCOUNT=go-httpbin",
 		"CA_ADDR=127.0.0.1:15012", "ISTIOD_SAN=istiod.local", "PILOT_CERT_PROVIDER=istiod", "TRUST_DOMAIN=cluster.local",
 		"ISTIO_META_CLUSTER_ID=Kubernetes", `ISTIO_METAJSON_LABELS={"app":"go-httpbin"}`, "PROXY_CONFIG=" + string(config),
 		"ISTIO_BOOTSTRAP=" + filepath.Join(c.module("istio.io/istio"), "tools/packaging/common/envoy_bootstrap.json"),
 		"ISTIO_BOOTSTRAP_OVERRIDE=" + c.path("agent/custom_bootstrap.json"),
 	}, env...)
 	// The agent keeps what it downloads in /var/lib/istio/data.
-	agent := meshtest.Launch(c.t, c.path("agent"), env, "unshare", "--mount", "sh", "-c",
+	agent := meshtest.Launch(t, c.path("agent"), env, "unshare", "--mount", "sh", "-c",
 		`mount -t tmpfs tmpfs /var/lib && mkdir -p /var/lib/istio/data && exec "$@"`, "sh",
 		meshtest.Program(c.t, "pilot-agent"), "proxy", "sidecar", "--domain", "default.svc.cluster.local",
 		"--proxyLogLevel=warning", "--log_output_level=default:info")
@@ -207,17 +247,61 @@ func (c *cluster) write(name, text string) {
 	}
 }
 
-// run runs a command of kubectl's as it is written on the page, in a folder like envoy/istio, and gives its output.
+// inCheckout runs commands in a folder like the checkout's, where others are run in its envoy/istio.
+func (c *cluster) inCheckout() *cluster {
+	other := *c
+	other.where = "."
+	return &other
+}
+
+// run runs a command of kubectl's as it is written on a page, and gives its output.
 func (c *cluster) run(command string) string {
+	c.t.Helper()
+	out, err := c.try(command)
+	if err != nil {
+		c.t.Fatalf("%s: %v\n%s", command, err, out)
+	}
+	return out
+}
+
+// fails is run for a command that must fail. It gives what it says of that.
+func (c *cluster) fails(command string) string {
+	c.t.Helper()
+	out, err := c.try(command)
+	if err == nil {
+		c.t.Fatalf("%s does not fail: %s", command, out)
+	}
+	return err.Error()
+}
+
+// try gives what a command writes to its standard output; the error has what it writes to the other.
+func (c *cluster) try(command string) (out string, err error) {
 	c.t.Helper()
 	args := strings.Fields(command)
 	if args[0] != "kubectl" {
 		c.t.Fatalf("%q is no command of kubectl's", command)
 	}
-	if err := os.MkdirAll(c.path("istio"), 0o755); err != nil {
+	var errs strings.Builder
+	cmd := exec.CommandContext(c.t.Context(), c.kubectl, args[1:]...)
+	cmd.Dir, cmd.Env, cmd.Stderr = c.path(c.where), append(os.Environ(), "KUBECONFIG="+c.path("kubeconfig")), &errs
+	text, err := cmd.Output()
+	if err != nil {
+		err = fmt.Errorf("%w: %s", err, errs.String())
+	}
+	return string(text), err
+}
+
+// link puts a file into the folder that is like the checkout's.
+func (c *cluster) link(name, file string) {
+	c.t.Helper()
+	path := c.path(name)
+	err := os.MkdirAll(filepath.Dir(path), 0o755)
+	if err == nil {
+		err = os.Symlink(file, path)
+	}
+	if err != nil {
 		c.t.Fatal(err)
 	}
-	return meshtest.Output(c.t, c.path("istio"), []string{"KUBECONFIG=" + c.path("kubeconfig")}, c.kubectl, args[1:]...)
 }
 
 // apply applies resources of the test's.
@@ -230,7 +314,7 @@ func (c *cluster) apply(resources string) {
 // edit puts a file of envoy/istio where the commands are run, with texts replaced: old and new ones in turn.
 func (c *cluster) edit(name string, oldnew ...string) {
 	c.t.Helper()
-	c.write("istio/"+name, meshtest.Resource(c.t, "envoy/istio/"+name, oldnew...))
+	c.write("envoy/istio/"+name, meshtest.Resource(c.t, "envoy/istio/"+name, oldnew...))
 }
 
 // decode reads the JSON that a command prints.

@@ -32,6 +32,7 @@ var components = map[string]component{
 	"envoy-gateway":   {"programs/gateway", "github.com/envoyproxy/gateway/cmd/envoy-gateway", ""},
 	"kube-apiserver":  {"programs/kube", "k8s.io/kubernetes/cmd/kube-apiserver", kubeVersion},
 	"kubectl":         {"programs/kube", "k8s.io/kubernetes/cmd/kubectl", kubeVersion},
+	"controllers":     {"programs/kube", "./controllers", ""},
 }
 
 // Program is the path of a component. The first time it is built, which takes minutes.

@@ -23,14 +23,19 @@ const root = "../../.."
 const MountedWasm = "/var/local/lib/wasm-filters/sentinel.wasm"
 
 // Wasm is the path of the artefact, which `make wasm` builds.
-func Wasm(t testing.TB) string {
+func Wasm(t testing.TB) string { return built(t, "dist/sentinel.wasm", "wasm") }
+
+// TinyWasm is that of TinyGo's artefact, which `make tinygo` builds.
+func TinyWasm(t testing.TB) string { return built(t, "dist/sentinel-tiny.wasm", "tinygo") }
+
+func built(t testing.TB, name, target string) string {
 	t.Helper()
-	path, err := filepath.Abs(filepath.Join(root, "dist/sentinel.wasm"))
+	path, err := filepath.Abs(filepath.Join(root, name))
 	if err == nil {
 		_, err = os.Stat(path)
 	}
 	if err != nil {
-		t.Fatalf("run make wasm: %v", err)
+		t.Fatalf("run make %s: %v", target, err)
 	}
 	return path
 }

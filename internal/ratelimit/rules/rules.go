@@ -5,10 +5,12 @@ import (
 	"errors"
 	"fmt"
 	"math"
+	"strings"
 
 	"sigs.k8s.io/yaml"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/quota"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -21,7 +23,7 @@ type domain struct {
 // descriptor is a limit of the service's, or what stands above one.
 type descriptor struct {
 	Key         string       `json:"key"`
-	Value       string       `json:"value"`
+	Value       string       `json:"value,omitempty"` // empty: any other
 	RateLimit   *limit       `json:"rate_limit,omitempty"`
 	Descriptors []descriptor `json:"descriptors,omitempty"`
 }
@@ -46,15 +48,14 @@ func FromPlugin(text []byte) (string, error) {
 		return "", err
 	}
 	d := domain{}
-	for _, r := range rule.Of[rule.Flow](cfg.Rules) {
-		if r.Cluster == nil {
-			continue
-		}
-		one, err := describe(r, cfg.Mode)
+	for _, r := range cfg.Rules {
+		one, cluster, err := describe(r, cfg.Mode)
 		if err != nil {
 			return "", err
 		}
-		d.Domain, d.Descriptors = r.Cluster.Service.Domain, append(d.Descriptors, one)
+		if cluster != nil {
+			d.Domain, d.Descriptors = cluster.Service.Domain, append(d.Descriptors, one)
+		}
 	}
 	if len(d.Descriptors) == 0 {
 		return "", ErrNone
@@ -77,17 +78,53 @@ func parse(json []byte) (cfg *config.Config, first error) {
 	return nil, first
 }
 
-// describe is the descriptor by which a filter in a mode asks for a rule.
-func describe(r *rule.Flow, mode config.Mode) (descriptor, error) {
-	units := map[uint32]string{1000: "second", 60_000: "minute", 3600_000: "hour"}
-	total := math.Floor(r.Cluster.Total(r.Threshold))
-	if total > math.MaxUint32 {
-		return descriptor{}, fmt.Errorf("rule %q: the service counts to %d, not to %.0f", r.ID, uint32(math.MaxUint32), total)
+// describe is the descriptor by which a filter in a mode asks for a rule; cluster is nil of one that it does not ask for.
+func describe(r rule.Rule, mode config.Mode) (one descriptor, cluster *rule.Cluster, err error) {
+	var below []descriptor
+	var of *limit
+	switch r := r.(type) {
+	case *rule.Flow:
+		if cluster = r.Cluster; cluster != nil {
+			of, err = limitOf(r.ID, cluster, r.Threshold)
+		}
+	case *rule.Hotspot:
+		if cluster = r.Cluster; cluster != nil {
+			below, err = values(r)
+		}
 	}
-	of := &limit{Unit: units[r.IntervalMs()], RequestsPerUnit: uint32(total)}
-	one := descriptor{Key: "rule", Value: r.Cluster.Name(r.ID), RateLimit: of}
+	if cluster == nil || err != nil {
+		return descriptor{}, nil, err
+	}
+	one = descriptor{Key: "rule", Value: cluster.Name(r.For().ID), RateLimit: of, Descriptors: below}
 	if mode == config.Shadow {
-		one.RateLimit, one.Descriptors = nil, []descriptor{{Key: "mode", Value: mode.String(), RateLimit: of}}
+		one.RateLimit, one.Descriptors = nil, []descriptor{{Key: "mode", Value: mode.String(), RateLimit: of, Descriptors: below}}
 	}
-	return one, nil
+	return one, cluster, nil
+}
+
+// values are the descriptors of a hotspot rule: those of the values that have a limit of their own, and that of all others.
+func values(r *rule.Hotspot) ([]descriptor, error) {
+	var all []descriptor
+	for _, item := range r.SpecificItems {
+		of, err := limitOf(r.ID, r.Cluster, float64(item.Threshold))
+		if err == nil && strings.HasSuffix(item.ValStr, "*") {
+			err = fmt.Errorf("rule %q: the service takes the value %q for all that begin like it", r.ID, item.ValStr)
+		}
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, descriptor{Key: "value", Value: quota.Name(item.ValStr), RateLimit: of})
+	}
+	of, err := limitOf(r.ID, r.Cluster, float64(r.Threshold))
+	return append(all, descriptor{Key: "value", RateLimit: of}), err
+}
+
+// limitOf is what a rule in cluster mode admits by a threshold.
+func limitOf(id string, c *rule.Cluster, threshold float64) (*limit, error) {
+	units := map[uint32]string{1000: "second", 60_000: "minute", 3600_000: "hour"}
+	total := math.Floor(c.Total(threshold))
+	if total > math.MaxUint32 {
+		return nil, fmt.Errorf("rule %q: the service counts to %d, not to %.0f", id, uint32(math.MaxUint32), total)
+	}
+	return &limit{Unit: units[c.WindowIntervalMs], RequestsPerUnit: uint32(total)}, nil
 }

@@ -48,6 +48,42 @@ domain: shop
 	}
 }
 
+// A limit for each value, and those that have their own.
+func TestFromPluginOfValues(t *testing.T) {
+	const perUser = `
+resource_name: orders
+rate_limit_service: {cluster: rls}
+hotspotRules:
+- {id: user, resource: orders, paramSource: Header, paramKey: x-user, metricType: QPS, threshold: 10, durationInSec: 60,
+   clusterMode: true, clusterConfig: {clusterSize: 3}, specificItems: [{valStr: alice, valKind: 1, threshold: 100}]}
+`
+	got, err := rules.FromPlugin([]byte(perUser))
+	want := `descriptors:
+- descriptors:
+  - key: value
+    rate_limit:
+      requests_per_unit: 300
+      unit: minute
+    value: alice
+  - key: value
+    rate_limit:
+      requests_per_unit: 30
+      unit: minute
+  key: rule
+  value: user
+domain: sentinel
+`
+	if err != nil || got != want {
+		t.Errorf("%v\n%s", err, got)
+	}
+	if got, err = rules.FromPlugin([]byte(perUser + "mode: shadow\n")); err != nil || !strings.Contains(got, "  - descriptors:\n    - key: value\n") {
+		t.Errorf("%v\n%s", err, got)
+	}
+	if _, err = rules.FromPlugin([]byte(strings.Replace(perUser, "alice", "'a*'", 1))); err == nil || !strings.Contains(err.Error(), "begin like it") {
+		t.Error(err)
+	}
+}
+
 func TestFromPluginTellsMistakes(t *testing.T) {
 	for _, c := range []struct{ change, mistake string }{
 		{"rate_limit_service: {cluster: rls, domain: shop}\n", "needs a rate_limit_service"},

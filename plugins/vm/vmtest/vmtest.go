@@ -103,6 +103,15 @@ func (p *Plugin) Stream() *Stream {
 	return s
 }
 
+// Again makes another stream of the plugin, which is as one that has ended was.
+func (p *Plugin) Again(s *Stream) {
+	e := p.envoy
+	e.contexts++
+	s.ID = e.contexts
+	e.Streams[s.ID] = s.RecordedStream
+	e.dispatcher.OnContextCreate(s.ID, p.ID)
+}
+
 // RequestHeaders is a request without a body.
 func (s *Stream) RequestHeaders() envoyhost.Action {
 	s.envoy.EnterContext(s.ID)

@@ -88,7 +88,7 @@ func (r *breakerRule) refuse(now int64) *family.Refusal {
 // begin begins a probe, and returns its ticket; that of an entry into a closed breaker has no ID.
 func (r *breakerRule) begin(p Probe, now int64) family.Ticket {
 	if p.Mark == 0 {
-		return family.Ticket{Exit: true}
+		return family.Ticket{Wants: family.Wants{Exit: true}}
 	}
 	c := r.circuit
 	if !c.probing {
@@ -96,7 +96,7 @@ func (r *breakerRule) begin(p Probe, now int64) family.Ticket {
 		r.kind.probing = append(r.kind.probing, c)
 	}
 	c.running = append(c.running, running{Probe: p, by: r})
-	return family.Ticket{At: p.Mark, ID: uint64(p.Place) + 1, Exit: true, Answer: true}
+	return family.Ticket{At: p.Mark, ID: uint64(p.Place) + 1, Wants: family.Wants{Exit: true, Answer: true}}
 }
 
 func probeOf(t family.Ticket) Probe {
@@ -137,7 +137,7 @@ func (r *breakerRule) conclude(p Probe, end outcome.End, now int64) (decided boo
 func (r *breakerRule) Answered(t family.Ticket, end outcome.End, now int64) (family.Ticket, error) {
 	if r.Strategy == rule.SlowRequestRatio {
 		_, err := r.conclude(probeOf(t), end, now)
-		return family.Ticket{Exit: true}, err
+		return family.Ticket{Wants: family.Wants{Exit: true}}, err
 	}
 	if i := r.circuit.find(t.At); i >= 0 {
 		r.circuit.running[i].answered, r.circuit.running[i].end = now, end

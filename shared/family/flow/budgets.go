@@ -73,10 +73,7 @@ func (b *SharedBudget) Take(threshold float64, warm *WarmUp, now int64) (v Verdi
 	if !b.shows {
 		b.show()
 	}
-	if !b.holding && b.Holding() {
-		b.holding = true
-		b.of.holding = append(b.of.holding, b)
-	}
+	b.hold()
 	if b.of.env.Debug && err == nil {
 		if line := b.audit.count(b.name, v.At, v.OK, b.Window()); line != "" {
 			b.of.env.Host.Log(host.Debug, line)
@@ -85,12 +82,22 @@ func (b *SharedBudget) Take(threshold float64, warm *WarmUp, now int64) (v Verdi
 	return v, err
 }
 
-// GiveBack is Budget.GiveBack.
+// hold has the next tick return what is reserved and not spent.
+func (b *SharedBudget) hold() {
+	if !b.holding && b.Holding() {
+		b.holding = true
+		b.of.holding = append(b.of.holding, b)
+	}
+}
+
+// GiveBack is Budget.GiveBack; the next tick lets other workers have the permit.
 func (b *SharedBudget) GiveBack(at, now int64) error {
 	if b.of.env.Debug {
 		b.audit.undo(at, b.Window())
 	}
-	return b.Budget.GiveBack(at, now)
+	err := b.Budget.GiveBack(at, now)
+	b.hold()
+	return err
 }
 
 // Tick returns what was reserved and not spent since the last tick, and writes what was counted for debug messages.

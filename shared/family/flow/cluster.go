@@ -15,9 +15,6 @@ type clusterRule struct {
 	local *SharedBudget
 }
 
-// lookAgainMs is how often an entry that waits for the service looks whether it has answered, if nobody tells it.
-const lookAgainMs = 5
-
 func newClusterRule(base flowRule) *clusterRule {
 	r := &clusterRule{flowRule: base}
 	r.Queue = family.NewQueue(r.Env)
@@ -56,7 +53,7 @@ func (r *clusterRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error
 			return nil, nil
 		}
 		if !r.Queue.IsFull() && (since == 0 || now-since < v.Patience) {
-			t.At, t.Retry = now+lookAgainMs*1e6, true
+			t.At, t.Retry = now+quota.LookAgain, true
 			return nil, nil
 		}
 	}

@@ -15,16 +15,17 @@ const looksPerExport = 64
 
 // figures are the metrics of a budget that was used.
 type figures struct {
-	threshold, remaining string
+	threshold, remaining metrics.Gauge
 	near                 metrics.Counter
 }
 
 func newFigures(mode config.Mode, labels string) *figures {
 	if mode == config.Shadow {
-		return &figures{threshold: "sentinel_shadow_threshold" + labels, remaining: "sentinel_shadow_remaining" + labels,
-			near: metrics.Counter{Name: "sentinel_shadow_near_limit" + labels}}
+		return &figures{threshold: metrics.Gauge{Name: "sentinel_shadow_threshold" + labels},
+			remaining: metrics.Gauge{Name: "sentinel_shadow_remaining" + labels},
+			near:      metrics.Counter{Name: "sentinel_shadow_near_limit" + labels}}
 	}
-	return &figures{threshold: "sentinel_threshold" + labels, remaining: "sentinel_remaining" + labels,
+	return &figures{threshold: metrics.Gauge{Name: "sentinel_threshold" + labels}, remaining: metrics.Gauge{Name: "sentinel_remaining" + labels},
 		near: metrics.Counter{Name: "sentinel_near_limit" + labels}}
 }
 
@@ -48,8 +49,8 @@ func (bs *Budgets) Export(now int64) {
 		look := looking{window: b.window, full: Capacity(b.limit), warm: b.warm}
 		err := bs.env.Table.Update(&b.cell, now, &look)
 		bs.env.Check("reading a budget", err)
-		bs.env.Metrics.Gauge(b.figures.threshold, uint64(look.capacity), now)
-		bs.env.Metrics.Gauge(b.figures.remaining, uint64(max(look.capacity-look.used, 0)), now)
+		bs.env.Metrics.Set(&b.figures.threshold, uint64(look.capacity), now)
+		bs.env.Metrics.Set(&b.figures.remaining, uint64(max(look.capacity-look.used, 0)), now)
 		if b.shows = err == nil && look.used > 0; b.shows {
 			bs.shown = append(bs.shown, b)
 		}
@@ -69,8 +70,8 @@ func (b *SharedBudget) close(now int64) {
 		return
 	}
 	b.exportNear(now)
-	b.of.env.Metrics.Gauge(b.figures.threshold, 0, now)
-	b.of.env.Metrics.Gauge(b.figures.remaining, 0, now)
+	b.of.env.Metrics.Set(&b.figures.threshold, 0, now)
+	b.of.env.Metrics.Set(&b.figures.remaining, 0, now)
 	b.of.shown = slices.DeleteFunc(b.of.shown, func(o *SharedBudget) bool { return o == b })
 }
 

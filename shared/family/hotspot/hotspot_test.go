@@ -166,7 +166,7 @@ func TestNeverOverPerValue(t *testing.T) {
 			}
 		}
 		for value := range got {
-			if err := got[value].check(limits.Of(uint64(value)), sim.Now()); err != nil {
+			if err := got[value].check(*limits.Of(uint64(value)), sim.Now()); err != nil {
 				t.Errorf("value %d, %d workers: %v", value, workers, err)
 			}
 		}

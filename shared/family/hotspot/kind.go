@@ -38,10 +38,17 @@ func New(env *family.Env) family.Kind {
 type (
 	sharedValues struct {
 		*Values
-		queue                     *family.Queue
-		evicted, regained, absent metrics.Counter
+		queue             *family.Queue
+		evicted, regained metrics.Counter
+		unlimited
 	}
-	sharedCounts struct{ full, absent metrics.Counter }
+	sharedCounts struct {
+		full metrics.Counter
+		unlimited
+	}
+	// unlimited are the entries that the rule does not limit: those that have no value of the parameter, and those of a value
+	// that is unlimited.
+	unlimited struct{ absent, exempt metrics.Counter }
 )
 
 // Bind implements family.Kind.
@@ -51,8 +58,11 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Parameter(request.ParamOf(of)),
 		networks: request.NetworksOf(of),
 	}
-	if of.MetricType == rule.HotspotConcurrency {
+	switch {
+	case of.MetricType == rule.HotspotConcurrency:
 		return newConcurrencyRule(base)
+	case of.Cluster != nil:
+		return newClusterRule(base)
 	}
 	return newValueRule(base)
 }
@@ -83,12 +93,17 @@ func (k *kind) Export(now int64) {
 		v.evicted.N, v.regained.N = v.Evicted, v.Regained
 		k.env.Metrics.Export(&v.evicted, now)
 		k.env.Metrics.Export(&v.regained, now)
-		k.env.Metrics.Export(&v.absent, now)
+		v.unlimited.export(k.env.Metrics, now)
 	})
 	k.counts.All(func(c *sharedCounts) {
 		k.env.Metrics.Export(&c.full, now)
-		k.env.Metrics.Export(&c.absent, now)
+		c.unlimited.export(k.env.Metrics, now)
 	})
+}
+
+func (u *unlimited) export(m *metrics.Metrics, now int64) {
+	m.Export(&u.absent, now)
+	m.Export(&u.exempt, now)
 }
 
 // hotspotRule is what Sentinel's hotspot rules have in common. What has no value of the parameter is none of theirs.
@@ -111,9 +126,11 @@ func (r *hotspotRule) identify(what string, shape ...string) {
 	r.id = r.RecordID(what, append(shape, p.Source.String(), p.Name, strconv.Itoa(p.Index), strconv.Itoa(int(p.Hops)))...)
 }
 
-// newAbsent counts the entries that have no value of the parameter, and which the rule so does not limit.
-func (r *hotspotRule) newAbsent() metrics.Counter {
-	return metrics.Counter{Name: "sentinel_hotspot_absent" + r.labels()}
+func (r *hotspotRule) newUnlimited() unlimited {
+	return unlimited{
+		absent: metrics.Counter{Name: "sentinel_hotspot_absent" + r.labels()},
+		exempt: metrics.Counter{Name: "sentinel_hotspot_exempt" + r.labels()},
+	}
 }
 
 // labels are those of the rule's own metrics.
@@ -121,32 +138,55 @@ func (r *hotspotRule) labels() string {
 	return metrics.Resource(r.Base.Resource) + metrics.Rule(r.Base.ID)
 }
 
-// question is what a rule is asked about: a value, by its hash.
+// question is what a rule is asked about: a value, its hash, and its threshold.
 type question struct {
-	hash uint64
+	value     string
+	hash      uint64
+	threshold int64
 	// there is whether there is a value, again whether there are more after it, and tooMany whether more than may be.
 	there, again, tooMany bool
 }
 
-// ask is what the rule is asked about.
-func (r *hotspotRule) ask(now int64) (q question, err error) {
-	var value string
-	if value, q.there, q.again = r.param.Asked(); !q.there {
+// ask is what the rule is asked about. decided is whether it has answered already, by t or a refusal.
+func (r *hotspotRule) ask(t *family.Ticket, u *unlimited, now int64) (q question, decided bool, b *family.Refusal, err error) {
+	q, err = r.find(now)
+	switch {
+	case err != nil:
+		return q, true, nil, err
+	case !q.there:
+		u.absent.N++
+		return q, true, nil, nil
+	case q.tooMany:
+		return q, true, r.refuseMany(now), nil
+	case q.threshold == rule.Unlimited:
+		u.exempt.N++
+		t.Again = q.again
+		return q, true, nil, nil
+	}
+	return q, false, nil, nil
+}
+
+// find is what the rule is asked about.
+func (r *hotspotRule) find(now int64) (q question, err error) {
+	if q.value, q.there, q.again = r.param.Asked(); !q.there {
 		return q, nil
 	}
 	q.tooMany = r.param.Values().TooMany()
-	seed, err := r.kind.key.Seed(now)
-	if err != nil {
-		return q, err
+	key := r.kind.key
+	if !key.known {
+		if _, err := key.Seed(now); err != nil {
+			return q, err
+		}
 	}
-	if r.processSeed != seed {
-		r.processSeed = seed
-		r.hashItems(seed.Of(r.id))
+	if r.processSeed != key.seed {
+		r.processSeed = key.seed
+		r.hashItems(key.seed.Of(r.id))
 	}
-	q.hash = r.seed.Hash(value)
+	q.hash = r.seed.Hash(q.value)
 	if r.networks != nil {
-		r.rememberNetwork(q.hash, value)
+		r.rememberNetwork(q.hash, q.value)
 	}
+	q.threshold = r.threshold(q.hash)
 	return q, nil
 }
 
@@ -157,7 +197,11 @@ func (r *hotspotRule) hashItems(seed Seed) {
 		r.limits.Specific = make(map[uint64]int64, len(r.SpecificItems))
 	}
 	for _, item := range r.SpecificItems {
-		r.limits.Specific[seed.Hash(item.ValStr)] = item.Threshold
+		threshold := item.Threshold
+		if r.Cluster != nil { // what one process may admit by itself
+			threshold = int64(r.Cluster.Local(float64(threshold)))
+		}
+		r.limits.Specific[seed.Hash(item.ValStr)] = threshold
 	}
 }
 

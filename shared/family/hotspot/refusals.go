@@ -21,12 +21,12 @@ type refusal struct {
 }
 
 // of is the verdict on a value, where it is remembered.
-func (r *refusals) of(hash uint64, l Limit, maxWait, now int64) (Verdict, bool) {
+func (r *refusals) of(hash uint64, l *Limit, maxWait, now int64) (Verdict, bool) {
 	if r.places == nil {
 		return Verdict{}, false
 	}
 	p := &r.places[hash%maxRefusals]
-	return p.verdict, p.hash == hash && now < p.until && p.limit == l && maxWait <= p.maxWait
+	return p.verdict, p.hash == hash && now < p.until && p.limit == *l && maxWait <= p.maxWait
 }
 
 // remember keeps a refusal for a moment.

@@ -11,15 +11,16 @@ const (
 // before it can be filled again; a tick gives back what is left.
 type reserve struct {
 	at, left int64
-	// limit is the one under which they were taken.
+	// limit is the one under which they were taken, until when they may be spent, in nanoseconds.
 	limit Limit
+	until int64
 	// uses are those since the last tick, and half of those before: how much it makes sense to take.
 	uses int64
 }
 
 // spend takes a permit from a value's reserve, and reports whether there was one.
-func (r *reserve) spend(l Limit, now int64) bool {
-	if r.left == 0 || r.limit.most() != l.most() || now/1e6-r.at/1e6 > l.DurationMs {
+func (r *reserve) spend(l *Limit, now int64) bool {
+	if r.left == 0 || now >= r.until || r.limit.most() != l.most() || r.limit.DurationMs != l.DurationMs {
 		return false
 	}
 	r.left--
@@ -27,15 +28,21 @@ func (r *reserve) spend(l Limit, now int64) bool {
 }
 
 // reserve is that of a value, nil where too many have one or it makes no sense.
-func (v *Values) reserve(hash uint64, l Limit) *reserve {
-	if r := v.reserves[hash]; r != nil {
+func (v *Values) reserve(hash uint64, l *Limit) *reserve {
+	r := v.last
+	if r == nil || v.lastHash != hash {
+		if r = v.reserves[hash]; r != nil {
+			v.last, v.lastHash = r, hash
+		}
+	}
+	if r != nil {
 		r.uses++
 		return r
 	}
 	if l.Paced || l.most() < reservePart || len(v.reserves) >= maxReserves {
 		return nil
 	}
-	r := &reserve{}
+	r = &reserve{}
 	v.reserves[hash] = r
 	return r
 }
@@ -52,6 +59,7 @@ func (v *Values) Settle(now int64) error {
 		}
 		if r.uses /= 2; r.uses == 0 {
 			delete(v.reserves, hash)
+			v.last = nil
 		}
 	}
 	return first

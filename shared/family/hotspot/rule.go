@@ -22,30 +22,35 @@ func newValueRule(base hotspotRule) *valueRule {
 	r.measure = "in " + strconv.FormatInt(r.DurationInSec*1000, 10) + " ms for one " + r.param.String()
 	r.waitMeasure = "ms to wait for one " + r.param.String()
 	r.limits.Limit = limitOf(r.Hotspot)
-	r.values = r.kind.values.Acquire(r.id, func() *sharedValues {
-		return &sharedValues{
-			Values:   NewValues(r.Env.Table, r.id),
-			queue:    family.NewQueue(r.Env),
-			evicted:  metrics.Counter{Name: "sentinel_hotspot_evicted" + r.labels()},
-			regained: metrics.Counter{Name: "sentinel_hotspot_regained" + r.labels()},
-			absent:   r.newAbsent(),
-		}
-	})
+	r.values = r.acquireValues()
 	r.Queue = r.values.queue
 	return r
 }
 
+// acquireValues returns the rule's values, until they are released.
+func (r *hotspotRule) acquireValues() *sharedValues {
+	return r.kind.values.Acquire(r.id, func() *sharedValues {
+		return &sharedValues{
+			Values:    NewValues(r.Env.Table, r.id),
+			queue:     family.NewQueue(r.Env),
+			evicted:   metrics.Counter{Name: "sentinel_hotspot_evicted" + r.labels()},
+			regained:  metrics.Counter{Name: "sentinel_hotspot_regained" + r.labels()},
+			unlimited: r.newUnlimited(),
+		}
+	})
+}
+
+// releaseValues gives them up.
+func (r *hotspotRule) releaseValues(v *sharedValues, now int64) {
+	r.Env.Check("returning permits", v.Settle(now))
+	r.kind.values.Release(r.id, false)
+}
+
 // Enter implements family.Checker.
 func (r *valueRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
-	q, err := r.ask(now)
-	switch {
-	case err != nil:
-		return nil, err
-	case !q.there:
-		r.values.absent.N++
-		return nil, nil
-	case q.tooMany:
-		return r.refuseMany(now), nil
+	q, decided, b, err := r.ask(t, &r.values.unlimited, now)
+	if decided {
+		return b, err
 	}
 	return r.take(q, t, now)
 }
@@ -63,7 +68,7 @@ func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refus
 	case err != nil:
 		return nil, err
 	case !v.OK:
-		return r.refuse(q.hash, v, full, now), nil
+		return r.refuse(q.threshold, v, full, now), nil
 	}
 	t.At, t.Again = v.At, q.again
 	t.Waits = r.limits.Paced && v.At > now
@@ -72,8 +77,7 @@ func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refus
 
 // refuse says why a value gets nothing: it may have nothing at all, has had it all, would have to wait for too long, or
 // too many wait already.
-func (r *valueRule) refuse(hash uint64, v Verdict, full bool, now int64) *family.Refusal {
-	threshold := r.threshold(hash)
+func (r *valueRule) refuse(threshold int64, v Verdict, full bool, now int64) *family.Refusal {
 	wait := v.At - now
 	switch {
 	case !r.limits.Paced || threshold <= 0:
@@ -100,17 +104,14 @@ func (r *valueRule) Quota(hash uint64, now int64) (family.Quota, error) {
 
 // Undo implements family.Checker.
 func (r *valueRule) Undo(t family.Ticket, now int64) error {
-	if t == (family.Ticket{}) {
+	if t.ID == 0 { // nothing was taken
 		return nil
 	}
 	return r.values.GiveBack(t.ID, &r.limits, t.At, now)
 }
 
 // Release implements family.Checker.
-func (r *valueRule) Release(now int64) {
-	r.Env.Check("returning permits", r.values.Settle(now))
-	r.kind.values.Release(r.id, false)
-}
+func (r *valueRule) Release(now int64) { r.releaseValues(r.values, now) }
 
 // concurrencyRule limits how many entries of one value are in flight.
 type concurrencyRule struct {
@@ -126,22 +127,16 @@ func newConcurrencyRule(base hotspotRule) *concurrencyRule {
 	r.measure = "in flight for one " + r.param.String()
 	r.fullMeasure = r.measure + ", counted with others for want of room"
 	r.counts = r.kind.counts.Acquire(r.id, func() *sharedCounts {
-		return &sharedCounts{full: metrics.Counter{Name: "sentinel_hotspot_full" + r.labels()}, absent: r.newAbsent()}
+		return &sharedCounts{full: metrics.Counter{Name: "sentinel_hotspot_full" + r.labels()}, unlimited: r.newUnlimited()}
 	})
 	return r
 }
 
 // Enter implements family.Checker.
 func (r *concurrencyRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
-	q, err := r.ask(now)
-	switch {
-	case err != nil:
-		return nil, err
-	case !q.there:
-		r.counts.absent.N++
-		return nil, nil
-	case q.tooMany:
-		return r.refuseMany(now), nil
+	q, decided, b, err := r.ask(t, &r.counts.unlimited, now)
+	if decided {
+		return b, err
 	}
 	return r.hold(q, t, now)
 }
@@ -152,8 +147,7 @@ func (r *concurrencyRule) hold(q question, t *family.Ticket, now int64) (*family
 	if err != nil {
 		return nil, err
 	}
-	threshold := r.threshold(q.hash)
-	c, err := r.kind.concurrency.Enter(holder, q.hash, threshold, now)
+	c, err := r.kind.concurrency.Enter(holder, q.hash, q.threshold, now)
 	if err != nil {
 		return nil, err
 	}
@@ -168,7 +162,7 @@ func (r *concurrencyRule) hold(q question, t *family.Ticket, now int64) (*family
 	if c.Full {
 		measure = r.fullMeasure
 	}
-	return r.Refuse(float64(c.InFlight), float64(threshold), measure, 0, now), nil
+	return r.Refuse(float64(c.InFlight), float64(q.threshold), measure, 0, now), nil
 }
 
 // Undo implements family.Checker.
@@ -178,7 +172,7 @@ func (r *concurrencyRule) Undo(t family.Ticket, now int64) error {
 
 // Exit implements family.Checker.
 func (r *concurrencyRule) Exit(t family.Ticket, _ outcome.End, now int64) error {
-	if t == (family.Ticket{}) {
+	if t.ID == 0 {
 		return nil
 	}
 	return r.kind.concurrency.Exit(t.ID, uint64(t.At), now)

@@ -12,22 +12,36 @@ type Seed [2]uint64
 
 // Hash is SipHash-2-4 of a value.
 func (s Seed) Hash(value string) uint64 {
-	v := sip{s[0] ^ 0x736f6d6570736575, s[1] ^ 0x646f72616e646f6d, s[0] ^ 0x6c7967656e657261, s[1] ^ 0x7465646279746573}
-	rest := value
-	for ; len(rest) >= 8; rest = rest[8:] {
-		v.absorb(word(rest[:8]))
+	a, b, c, d := s[0]^0x736f6d6570736575, s[1]^0x646f72616e646f6d, s[0]^0x6c7967656e657261, s[1]^0x7465646279746573
+	for rest, last := value, false; !last; {
+		var m uint64
+		if last = len(rest) < 8; last {
+			m = word(rest) | uint64(len(value))<<56
+		} else {
+			m, rest = word8(rest), rest[8:]
+		}
+		d ^= m
+		a, b, c, d = sipRound(a, b, c, d)
+		a, b, c, d = sipRound(a, b, c, d)
+		a ^= m
 	}
-	v.absorb(word(rest) | uint64(len(value))<<56)
-	v[2] ^= 0xff
+	c ^= 0xff
 	for range 4 {
-		v.round()
+		a, b, c, d = sipRound(a, b, c, d)
 	}
-	return v[0] ^ v[1] ^ v[2] ^ v[3]
+	return a ^ b ^ c ^ d
 }
 
 // Of is the key of the hash of one rule's values.
 func (s Seed) Of(rule record.ID) Seed {
 	return Seed{s.Hash("0" + string(rule[:])), s.Hash("1" + string(rule[:]))}
+}
+
+// word8 is the first 8 bytes as a little-endian number.
+func word8(s string) uint64 {
+	_ = s[7]
+	return uint64(s[0]) | uint64(s[1])<<8 | uint64(s[2])<<16 | uint64(s[3])<<24 |
+		uint64(s[4])<<32 | uint64(s[5])<<40 | uint64(s[6])<<48 | uint64(s[7])<<56
 }
 
 // word is up to 8 bytes as a little-endian number.
@@ -38,26 +52,18 @@ func word(s string) (w uint64) {
 	return w
 }
 
-type sip [4]uint64
-
-func (v *sip) absorb(m uint64) {
-	v[3] ^= m
-	v.round()
-	v.round()
-	v[0] ^= m
-}
-
-func (v *sip) round() {
-	v[0] += v[1]
-	v[1] = bits.RotateLeft64(v[1], 13) ^ v[0]
-	v[0] = bits.RotateLeft64(v[0], 32)
-	v[2] += v[3]
-	v[3] = bits.RotateLeft64(v[3], 16) ^ v[2]
-	v[0] += v[3]
-	v[3] = bits.RotateLeft64(v[3], 21) ^ v[0]
-	v[2] += v[1]
-	v[1] = bits.RotateLeft64(v[1], 17) ^ v[2]
-	v[2] = bits.RotateLeft64(v[2], 32)
+func sipRound(a, b, c, d uint64) (uint64, uint64, uint64, uint64) {
+	a += b
+	b = bits.RotateLeft64(b, 13) ^ a
+	a = bits.RotateLeft64(a, 32)
+	c += d
+	d = bits.RotateLeft64(d, 16) ^ c
+	a += d
+	d = bits.RotateLeft64(d, 21) ^ a
+	c += b
+	b = bits.RotateLeft64(b, 17) ^ c
+	c = bits.RotateLeft64(c, 32)
+	return a, b, c, d
 }
 
 // Key is the process's seed, as one worker knows it.

@@ -19,15 +19,21 @@ type Limits struct {
 	Limit
 	// Specific are the thresholds of values that have one of their own, by hash.
 	Specific map[uint64]int64
+	own      Limit
 }
 
-// Of is the limit of a value.
-func (l *Limits) Of(hash uint64) Limit {
-	of := l.Limit
-	if t, ok := l.Specific[hash]; ok {
-		of.Threshold = t
+// Of is the limit of a value. It is void with the next one's.
+func (l *Limits) Of(hash uint64) *Limit {
+	if len(l.Specific) == 0 {
+		return &l.Limit
 	}
-	return of
+	t, ok := l.Specific[hash]
+	if !ok {
+		return &l.Limit
+	}
+	l.own = l.Limit
+	l.own.Threshold = t
+	return &l.own
 }
 
 // Values are the values of a rule's parameter as one worker sees them. It is not safe for concurrent use.
@@ -38,6 +44,9 @@ type Values struct {
 	look  quoting
 	// reserves are of the values that this worker sees often.
 	reserves map[uint64]*reserve
+	// last is the reserve that was asked for last, nil if there is none, of the value lastHash.
+	last     *reserve
+	lastHash uint64
 	refusals refusals
 	// Evicted are the values that were forgotten for one of this rule while they had less than a value that was never seen,
 	// Regained what they got by that, in permits.
@@ -72,7 +81,12 @@ func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict,
 	if r != nil && r.spend(limit, now) {
 		return Verdict{OK: true, At: r.at}, nil
 	}
-	v.op = taking{values: v, hash: hash, limit: limit, maxWait: maxWait, now: now}
+	return v.take(r, hash, limit, maxWait, now)
+}
+
+// take asks the value's page, with what its reserve, if it has one, still has.
+func (v *Values) take(r *reserve, hash uint64, limit *Limit, maxWait, now int64) (Verdict, error) {
+	v.op = taking{values: v, hash: hash, limit: *limit, maxWait: maxWait, now: now}
 	if r != nil {
 		v.op.back, v.op.extra = *r, r.uses
 	}
@@ -84,7 +98,8 @@ func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict,
 		return Verdict{}, err
 	}
 	if r != nil {
-		r.at, r.left, r.limit = v.op.verdict.At, v.op.got, limit
+		r.at, r.left, r.limit = v.op.verdict.At, v.op.got, *limit
+		r.until = (r.at/1e6 + limit.DurationMs + 1) * 1e6
 	}
 	if v.op.regained > 0 {
 		v.Evicted++
@@ -107,7 +122,7 @@ func (v *Values) GiveBack(hash uint64, limits *Limits, at, now int64) error {
 		r.left++
 		return nil
 	}
-	return v.giveBack(hash, 1, limits.Of(hash), at, now)
+	return v.giveBack(hash, 1, *limits.Of(hash), at, now)
 }
 
 func (v *Values) giveBack(hash uint64, n int64, l Limit, at, now int64) error {
@@ -254,7 +269,7 @@ func (v *Values) quota(q *family.Quota, hash uint64, limits *Limits, now int64) 
 		return nil
 	}
 	q.Limit = limit.most()
-	v.look = quoting{hash: hash, limit: limit}
+	v.look = quoting{hash: hash, limit: *limit}
 	if err := v.update(hash, now, &v.look); err != nil {
 		return err
 	}

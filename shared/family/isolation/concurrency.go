@@ -74,8 +74,7 @@ func (c *Concurrency) InFlight() int { return int(c.inFlight) }
 // Enter asks for one entry under a threshold, as holder, at the time now in nanoseconds. What is let in must leave by
 // Exit. An error is the host's, or record.ErrFull; a record that too many workers fight for, or is full, refuses.
 func (c *Concurrency) Enter(holder worker.Identity, threshold, now int64) (Verdict, error) {
-	if c.inFlight < c.leased && threshold >= c.threshold && holder == c.holder && now-c.stamp <= freshFor {
-		c.enter()
+	if c.enterLeased(holder, threshold, now) {
 		return Verdict{OK: true, InFlight: c.seen}, nil
 	}
 	if now < c.refusedUntil && threshold <= c.refusedAt {
@@ -93,6 +92,15 @@ func (c *Concurrency) Enter(holder worker.Identity, threshold, now int64) (Verdi
 	}
 	c.enter()
 	return Verdict{OK: true, InFlight: c.seen}, nil
+}
+
+// enterLeased lets an entry into a place that this worker has leased and not filled, and reports whether there was one.
+func (c *Concurrency) enterLeased(holder worker.Identity, threshold, now int64) bool {
+	if c.inFlight >= c.leased || threshold < c.threshold || holder != c.holder || now-c.stamp > freshFor {
+		return false
+	}
+	c.enter()
+	return true
 }
 
 func (c *Concurrency) enter() {

@@ -25,6 +25,9 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 // Tick implements family.Kind.
 func (k *kind) Tick(now int64) { k.counts.Tick(now) }
 
+// Export implements family.Kind.
+func (k *kind) Export(now int64) { k.counts.Export(now) }
+
 // Records implements family.Kind.
 func (k *kind) Records(f func(family.Toucher)) { k.counts.Records(f) }
 
@@ -39,12 +42,20 @@ type Rule struct {
 // NewRule returns the checker of a rule that counts in one of counts.
 func NewRule(base family.Base, counts *Counts, threshold int64) *Rule {
 	r := &Rule{Base: base, threshold: threshold}
-	r.count = counts.Acquire(r.RecordID("concurrency"))
+	r.count = counts.Acquire(r.RecordID("concurrency"), &r.Base)
 	return r
 }
 
 // Enter implements family.Checker.
 func (r *Rule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
+	if holder, held := r.Env.Worker.Identity(); held && r.count.enterLeased(holder, r.threshold, now) {
+		t.Exit = true
+		return nil, nil
+	}
+	return r.take(t, now)
+}
+
+func (r *Rule) take(t *family.Ticket, now int64) (*family.Refusal, error) {
 	holder, err := r.Env.Worker.Identify(now)
 	if err != nil {
 		return nil, err
@@ -67,4 +78,4 @@ func (r *Rule) Undo(_ family.Ticket, now int64) error { return r.count.Exit(now)
 func (r *Rule) Exit(_ family.Ticket, _ outcome.End, now int64) error { return r.count.Exit(now) }
 
 // Release implements family.Checker.
-func (r *Rule) Release(int64) { r.count.Release() }
+func (r *Rule) Release(now int64) { r.count.Release(now) }

@@ -78,7 +78,10 @@ func (k *kind) Tick(now int64) {
 }
 
 // Export implements family.Kind.
-func (k *kind) Export(now int64) { k.budgets.Export(now) }
+func (k *kind) Export(now int64) {
+	k.budgets.Export(now)
+	k.counts.Export(now)
+}
 
 // Records implements family.Kind.
 func (k *kind) Records(f func(family.Toucher)) {
