@@ -93,6 +93,9 @@ func (r *rules) checkTrial(at *place, one rule.Rule) {
 		live = float64(one.Threshold)
 	case *rule.Hotspot:
 		live = float64(one.Threshold)
+		if len(t.Candidates) > 0 && one.Cluster != nil {
+			r.add(at.at("candidateThreshold"), "does not go with clusterMode, where a service counts")
+		}
 	}
 	r.checkCandidates(at.at("candidateThreshold"), t.Candidates, live, whole)
 }
