@@ -86,9 +86,14 @@ test: $(WASM) ## run all tests, also those on a real Envoy
 	$(GO) test -count=1 -p 1 -timeout 40m ./...
 	@set -e; for m in $(MODULES); do (set -x; $(GO) -C $$m test -count=1 -p 1 -timeout 10m ./...); done
 
+# Natively with an int of 32 bits, as TinyGo has, where this machine runs such programs: records and their changes.
+TEST_INT32 = [ "$$($(GO) env GOHOSTARCH)" != amd64 ] || GOARCH=386 CGO_ENABLED=0 $(GO) test -count=1 -short ./shared/record ./shared/stat \
+	./shared/worker ./shared/publication ./shared/quota ./shared/rls ./shared/family/breaker ./shared/family/isolation
+
 testtiny: export SENTINEL_ARTEFACT = tiny
 testtiny: $(TINY) $(WASM) ## the end-to-end suite, a short soak and the build's tests with the artefact of TinyGo
 	$(GO) run ./cmd/sentinel envoy
+	$(TEST_INT32)
 	$(GO) test -count=1 -p 1 -timeout 40m ./internal/tinygo ./internal/wasmbuild/... ./internal/e2e
 	$(GO) test -count=1 -timeout 40m ./internal/soak -run 'TestEndurance|TestDeaths' -v -soak $(SOAK)
 
@@ -98,7 +103,7 @@ CI_TINY = TestHTTP|TestTCP|TestMetrics$$|TestBlame|TestProbe|TestResponseTime|Te
 citiny: export SENTINEL_ARTEFACT = tiny
 citiny: ## what CI runs of testtiny
 	@skip=$$($(GO) run ./internal/tinygo/ready) || exit 1; if [ -n "$$skip" ]; then echo "skipped: $$skip"; exit 0; fi; \
-		set -ex; $(MAKE) tinygo wasm; $(GO) run ./cmd/sentinel envoy; \
+		set -ex; $(TEST_INT32); $(MAKE) tinygo wasm; $(GO) run ./cmd/sentinel envoy; \
 		$(GO) test -count=1 -timeout 15m ./internal/e2e -run '$(CI_TINY)'; \
 		$(GO) test -count=1 -timeout 10m ./internal/soak -run TestEndurance -v -soak -soak.wasm $(abspath $(TINY)) \
 			-soak.requests 200000 -soak.connections 30000 $(SOAK)

@@ -106,6 +106,9 @@ func tell(w io.Writer, a *explain.Answer) {
 			of = " of " + r.Resource
 		}
 		fmt.Fprintf(w, "%d. %s %s%s: %s\n", i+1, r.Kind, r.ID, of, r.Says)
+		if r.Item != "" {
+			fmt.Fprintf(w, "   its value is the item %s\n", r.Item)
+		}
 		switch {
 		case r.Skipped != "":
 			fmt.Fprintf(w, "   not asked: %s\n", r.Skipped)

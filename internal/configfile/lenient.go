@@ -13,7 +13,7 @@ func Lenient() *config.Config {
 		SystemSource: &config.SystemSource{Cluster: "node", Path: "/metrics", Authority: "node", IntervalMs: 1000},
 	}
 	for i := range 32 {
-		param := &rule.Hotspot{ParamSource: rule.Header, ParamKey: "x-arg"}
+		param := &rule.Param{ParamSource: rule.Header, ParamKey: "x-arg"}
 		c.Arguments = append(c.Arguments, config.Argument{Index: i, Param: param})
 	}
 	return c

@@ -18,8 +18,8 @@ func TestMistakes(t *testing.T) {
 		{"gateway", `[{"resource": "a", "count": 1, "interval": 2, "intervalUnit": 2}]`, "f:1: an interval of 7200 is longer than an hour, which is the longest here"},
 		{"gateway", "- resource: a\n  count: 1\n  paramItem: {parseStrategy: 9}", "f:3: parseStrategy: must be 0 (client IP), 1 (host), 2 (header), 3 (URL parameter) or 4 (cookie)"},
 		{"gateway", "- resource: a\n  count: 1\n  paramItem: {parseStrategy: 2}", "f:3: fieldName: missing: which Header?"},
-		{"gateway", "- resource: a\n  count: 1\n  paramItem: {parseStrategy: 0, pattern: 10., matchStrategy: 2}",
-			`f:3: matchStrategy 2: only 0 (exact) becomes a hotspot rule; write an entry of resources for what matches "10.", and a rule for it`},
+		{"gateway", "- resource: a\n  count: 1\n  paramItem: {parseStrategy: 0, pattern: 10., matchStrategy: 4}",
+			`f:3: matchStrategy: must be 0 (exact), 1 (prefix), 2 (regex) or 3 (contains)`},
 		{"gateway", `[{"apiName": "a", "predicateItems": [{"pattern": "/a", "matchStrategy": 3}]}]`,
 			"f:1: needs a pattern and the matchStrategy 0 (exact), 1 (prefix) or 2 (regex)"},
 		// As posted in Sentinel#2208: the interval is misspelt, and was one second.
@@ -68,5 +68,19 @@ func TestNeeds(t *testing.T) {
 	out, err = From("java", "f", []byte(`[{"resource": "/a", "grade": 1, "count": 1, "timeWindow": 1}]`), "degradeRules")
 	if want := "# circuitBreakerRules[0].count: is never exceeded in Java Sentinel"; !strings.Contains(out, want) {
 		t.Errorf("%v %s lacks %q", err, out, want)
+	}
+}
+
+// What matches a pattern is an item, and what was converted can be read.
+func TestGatewayPatterns(t *testing.T) {
+	for strategy, want := range map[string]string{
+		"0": `specificItems: [{valKind: KindString, valStr: "a.b", threshold: 2}]`, "1": `specificItems: [{valPattern: {prefix: "a.b"}, threshold: 2}]`,
+		"2": `specificItems: [{valPattern: {regex: "a.b"}, threshold: 2}]`, "3": `specificItems: [{valPattern: {regex: "(?s:.*a\\.b.*)"}, threshold: 2}]`,
+	} {
+		rule := `[{"resource": "r", "resourceMode": 1, "count": 2, "paramItem": {"parseStrategy": 3, "fieldName": "k", "pattern": "a.b", "matchStrategy": ` + strategy + `}}]`
+		text, err := From("gateway", "f", []byte(rule), "")
+		if err != nil || !strings.Contains(text, want) {
+			t.Errorf("strategy %s: %v\n%s\nwant %s", strategy, err, text, want)
+		}
 	}
 }

@@ -3,6 +3,7 @@ package convert
 import (
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -103,7 +104,7 @@ func (r *Result) gatewayRule(d configfile.Document) {
 		return
 	}
 	if text(d, "resourceMode") != "1" {
-		r.need("# resource " + quoted(resource) + " is a route of the gateway's: name what it takes in an entry of resources")
+		r.need("# resource " + quoted(resource) + " is a route of the gateway's: name what it takes in an entry of resources, or Envoy's route like it and write resource_from: route_name")
 	}
 	seconds := r.seconds(d)
 	behavior := ""
@@ -161,17 +162,32 @@ func (r *Result) gatewayParam(d, item configfile.Document, resource, count strin
 	}
 	threshold, items := count, ""
 	if pattern := text(item, "pattern"); pattern != "" {
-		if how := text(item, "matchStrategy"); how != "" && how != "0" {
-			r.wrong(item, "matchStrategy %s: only 0 (exact) becomes a hotspot rule; write an entry of resources for what matches "+
-				"%s, and a rule for it", how, quoted(pattern))
+		value := valueOf(text(item, "matchStrategy"), pattern)
+		if value == "" {
+			r.wrong(item, "matchStrategy: must be 0 (exact), 1 (prefix), 2 (regex) or 3 (contains)")
 			return
 		}
-		// Only this value is limited there; here all others get more than anybody sends.
+		// Only such values are limited there; here all others get more than anybody sends.
 		threshold = "1000000000"
-		items = fmt.Sprintf(", specificItems: [{valKind: KindString, valStr: %s, threshold: %s}]", quoted(pattern), count)
+		items = fmt.Sprintf(", specificItems: [{%s, threshold: %s}]", value, count)
 	}
 	r.add("hotspotRules", d, fmt.Sprintf("{resource: %s, metricType: QPS, threshold: %s, durationInSec: %d, %s%s%s%s%s}",
 		quoted(resource), threshold, seconds, "paramSource: "+from.name, key, burst, behavior, items))
+}
+
+// valueOf are the keys of an item for the values that match a pattern by a strategy, "" where there is no such strategy.
+func valueOf(strategy, pattern string) string {
+	switch strategy {
+	case "", "0":
+		return "valKind: KindString, valStr: " + quoted(pattern)
+	case "1":
+		return "valPattern: {prefix: " + quoted(pattern) + "}"
+	case "2":
+		return "valPattern: {regex: " + quoted(pattern) + "}"
+	case "3":
+		return "valPattern: {regex: " + quoted("(?s:.*"+regexp.QuoteMeta(pattern)+".*)") + "}"
+	}
+	return ""
 }
 
 // text is the scalar under a key, "" where there is none.

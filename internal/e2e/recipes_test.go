@@ -47,6 +47,7 @@ func TestRecipes(t *testing.T) {
 		{"match.yaml", seeMatch},
 		{"several.yaml", seeSeveral},
 		{"egress.yaml", seeEgress},
+		{"keys.yaml", seeKeys},
 		{"shadow.yaml", seeShadowFirst},
 		{"answers.yaml", seeAnswers},
 		{"trial.yaml", seeTrial},
@@ -338,4 +339,38 @@ func seeEgress(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 	}
 	waitMetric(t, e, 10, "sentinel_completed", "resource", "search")
 	waitMetric(t, e, 5, "sentinel_passed", "resource", "payments")
+}
+
+func seeKeys(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	for _, c := range []struct {
+		tenant, address string
+		want            int
+	}{
+		{"acme", "192.0.2.7", 5}, {"ACME", "192.0.2.250", 0}, {"Acme", "::ffff:192.0.2.8", 0}, {"acme", "[192.0.2.9]:80", 0}, {"acme", "192.0.3.7", 5},
+		{"beta", "192.0.2.7", 5}, {"beta", "2001:db8:0:1::7", 5}, {"beta", "2001:db8:0:1:ffff::1", 0}, {"beta", "2001:db8:0:2::7", 5},
+	} {
+		if got := admitted(t, e, 10, http.StatusTooManyRequests, "/api/x", "x-tenant", c.tenant, "x-forwarded-for", "1.2.3.4, "+c.address); got != c.want {
+			t.Errorf("%s from %s: %d were let in, want %d", c.tenant, c.address, got, c.want)
+		}
+	}
+	if got := admitted(t, e, 10, 0, "/api/x"); got != 10 {
+		t.Errorf("without a tenant %d of 10 were let in", got)
+	}
+	waitMetric(t, e, 10, "sentinel_hotspot_absent", "rule", "per-tenant-and-network")
+	wantAdmitted(t, e, 3, "/search?user=a")
+	for _, c := range []struct {
+		user string
+		want int
+	}{{"gold-1", 20}, {"gold-2", 20}, {"a-trial", 2}, {"b-trial", 0}, {"%62-trial", 0}, {"bot7", 0}, {"ops", 30}, {"bots", 3}} {
+		if got := admitted(t, e, 30, http.StatusTooManyRequests, "/search?user="+c.user); got != c.want {
+			t.Errorf("%s: %d were let in, want %d", c.user, got, c.want)
+		}
+	}
+	waitMetric(t, e, 30, "sentinel_hotspot_exempt", "rule", "per-user")
+	wantAdmitted(t, e, 3, "/search")
+	for _, path := range []string{"/search?user=", "/search?users=b", "/search?user=a&user="} {
+		if got := admitted(t, e, 3, http.StatusTooManyRequests, path); got != 0 {
+			t.Errorf("%s: %d more were let in", path, got)
+		}
+	}
 }

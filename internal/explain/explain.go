@@ -15,6 +15,7 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/outcome"
+	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/request/requesttest"
 	"sentinel-envoy/shared/resource"
 	"sentinel-envoy/shared/rule"
@@ -48,6 +49,8 @@ type Rule struct {
 	Says string `json:"says"` // the rule in short
 	// Resource is whose rule it is, where the request is several.
 	Resource string `json:"resource,omitempty"`
+	// Item is which of a hotspot rule's items the request's value is.
+	Item string `json:"item,omitempty"`
 	// Skipped is why it is not asked about this request, though it is for the resource.
 	Skipped string `json:"skipped,omitempty"`
 	// Refusal is what the client would be told, and After how many entries at once; empty where that could not be brought
@@ -171,6 +174,9 @@ func look(own *config.Config, r rule.Rule, name string, client *requesttest.Clie
 		out.Skipped = "the request is not of limitApp " + r.For().LimitApp
 		return out
 	}
+	if h, ok := r.(*rule.Hotspot); ok {
+		out.Item = itemOf(h, f.Stream)
+	}
 	b, after := p.refuse(f, r, name)
 	if b != nil {
 		out.After = after
@@ -195,6 +201,31 @@ func (p *process) answer(out *Rule, own *config.Config, f *engine.Filter, b *eng
 			RequestID: client.Headers["x-request-id"],
 		}))
 	}
+}
+
+// itemOf is which of a rule's items the value is of the stream that is asked about, "" where it is none.
+func itemOf(h *rule.Hotspot, s *request.Stream) string {
+	key := s.Key(request.ParamsOf(h))
+	if there, _ := key.Ask(); !there {
+		return ""
+	}
+	value := key.Values()[0]
+	if tiers := request.TiersOf(h); tiers != nil {
+		tier := tiers.Find(value)
+		switch {
+		case tier == nil:
+			return ""
+		case tier.Kind == rule.NoPattern:
+			return tier.Text
+		}
+		return tier.Kind.String() + " " + tier.Text
+	}
+	for _, item := range h.SpecificItems {
+		if item.ValStr == value {
+			return value
+		}
+	}
+	return ""
 }
 
 // maxTries bounds the entries that are tried to see a refusal.
@@ -253,7 +284,7 @@ func describe(r rule.Rule) string {
 	case *rule.Isolation:
 		return fmt.Sprintf("%d in flight", r.Threshold)
 	case *rule.Hotspot:
-		of := "for each value of " + r.ParamSource.String() + " " + r.ParamKey
+		of := "for each value of " + parametersInWords(r)
 		if r.MetricType == rule.HotspotConcurrency {
 			return fmt.Sprintf("%d in flight %s", r.Threshold, of)
 		}
@@ -313,4 +344,20 @@ func flowInWords(r *rule.Flow) string {
 		text += ", limitApp " + r.LimitApp
 	}
 	return text
+}
+
+// parametersInWords is what values are of.
+func parametersInWords(r *rule.Hotspot) string {
+	var all []string
+	for _, p := range r.Each() {
+		text := p.ParamSource.String() + " " + p.ParamKey
+		if p.V4PrefixLen+p.V6PrefixLen > 0 {
+			text = strings.TrimSpace(text) + fmt.Sprintf(" v4/%d v6/%d", cmp.Or(p.V4PrefixLen, 32), cmp.Or(p.V6PrefixLen, 128))
+		}
+		if p.Missing == rule.EmptyMissing {
+			text = strings.TrimSpace(text) + " or without"
+		}
+		all = append(all, text)
+	}
+	return strings.Join(all, " and ")
 }

@@ -105,6 +105,8 @@ func TestEntries(t *testing.T) {
 	cfg, err := config.Parse([]byte(`{"resources": [{"name": "all", "continue": true, "match": {"path": {"prefix": "/"}}},
 		{"name": "health", "unlimited": true, "match": {"path": {"exact": "/healthz"}}}],
 		"flowRules": [{"id": "a", "resource": "all", "threshold": 9}, {"id": "l", "resource": "/login", "threshold": 2}],
+		"hotspotRules": [{"id": "h", "resource": "/t", "metricType": "QPS", "durationInSec": 1, "threshold": 2, "specificItems": [{"valPattern": {"prefix": "gold-"}, "threshold": 3}],
+			"params": [{"paramSource": "Query", "paramKey": "u"}, {"paramSource": "SourceAddress", "v4PrefixLen": 24}]}],
 		"systemRules": [{"id": "s", "metricType": "InboundQPS", "triggerCount": 4}]}`), config.KindHTTP)
 	if err != nil {
 		t.Fatal(err)
@@ -114,10 +116,15 @@ func TestEntries(t *testing.T) {
 			`{"kind":"system","id":"s","says":"inboundQPS up to 4","resource":"all","refusal":"blocked by system rule s: 4 of 4 in 1000 ms","after":4,"status":429,"content_type":"text/plain"},` +
 			`{"kind":"flow","id":"a","says":"9 in 1000 ms, Direct, Reject","resource":"all","refusal":"blocked by flow rule a: 9 of 9 in 1000 ms","after":9,"status":429,"content_type":"text/plain"},` +
 			`{"kind":"flow","id":"l","says":"2 in 1000 ms, Direct, Reject","resource":"/login","refusal":"blocked by flow rule l: 2 of 2 in 1000 ms","after":2,"status":429,"content_type":"text/plain"}]}`,
+		"/t?u=gold-7": `{"resource":"/t","resources":["all","/t"],"mode":"enforce","rules":[` +
+			`{"kind":"system","id":"s","says":"inboundQPS up to 4","resource":"all","refusal":"blocked by system rule s: 4 of 4 in 1000 ms","after":4,"status":429,"content_type":"text/plain"},` +
+			`{"kind":"flow","id":"a","says":"9 in 1000 ms, Direct, Reject","resource":"all","refusal":"blocked by flow rule a: 9 of 9 in 1000 ms","after":9,"status":429,"content_type":"text/plain"},` +
+			`{"kind":"hotspot","id":"h","says":"2 in 1 s for each value of Query u and SourceAddress v4/24 v6/128, burst 0, Reject","resource":"/t","item":"prefix gold-",` +
+			`"refusal":"blocked by hotspot rule h: 3 of 3 in 1000 ms for one query parameter u and source address","after":3,"status":429,"content_type":"text/plain"}]}`,
 		"/healthz": `{"resource":"health","unlimited":true,"mode":"enforce","rules":[]}`,
 	} {
 		u, _ := url.Parse("http://h" + path)
-		a, err := Explain(cfg, nil, &Request{Method: "GET", URL: u})
+		a, err := Explain(cfg, nil, &Request{Method: "GET", URL: u, Address: "192.0.2.1:80"})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -176,7 +176,7 @@ func choice(text string) (words []string, ok bool) {
 // the words in its code.
 func accepted(t *testing.T) map[string][]string {
 	t.Helper()
-	word := regexp.MustCompile(`^[A-Za-z][A-Za-z_]+$`)
+	word := regexp.MustCompile(`^[A-Za-z][A-Za-z0-9_]+$`)
 	var words []string
 	for text := range literals(t, "shared/config", "shared/rule") {
 		if word.MatchString(text) {

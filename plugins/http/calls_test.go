@@ -19,6 +19,8 @@ const (
 	throttled    = `"flowRules": [{"id": "t", "resource": "web", "threshold": %s, "controlBehavior": "Throttling"}]`
 	isolated     = `"isolationRules": [{"id": "i", "resource": "web", "threshold": %s}]`
 	byHost       = `"hotspotRules": [{"id": "h", "resource": "web", "metricType": "QPS", "paramSource": "Host", "threshold": %s, "durationInSec": 600}]`
+	byTwo        = `"hotspotRules": [{"id": "h", "resource": "web", "metricType": "QPS", "params": [{"paramSource": "Host"}, {"paramSource": "SourceAddress", "v4PrefixLen": 24}], "threshold": %s, "durationInSec": 600}]`
+	byTier       = `"hotspotRules": [{"id": "h", "resource": "web", "metricType": "QPS", "paramSource": "Host", "threshold": 0, "specificItems": [{"valPattern": {"suffix": ".org"}, "threshold": %s}], "durationInSec": 600}]`
 	inFlight     = `"hotspotRules": [{"id": "c", "resource": "web", "metricType": "Concurrency", "paramSource": "Host", "threshold": %s}]`
 	inboundRule  = `"systemRules": [{"id": "s", "metricType": "InboundQPS", "triggerCount": %s}]`
 	breaksByTime = `"circuitBreakerRules": [{"id": "b", "resource": "web", "strategy": "SlowRequestRatio", "maxAllowedRtMs": 10, "threshold": 0.5, "minRequestAmount": %s, "retryTimeoutMs": 600000, "statIntervalMs": 60000}]`
@@ -53,6 +55,9 @@ func TestCallsOfARequest(t *testing.T) {
 		{"isolation refuses", isolated, "1", refused},
 		{"hotspot admits", byHost, "1000000", "header bytes, " + admitted},
 		{"hotspot refuses", byHost, "1", "header, header bytes, now, sendResponse, setProperty 2"},
+		{"hotspot of two parameters admits", byTwo, "1000000", "header bytes, " + admitted + ", property bytes"},
+		{"hotspot of a tier admits", byTier, "1000000", "header bytes, " + admitted},
+		{"hotspot of a tier refuses", byTier, "1", "header, header bytes, now, sendResponse, setProperty 2"},
 		{"concurrency of a value admits", inFlight, "1000000", "get bytes 2, header bytes, " + admitted + ", set 2"},
 		{"concurrency of a value refuses", inFlight, "1", "get bytes, header, header bytes, now, sendResponse, setProperty 2"},
 		{"system admits", inboundRule, "1000000", admitted},
@@ -66,7 +71,7 @@ func TestCallsOfARequest(t *testing.T) {
 			e, p := start(t, fmt.Sprintf(c.rules, c.threshold))
 			e.Run(100 * time.Millisecond)
 			first := p.Stream()
-			first.Request[":authority"] = "example.org"
+			first.Request[":authority"], first.Properties["source.address"] = "example.org", "192.0.2.2:80"
 			first.RequestHeaders()
 			e.Run(100 * time.Millisecond) // a breaker finds the first slow, or failed; the others' first goes on
 			if strings.HasPrefix(c.name, "breaker") {

@@ -260,6 +260,9 @@ func sameWrittenOut(t *testing.T, cfg *config.Config) {
 		written["origin"], written["resources"] = from, everyResource(cfg)
 	}
 	for _, r := range cfg.Rules {
+		if c := clusterOf(r); c != nil {
+			written["rate_limit_service"] = map[string]any{"cluster": c.Service.Cluster, "domain": c.Service.Domain, "timeout_ms": c.Service.TimeoutMs}
+		}
 		list, _ := written[r.Family().Key].([]any)
 		written[r.Family().Key] = append(list, writtenOut(t, r))
 	}
@@ -310,7 +313,52 @@ func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
 	if keys["specificItems"] == nil {
 		delete(keys, "specificItems")
 	}
+	if h, ok := r.(*rule.Hotspot); ok {
+		writtenHotspot(h, keys)
+	}
+	if c := clusterOf(r); c != nil {
+		of := map[string]any{
+			"thresholdType": c.ThresholdType, "fallbackToLocalWhenFail": c.FallbackToLocalWhenFail, "clusterSize": c.ClusterSize,
+			"windowIntervalMs": c.WindowIntervalMs,
+		}
+		if c.FlowID != 0 {
+			of["flowId"] = c.FlowID
+		}
+		keys["clusterMode"], keys["clusterConfig"] = true, of
+	}
 	return keys
+}
+
+// clusterOf is how a rule is in cluster mode, nil where it is not.
+func clusterOf(r rule.Rule) *rule.Cluster {
+	switch r := r.(type) {
+	case *rule.Flow:
+		return r.Cluster
+	case *rule.Hotspot:
+		return r.Cluster
+	}
+	return nil
+}
+
+// writtenHotspot leaves out what goes without saying: of items that are unlimited the threshold, and beside several parameters
+// the one.
+func writtenHotspot(h *rule.Hotspot, keys map[string]any) {
+	for i, item := range h.SpecificItems {
+		of := keys["specificItems"].([]any)[i].(map[string]any)
+		if item.Threshold == rule.Unlimited {
+			of["unlimited"] = true
+			delete(of, "threshold")
+		}
+		if item.Pattern != rule.NoPattern {
+			of["valPattern"] = map[string]any{item.Pattern.String(): item.ValStr}
+			delete(of, "valStr")
+		}
+	}
+	if list, ok := keys["params"].([]any); ok {
+		for key := range list[0].(map[string]any) {
+			delete(keys, key)
+		}
+	}
 }
 
 // names is a host that knows the names of its metrics.

@@ -176,7 +176,7 @@ func (r *rules) fromJavaParam(s *saying, d *hotspotDraft, h *rule.Hotspot) {
 			h.ControlBehavior = rule.Throttling
 		}
 	}
-	if h.ParamSource == rule.NoParam && s.has("paramIdx") {
+	if h.ParamSource == rule.NoParam && len(h.Params) == 0 && s.has("paramIdx") {
 		r.argument(s.at.at("paramSource"), d.java.index, h)
 	}
 }
@@ -185,8 +185,7 @@ func (r *rules) fromJavaParam(s *saying, d *hotspotDraft, h *rule.Hotspot) {
 func (r *rules) argument(at *place, index int, h *rule.Hotspot) {
 	for _, a := range r.cfg.Arguments {
 		if a.Index == index && (a.Resource == "" || a.Resource == h.Resource) {
-			h.ParamSource, h.ParamKey, h.ParamIndex = a.Param.ParamSource, a.Param.ParamKey, a.Param.ParamIndex
-			h.ParamPath, h.TrustedHops = a.Param.ParamPath, a.Param.TrustedHops
+			h.Param = *a.Param
 			return
 		}
 	}
@@ -283,7 +282,7 @@ func (r *rules) fromJavaSystem(s *saying, d *systemDraft) {
 type Argument struct {
 	Resource string // whose; "" is any
 	Index    int    // paramIdx
-	Param    *rule.Hotspot
+	Param    *rule.Param
 }
 
 // arguments reads what arguments are.
@@ -293,7 +292,7 @@ func (r *rules) arguments(at *place, v value) {
 			r.add(at, "more than ", strconv.Itoa(maxEntries), " entries")
 			return false
 		}
-		a := Argument{Param: &rule.Hotspot{}}
+		a := Argument{Param: &rule.Param{}}
 		fields := append([]field{
 			{"resource", r.label(&a.Resource, maxResource)},
 			{"paramIdx", integer(r.parser, &a.Index, -1000, 1000)},
@@ -301,7 +300,7 @@ func (r *rules) arguments(at *place, v value) {
 		s := &saying{at: at, fields: fields, seen: r.object(at, v, fields)}
 		if v.typ == jsonparser.Object {
 			r.require(s, "paramIdx")
-			r.checkParam(at, a.Param, s.has("paramIndex"))
+			r.checkParam(at, a.Param, s.has("paramIndex"), &rule.Target{})
 		}
 		r.cfg.Arguments = append(r.cfg.Arguments, a)
 		return true

@@ -275,8 +275,8 @@ func TestAllFamilies(t *testing.T) {
 			&rule.CircuitBreaker{Target: rule.Target{ID: "c", Resource: "r"}, Strategy: rule.ErrorCount, RetryTimeoutMs: 3000,
 				MinRequestAmount: 5, StatIntervalMs: 1000, StatSlidingWindowBucketCount: 10, Threshold: 50, ProbeNum: 2},
 			&rule.Isolation{Target: rule.Target{ID: "i", Resource: "r"}, Threshold: 3},
-			&rule.Hotspot{Target: rule.Target{ID: "h", Resource: "r"}, MetricType: rule.HotspotQPS, ParamIndex: -1, Threshold: 4,
-				BurstCount: 1, DurationInSec: 1, ParamSource: rule.PathSegment,
+			&rule.Hotspot{Target: rule.Target{ID: "h", Resource: "r"}, MetricType: rule.HotspotQPS, Threshold: 4,
+				BurstCount: 1, DurationInSec: 1, Param: rule.Param{ParamSource: rule.PathSegment, ParamIndex: -1},
 				SpecificItems: []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "x", Threshold: 9}}},
 			&rule.System{Target: rule.Target{ID: "s"}, MetricType: rule.SystemCPUUsage, TriggerCount: 0.8, Strategy: rule.BBR},
 			&rule.System{Target: rule.Target{ID: "s0"}, TriggerCount: 3, Strategy: rule.NoAdaptive},
@@ -430,11 +430,11 @@ func TestRulesAreReadApart(t *testing.T) {
 	}
 	got := rule.Of[rule.Hotspot](c.Rules)
 	for i, want := range []rule.Hotspot{
-		{MetricType: rule.HotspotQPS, Threshold: 1, DurationInSec: 2, BurstCount: 3, ParamSource: rule.Header, ParamKey: "x",
+		{MetricType: rule.HotspotQPS, Threshold: 1, DurationInSec: 2, BurstCount: 3, Param: rule.Param{ParamSource: rule.Header, ParamKey: "x"},
 			SpecificItems: []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "v", Threshold: 4}}},
-		{Threshold: 5, ParamSource: rule.Host,
+		{Threshold: 5, Param: rule.Param{ParamSource: rule.Host},
 			SpecificItems: []rule.SpecificItem{{ValKind: rule.KindString, ValStr: "w", Threshold: 6}}},
-		{Threshold: 7, ParamSource: rule.Host},
+		{Threshold: 7, Param: rule.Param{ParamSource: rule.Host}},
 	} {
 		want.Target = got[i].Target
 		if !reflect.DeepEqual(*got[i], want) {

@@ -70,7 +70,7 @@ func TestWarnings(t *testing.T) {
 			[]string{`hotspotRules[0].paramKey: rule "x": "upstream.address" is known only in a filter of an upstream`}},
 		{"network of a header", KindVM, `{"hotspotRules": [{"id": "x", "resource": "r", "threshold": 1, "paramSource": "Header", "paramKey": "h",
 			"specificItems": [{"valStr": "10.0.0.0/8", "valKind": 1, "threshold": 1}]}]}`,
-			[]string{`hotspotRules[0].specificItems[0].valStr: rule "x" compares "10.0.0.0/8" as text: networks are for the paramSource SourceAddress`}},
+			[]string{`hotspotRules[0].specificItems[0].valStr: rule "x" compares "10.0.0.0/8" as text: networks are for the paramSource SourceAddress, or a valPattern with cidr`}},
 		{"relation to nothing here", KindHTTP, `{"resource_name": "r", "flowRules": [{"id": "x", "resource": "r", "threshold": 1, "relationStrategy": 1,
 			"refResource": "q"}]}`,
 			[]string{`flowRules[0].refResource: rule "x" acts only on what another filter takes for "q": nothing here is that resource`}},

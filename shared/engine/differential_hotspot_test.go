@@ -131,7 +131,7 @@ func newHotDuel(t *testing.T, now int64) *hotDuel {
 func (d *hotDuel) reject(id string, threshold, seconds, burst int64) rule.Hotspot {
 	return rule.Hotspot{
 		Target: rule.Target{ID: id, Resource: d.resource}, MetricType: rule.HotspotQPS, Threshold: threshold, DurationInSec: seconds,
-		BurstCount: burst, ParamSource: rule.Header, ParamKey: "p",
+		BurstCount: burst, Param: rule.Param{ParamSource: rule.Header, ParamKey: "p"},
 	}
 }
 

@@ -18,6 +18,7 @@ var guarded = []struct {
 	{"isolation", config.Config{Rules: list([]rule.Isolation{{Target: rule.Target{ID: "i", Resource: "r"}, Threshold: 1e6}})}},
 	{"breaker", config.Config{Rules: list([]rule.CircuitBreaker{errorRatio})}},
 	{"hotspot", config.Config{Rules: list([]rule.Hotspot{perHost})}},
+	{"hotspot of several parameters", config.Config{Rules: list([]rule.Hotspot{perHostAndPath})}},
 	{"all", config.Config{
 		Rules: slices.Concat(list([]rule.Flow{limit("f", 1e9, 1000)}),
 			list([]rule.Isolation{{Target: rule.Target{ID: "i", Resource: "r"}, Threshold: 1e6}}), list([]rule.CircuitBreaker{errorRatio}),
@@ -31,7 +32,12 @@ var (
 		Target: rule.Target{ID: "b", Resource: "r"}, Strategy: rule.ErrorRatio, Threshold: 0.5, MinRequestAmount: 10, RetryTimeoutMs: 1000,
 		StatIntervalMs: 1000, StatSlidingWindowBucketCount: 1,
 	}
-	perHost = rule.Hotspot{Target: rule.Target{ID: "h", Resource: "r"}, MetricType: rule.HotspotQPS, ParamSource: rule.Host, Threshold: 1e8, DurationInSec: 1}
+	perHostAndPath = rule.Hotspot{
+		Target: rule.Target{ID: "h", Resource: "r"}, MetricType: rule.HotspotQPS, Threshold: 1, DurationInSec: 1,
+		Params:        []rule.Param{{ParamSource: rule.Host}, {ParamSource: rule.PathSegment}},
+		SpecificItems: []rule.SpecificItem{{Pattern: rule.PatternSuffix, ValStr: ".org", Threshold: 1e8, Shared: true}},
+	}
+	perHost = rule.Hotspot{Target: rule.Target{ID: "h", Resource: "r"}, MetricType: rule.HotspotQPS, Param: rule.Param{ParamSource: rule.Host}, Threshold: 1e8, DurationInSec: 1}
 )
 
 // oneHost is a client that always asks for the same host.
@@ -86,7 +92,7 @@ var refusing = []struct {
 	{"flow", config.Config{Rules: list([]rule.Flow{limit("f", 1, 600_000)})}},
 	{"isolation", config.Config{Rules: list([]rule.Isolation{{Target: rule.Target{ID: "i", Resource: "r"}, Threshold: 1}})}},
 	{"hotspot", config.Config{Rules: list([]rule.Hotspot{{
-		Target: rule.Target{ID: "h", Resource: "r"}, MetricType: rule.HotspotQPS, ParamSource: rule.Host, Threshold: 1, DurationInSec: 600,
+		Target: rule.Target{ID: "h", Resource: "r"}, MetricType: rule.HotspotQPS, Param: rule.Param{ParamSource: rule.Host}, Threshold: 1, DurationInSec: 600,
 	}})}},
 	{"system", config.Config{Rules: slices.Concat(list([]rule.Flow{limit("f", 1e9, 1000)}),
 		list([]rule.System{{Target: rule.Target{ID: "s"}, MetricType: rule.SystemInboundQPS}}))}},

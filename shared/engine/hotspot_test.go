@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"fmt"
 	"strings"
 	"testing"
 
@@ -15,7 +16,7 @@ import (
 func perUser(id string, threshold int64) rule.Hotspot {
 	return rule.Hotspot{
 		Target: rule.Target{ID: id, Resource: "r"}, MetricType: rule.HotspotQPS, Threshold: threshold, DurationInSec: 1,
-		ParamSource: rule.Header, ParamKey: "X-User",
+		Param: rule.Param{ParamSource: rule.Header, ParamKey: "X-User"},
 	}
 }
 
@@ -331,6 +332,107 @@ func TestHotspotUnlimitedValue(t *testing.T) {
 		}
 		if got, _ := w.Metric("sentinel_faults"); got != 0 {
 			t.Errorf("%v faults", got)
+		}
+	}
+}
+
+// A value of several parameters has a budget of its own; items are about the first.
+func TestHotspotSeveralParameters(t *testing.T) {
+	for _, metric := range []rule.HotspotMetric{rule.HotspotQPS, rule.HotspotConcurrency} {
+		r := perUser("h", 2)
+		r.MetricType = metric
+		r.Param, r.Params = rule.Param{}, []rule.Param{
+			{ParamSource: rule.Header, ParamKey: "x-tenant"}, {ParamSource: rule.SourceAddress, V4PrefixLen: 24}}
+		w := newProcess(2, hot(r))
+		from := func(tenant, address string) int {
+			n := 0
+			for i := range 10 {
+				f := w.workers[i%2].http
+				c := &requesttest.Client{Headers: map[string]string{}, Properties: map[string]string{"source.address": address + ":1"}}
+				if tenant != "" {
+					c.Headers["x-tenant"] = tenant
+				}
+				f.Stream.Of(c)
+				if f.Enter("r", w.Now(), &engine.Entry{}) == nil {
+					n++
+				}
+			}
+			return n
+		}
+		for _, c := range []struct {
+			tenant, address string
+			want            int
+		}{
+			{"a", "192.0.2.1", 2}, {"a", "192.0.2.200", 0}, {"a", "192.0.3.1", 2}, {"b", "192.0.2.1", 2}, {"", "192.0.2.1", 10},
+			{"a192.0.2.0", "", 2}, {"a", "[::ffff:192.0.2.9]", 0},
+		} {
+			if got := from(c.tenant, c.address); got != c.want {
+				t.Errorf("%s: %s from %s: %d, want %d", metric, c.tenant, c.address, got, c.want)
+			}
+		}
+		w.run(600e6)
+		if got, _ := w.Metric("sentinel_faults"); got != 0 {
+			t.Errorf("%v faults", got)
+		}
+	}
+}
+
+// Tiers: each value has the tier's threshold for itself, or all have it together; no value of a client's is the shared one.
+func TestHotspotTiers(t *testing.T) {
+	for _, metric := range []rule.HotspotMetric{rule.HotspotQPS, rule.HotspotConcurrency} {
+		r := perUser("h", 1)
+		r.MetricType = metric
+		r.SpecificItems = []rule.SpecificItem{
+			{Pattern: rule.PatternPrefix, ValStr: "gold-", Threshold: 4}, {Pattern: rule.PatternSuffix, ValStr: "-trial", Threshold: 3, Shared: true},
+			{ValStr: "x-trial", Threshold: 2}, {Pattern: rule.PatternRegex, ValStr: "free[0-9]", Threshold: rule.Unlimited},
+		}
+		w := newProcess(2, hot(r))
+		enter := func(user string, n int) (in int) {
+			for i := range n {
+				f := w.workers[i%2].http
+				f.Stream.Of(&requesttest.Client{Headers: map[string]string{"x-user": user}})
+				if f.Enter("r", w.Now(), &engine.Entry{}) == nil {
+					in++
+				}
+			}
+			return in
+		}
+		for _, c := range []struct {
+			user string
+			want int
+		}{{"gold-a", 4}, {"gold-b", 4}, {"a-trial", 3}, {"b-trial", 0}, {"x-trial", 2}, {"a", 1}, {"suffix", 1}, {"-trial", 0}, {"free1", 10}, {"free", 1}} {
+			if got := enter(c.user, 10); got != c.want {
+				t.Errorf("%s: %s: %d, want %d", metric, c.user, got, c.want)
+			}
+		}
+		for i := range 10_000 { // however many values of a tier a worker has seen
+			w.workers[i%2].http.Stream.Of(&requesttest.Client{Headers: map[string]string{"x-user": fmt.Sprint("gold-", i)}})
+			w.workers[i%2].http.Enter("r", w.Now(), &engine.Entry{})
+		}
+		if n := enter("b-trial", 5) + enter("gold-a", 5); n != 0 {
+			t.Errorf("%s: after many others %d more", metric, n)
+		}
+		w.run(600e6)
+		if got, _ := w.Metric("sentinel_faults"); got != 0 {
+			t.Errorf("%v faults", got)
+		}
+	}
+}
+
+// A tier of several parameters is about the first: a shared one has a budget with each value of the others.
+func TestHotspotTiersOfSeveralParameters(t *testing.T) {
+	r := perUser("h", 1)
+	r.Params = []rule.Param{r.Param, {ParamSource: rule.Query, ParamKey: "q"}}
+	r.SpecificItems = []rule.SpecificItem{{ValStr: "gold", Threshold: 4}, {Pattern: rule.PatternSuffix, ValStr: "-trial", Threshold: 3, Shared: true}}
+	w := newProcess(1, hot(r))
+	f := w.workers[0].http
+	for _, c := range []struct {
+		user, q string
+		want    int
+	}{{"gold", "1", 4}, {"gold", "2", 4}, {"a-trial", "1", 3}, {"b-trial", "1", 0}, {"b-trial", "2", 3}, {"a", "1", 1}} {
+		f.Stream.Of(&requesttest.Client{Headers: map[string]string{"x-user": c.user, ":path": "/?q=" + c.q}})
+		if got := admit(f, 10, w.Now()); got != c.want {
+			t.Errorf("%+v: %d", c, got)
 		}
 	}
 }

@@ -168,7 +168,7 @@ func TestUpdateCostsWhatItChanges(t *testing.T) {
 			c.Rules = append(c.Rules, &r)
 		}
 		h := rule.Hotspot{Target: rule.Target{ID: "h", Resource: "/0"}, MetricType: rule.HotspotQPS, Threshold: 3, DurationInSec: 1,
-			ParamSource: rule.Header, ParamKey: "x"}
+			Param: rule.Param{ParamSource: rule.Header, ParamKey: "x"}}
 		c.Rules = append(c.Rules, &h)
 		return c
 	}

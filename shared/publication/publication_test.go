@@ -2,6 +2,7 @@ package publication_test
 
 import (
 	"bytes"
+	"cmp"
 	"fmt"
 	"slices"
 	"testing"
@@ -50,7 +51,7 @@ func decide(t *testing.T, b *publication.Board, name string, now int64, log *[]d
 // seeOneOrder wants every version's decisions to come after those of the version before it.
 func seeOneOrder(t *testing.T, log []decision, published []uint64) {
 	t.Helper()
-	slices.SortStableFunc(log, func(a, b decision) int { return int(a.at - b.at) })
+	slices.SortStableFunc(log, func(a, b decision) int { return cmp.Compare(a.at, b.at) })
 	newest := -1
 	for i, d := range log {
 		n := slices.Index(published, d.hash)

@@ -82,11 +82,11 @@ func formOf(path []string) (form, []string) {
 // AttributeOf is the path of the attribute that a rule with the source Property is about. As text it has dots between its
 // parts; a header's, a filter's name or a filter state's key may have dots of its own, and where that cannot be told
 // paramPath gives the parts as they are.
-func AttributeOf(r *rule.Hotspot) []string {
-	if len(r.ParamPath) > 0 {
-		return r.ParamPath
+func AttributeOf(p *rule.Param) []string {
+	if len(p.ParamPath) > 0 {
+		return p.ParamPath
 	}
-	path := strings.Split(r.ParamKey, ".")
+	path := strings.Split(p.ParamKey, ".")
 	f, rest := formOf(path)
 	known := len(path) - len(rest)
 	switch {

@@ -14,14 +14,17 @@ import (
 // and where the rule has items that are numbers or booleans, these as Go writes them. Values of a rule and of clients are
 // compared in it.
 func (p *Param) Canonical(value string) string {
+	if p.Lowercase {
+		value = strings.ToLower(value)
+	}
 	switch p.Source {
 	case rule.Host:
 		return host(value)
 	case rule.SNI:
 		return strings.ToLower(strings.TrimRight(value, "."))
 	case rule.SourceAddress:
-		if a, ok := address(value); ok {
-			return a
+		if a, ok := parseAddress(value); ok {
+			return p.network(a).String()
 		}
 		return value
 	}
@@ -36,6 +39,22 @@ func (p *Param) Canonical(value string) string {
 		}
 	}
 	return value
+}
+
+// network is as much of an address as is its value.
+func (p Param) network(a netip.Addr) netip.Addr {
+	bits := p.V6
+	if a.Is4() {
+		bits = p.V4
+	}
+	if bits == 0 {
+		return a
+	}
+	prefix, err := a.Prefix(bits)
+	if err != nil {
+		return a
+	}
+	return prefix.Addr()
 }
 
 // host is an authority's host, without its port and the dots that may end a name; an address in its one form, with brackets

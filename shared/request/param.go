@@ -17,24 +17,44 @@ type Param struct {
 	Name  string
 	Index int
 	Hops  uint32
+	// V4 and V6 are how many bits of an address are its value, 0 for all; Lowercase is whether the case of letters is none of it.
+	V4, V6    int
+	Lowercase bool
+	// Empty is whether a stream that has none has "" for its value.
+	Empty bool
 	// Numbers and Booleans say that the rule has items of these kinds: values that are such have one form.
 	Numbers, Booleans bool
 }
 
-// ParamOf is the parameter of a rule.
-func ParamOf(r *rule.Hotspot) Param {
-	p := Param{Source: r.ParamSource, Name: r.ParamKey, Index: r.ParamIndex, Hops: r.TrustedHops}
+// ParamOf is a parameter of a rule, without what the rule's items say of its values.
+func ParamOf(of *rule.Param) Param {
+	p := Param{
+		Source: of.ParamSource, Name: of.ParamKey, Index: of.ParamIndex, Hops: of.TrustedHops, V4: of.V4PrefixLen,
+		V6: of.V6PrefixLen, Lowercase: of.Lowercase, Empty: of.Missing == rule.EmptyMissing,
+	}
 	switch p.Source {
 	case rule.Header:
 		p.Name = strings.ToLower(p.Name)
 	case rule.Property:
-		p.ofAttribute(AttributeOf(r))
-	}
-	for _, item := range r.SpecificItems {
-		p.Numbers = p.Numbers || item.ValKind == rule.KindInt || item.ValKind == rule.KindFloat64
-		p.Booleans = p.Booleans || item.ValKind == rule.KindBool
+		p.ofAttribute(AttributeOf(of))
 	}
 	return p
+}
+
+// ParamsOf are the parameters of a rule. Its items are about the first.
+func ParamsOf(r *rule.Hotspot) (all []Param) {
+	for _, of := range r.Each() {
+		all = append(all, ParamOf(&of))
+	}
+	first := &all[0]
+	for _, item := range r.SpecificItems {
+		if item.Pattern != rule.NoPattern {
+			continue
+		}
+		first.Numbers = first.Numbers || item.ValKind == rule.KindInt || item.ValKind == rule.KindFloat64
+		first.Booleans = first.Booleans || item.ValKind == rule.KindBool
+	}
+	return all
 }
 
 // ofAttribute sets the name. A request header is one by whatever way it is named: Envoy joins its lines.
@@ -107,19 +127,11 @@ func (s *Stream) Parameter(of Param) *Parameter {
 func (p *Parameter) Values() *Values {
 	if p.callback != p.stream.callback {
 		p.callback, p.values.n, p.values.more = p.stream.callback, 0, false
-		p.read()
+		if p.read(); p.Empty && p.values.n == 0 {
+			p.values.list[0], p.values.n = "", 1
+		}
 	}
 	return &p.values
-}
-
-// Asked is the value that a rule is asked about, and whether there is one, and more after it.
-func (p *Parameter) Asked() (value string, there, more bool) {
-	all := p.Values().All()
-	nth := p.stream.Nth
-	if nth >= len(all) {
-		return "", false, false
-	}
-	return all[nth], true, nth+1 < len(all)
 }
 
 // add adds a value, in its one form.

@@ -12,8 +12,8 @@ import (
 func TestStreamAsksOnce(t *testing.T) {
 	s := request.NewStream()
 	header, again := s.Header("x-user"), s.Header("x-user")
-	user := s.Parameter(request.ParamOf(&rule.Hotspot{ParamSource: rule.Header, ParamKey: "X-User"}))
-	query := s.Parameter(request.ParamOf(&rule.Hotspot{ParamSource: rule.Query, ParamKey: "q"}))
+	user := s.Parameter(request.ParamOf(&rule.Param{ParamSource: rule.Header, ParamKey: "X-User"}))
+	query := s.Parameter(request.ParamOf(&rule.Param{ParamSource: rule.Query, ParamKey: "q"}))
 	port := s.Attribute("destination", "port")
 	look := func() {
 		for range 3 {
@@ -58,8 +58,8 @@ func TestStreamAsksOnce(t *testing.T) {
 
 func TestStreamAllocatesNothing(t *testing.T) {
 	s := request.NewStream()
-	user := s.Parameter(request.ParamOf(&rule.Hotspot{ParamSource: rule.Header, ParamKey: "x-user"}))
-	query := s.Parameter(request.ParamOf(&rule.Hotspot{ParamSource: rule.Query, ParamKey: "q"}))
+	user := s.Parameter(request.ParamOf(&rule.Param{ParamSource: rule.Header, ParamKey: "x-user"}))
+	query := s.Parameter(request.ParamOf(&rule.Param{ParamSource: rule.Query, ParamKey: "q"}))
 	c := requesttest.Parse("GET h /a?p=2&q=1 x-user=alice")
 	c.Asked = nil
 	if n := testing.AllocsPerRun(100, func() {

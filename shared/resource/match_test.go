@@ -1,10 +1,13 @@
 package resource
 
 import (
+	"fmt"
+	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
 
+	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/request/requesttest"
 )
 
@@ -262,4 +265,56 @@ func TestContinue(t *testing.T) {
 			t.Errorf("%d is %q, want %q", port, got, want)
 		}
 	}
+}
+
+// Whatever the conditions, nothing that a client adds to what it sends takes it out of an entry, or into one that is unlimited:
+// another line of a header that is there, another value of a parameter or a cookie that is there.
+func TestAddingChangesNothingForTheBetter(t *testing.T) {
+	seeds.Try(t, 3000, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 0))
+		pick := func(of ...string) string { return of[rng.IntN(len(of))] }
+		field := func() string {
+			op := pick(`"exact": "a"`, `"prefix": "a"`, `"suffix": "b"`, `"contains": "b"`, `"regex": "a+b?"`, `"present": true`, `"exact": "A", "case_insensitive": true`)
+			return `[{"name": "n", ` + op + pick("", `, "invert": true`) + `}]`
+		}
+		conditions := func() string {
+			c := `"headers": ` + field()
+			if rng.IntN(2) == 0 {
+				c += `, "query": ` + field()
+			}
+			if rng.IntN(2) == 0 {
+				c += `, "cookies": ` + field()
+			}
+			return c
+		}
+		match := conditions()
+		if rng.IntN(2) == 0 {
+			match += `, "not": {` + conditions() + `}`
+		}
+		unlimited := rng.IntN(2) == 0
+		h := newHTTP(t, fmt.Sprintf(`{"resource_name": "out", "resources": [{"name": "in", "unlimited": %v, "match": {%s}}]}`, unlimited, match))
+		value := func() string { return pick("a", "b", "ab", "A", "", "c", "d", strings.Repeat("a", 2100)) }
+		headers, query, cookies := []string{"n=" + value()}, []string{"n=" + value()}, []string{"n=" + value()}
+		is := func() bool {
+			r := requesttest.Parse("GET h /?" + strings.Join(query, "&") + " " + strings.Join(headers, " "))
+			r.Headers["cookie"] = strings.Join(cookies, "; ")
+			h.stream.Of(r)
+			return h.Resolve().Name == "in"
+		}
+		for before := is(); len(headers)+len(query)+len(cookies) < 14; {
+			switch more := "n=" + value(); rng.IntN(3) {
+			case 0:
+				headers = append(headers, more)
+			case 1:
+				query = append(query, more)
+			case 2:
+				cookies = append(cookies, more)
+			}
+			after := is()
+			if before != after && after == unlimited {
+				t.Fatalf("%s, unlimited %v: %.60q %.60q %.60q is in %v, before it was %v", match, unlimited, headers, query, cookies, after, before)
+			}
+			before = after
+		}
+	})
 }

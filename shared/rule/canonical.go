@@ -83,17 +83,26 @@ func (r *Isolation) Canonical(b []byte) []byte {
 // Canonical appends the rule's content.
 func (r *Hotspot) Canonical(b []byte) []byte {
 	b = appendString(b, r.Resource)
-	b = appendString(b, r.ParamKey)
-	b = appendInts(b, flag(r.Regex), int64(r.MetricType), int64(r.ControlBehavior), int64(r.ParamIndex), r.Threshold,
-		r.MaxQueueingTimeMs, r.BurstCount, r.DurationInSec, r.ParamsMaxCapacity, int64(r.ParamSource),
-		int64(r.TrustedHops), int64(len(r.SpecificItems)))
+	b = appendInts(b, flag(r.Regex), int64(r.MetricType), int64(r.ControlBehavior), r.Threshold,
+		r.MaxQueueingTimeMs, r.BurstCount, r.DurationInSec, r.ParamsMaxCapacity, int64(len(r.SpecificItems)), int64(len(r.Params)))
 	for _, item := range r.SpecificItems {
-		b = appendInts(appendString(b, item.ValStr), int64(item.ValKind), item.Threshold)
+		b = appendInts(appendString(b, item.ValStr), int64(item.ValKind), item.Threshold, int64(item.Pattern), flag(item.Shared))
 	}
-	for _, part := range r.ParamPath {
-		b = appendString(b, part)
+	b = r.Param.append(b)
+	for i := range r.Params {
+		b = r.Params[i].append(b)
 	}
 	return r.Cluster.canonical(b)
+}
+
+// append appends the parameter.
+func (p *Param) append(b []byte) []byte {
+	b = appendInts(appendString(b, p.ParamKey), int64(p.ParamSource), int64(p.ParamIndex), int64(p.TrustedHops), int64(p.V4PrefixLen),
+		int64(p.V6PrefixLen), flag(p.Lowercase), int64(p.Missing), int64(len(p.ParamPath)))
+	for _, part := range p.ParamPath {
+		b = appendString(b, part)
+	}
+	return b
 }
 
 // Canonical appends the rule's content.

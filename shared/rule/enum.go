@@ -142,6 +142,35 @@ const (
 // String is its name in a configuration.
 func (e EmptyOrigin) String() string { return name(int(e), "pass", "block") }
 
+// Missing says what is done with an entry that has no value of a parameter.
+type Missing int32
+
+// What is done.
+const (
+	SkipMissing  Missing = 0 // the rule is not asked
+	EmptyMissing Missing = 1 // all without a value have one together
+)
+
+// String is its name in a configuration.
+func (m Missing) String() string { return name(int(m), "skip", "empty") }
+
+// PatternKind is what values of an item have in common.
+type PatternKind int32
+
+// The kinds.
+const (
+	NoPattern     PatternKind = iota // it is one value
+	PatternPrefix                    // how they begin
+	PatternSuffix                    // how they end
+	PatternRegex                     // an RE2 expression for the whole value
+	PatternCIDR                      // the network that they are addresses in
+)
+
+// String is its name in a configuration.
+func (k PatternKind) String() string {
+	return name(int(k), "none", "prefix", "suffix", "regex", "cidr")
+}
+
 // ParamKind is the type of a hotspot parameter's value.
 type ParamKind int32
 

@@ -92,22 +92,43 @@ func (r *Hotspot) naming() []string {
 			parts = append(parts, r.ControlBehavior.String())
 		}
 	}
-	return append(parts, bracketed(r.ParamSource.String(), r.parameter()))
+	of := ""
+	for i, p := range r.Each() {
+		if i > 0 {
+			of += "+"
+		}
+		of += bracketed(p.ParamSource.String(), p.parameter()+p.shape())
+	}
+	return append(parts, of)
+}
+
+// shape is what of a value is its own.
+func (p *Param) shape() (s string) {
+	if p.V4PrefixLen > 0 {
+		s += "v4/" + strconv.Itoa(p.V4PrefixLen)
+	}
+	if p.V6PrefixLen > 0 {
+		s += "v6/" + strconv.Itoa(p.V6PrefixLen)
+	}
+	if p.Lowercase {
+		s += ",lowercase"
+	}
+	return s
 }
 
 // parameter is which of a source's values the rule is about.
-func (r *Hotspot) parameter() string {
+func (p *Param) parameter() string {
 	switch {
-	case len(r.ParamPath) > 0:
-		return strings.Join(r.ParamPath, "/")
-	case r.ParamSource == Header:
-		return strings.ToLower(r.ParamKey)
-	case r.ParamKey != "":
-		return r.ParamKey
-	case r.ParamSource == PathSegment || r.ParamSource == Query:
-		return strconv.Itoa(r.ParamIndex)
-	case r.TrustedHops > 0:
-		return strconv.FormatUint(uint64(r.TrustedHops), 10)
+	case len(p.ParamPath) > 0:
+		return strings.Join(p.ParamPath, "/")
+	case p.ParamSource == Header:
+		return strings.ToLower(p.ParamKey)
+	case p.ParamKey != "":
+		return p.ParamKey
+	case p.ParamSource == PathSegment || p.ParamSource == Query:
+		return strconv.Itoa(p.ParamIndex)
+	case p.TrustedHops > 0:
+		return strconv.FormatUint(uint64(p.TrustedHops), 10)
 	}
 	return ""
 }

@@ -45,8 +45,8 @@ type Origin struct {
 }
 
 // Param is the origin as a parameter of a hotspot rule.
-func (o *Origin) Param() *Hotspot {
-	return &Hotspot{ParamSource: o.Source, ParamKey: o.Name, TrustedHops: o.TrustedHops}
+func (o *Origin) Param() *Param {
+	return &Param{ParamSource: o.Source, ParamKey: o.Name, TrustedHops: o.TrustedHops}
 }
 
 // Authority lets in, or keeps out, what comes from some origins.
@@ -122,22 +122,42 @@ type Hotspot struct {
 	Target
 	MetricType        HotspotMetric   `json:"metricType"`
 	ControlBehavior   ControlBehavior `json:"controlBehavior"`
-	ParamIndex        int             `json:"paramIndex"` // of the source's values; negative counts from the end
-	ParamKey          string          `json:"paramKey"`   // name of one of the source's values
-	Threshold         int64           `json:"threshold"`  // per value: entries per DurationInSec, or in flight
+	Threshold         int64           `json:"threshold"` // per value: entries per DurationInSec, or in flight
 	MaxQueueingTimeMs int64           `json:"maxQueueingTimeMs"`
 	BurstCount        int64           `json:"burstCount"`        // entries above Threshold, with Reject
 	DurationInSec     int64           `json:"durationInSec"`     // seconds, 1 to 3600 with QPS
 	ParamsMaxCapacity int64           `json:"paramsMaxCapacity"` // values tracked at once; 0 lets the engine choose
 	SpecificItems     []SpecificItem  `json:"specificItems"`     // values with a threshold of their own
 
-	// Where the parameter comes from. Sentinel has no such fields: there the program passes the parameters.
-	ParamSource ParamSource `json:"paramSource"`
-	ParamPath   []string    `json:"paramPath"`   // with Property: the attribute's path, instead of ParamKey
-	TrustedHops uint32      `json:"trustedHops"` // with SourceAddress: which address of x-forwarded-for, from its end; 0 is none
+	// Param is what the values are of; Params are several that have a value together, and then Param is none.
+	Param
+	Params []Param `json:"params"`
 
 	// Cluster is as in Flow.
 	Cluster *Cluster `json:"-"`
+}
+
+// Param is where a parameter comes from. Sentinel has its index and key only: there the program passes the parameters.
+type Param struct {
+	ParamSource ParamSource `json:"paramSource"`
+	ParamKey    string      `json:"paramKey"`    // name of one of the source's values
+	ParamIndex  int         `json:"paramIndex"`  // of the source's values; negative counts from the end
+	ParamPath   []string    `json:"paramPath"`   // with Property: the attribute's path, instead of ParamKey
+	TrustedHops uint32      `json:"trustedHops"` // with SourceAddress: which address of x-forwarded-for, from its end; 0 is none
+	// V4PrefixLen and V6PrefixLen are, with SourceAddress, how many bits of an address are its value; 0 is all.
+	V4PrefixLen int  `json:"v4PrefixLen"`
+	V6PrefixLen int  `json:"v6PrefixLen"`
+	Lowercase   bool `json:"lowercase"` // values that differ in the case of letters are one
+	// Missing says what an entry without a value is.
+	Missing Missing `json:"missing"`
+}
+
+// Each are the parameters of the rule, mostly one.
+func (r *Hotspot) Each() []Param {
+	if len(r.Params) > 0 {
+		return r.Params
+	}
+	return []Param{r.Param}
 }
 
 // SpecificItem gives one parameter value its own threshold, in the form of sentinel-golang's data source.
@@ -145,6 +165,10 @@ type SpecificItem struct {
 	ValKind   ParamKind `json:"valKind"`
 	ValStr    string    `json:"valStr"`
 	Threshold int64     `json:"threshold"` // or Unlimited
+	// Pattern is whether ValStr is no value, but what many have in common; Shared is whether these have the threshold
+	// together, not each for itself. In JSON it is valPattern.
+	Pattern PatternKind `json:"-"`
+	Shared  bool        `json:"shared"`
 }
 
 // Unlimited is the threshold of a value that a rule does not limit.

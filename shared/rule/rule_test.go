@@ -61,8 +61,12 @@ func TestFieldsAreUpstreams(t *testing.T) {
 		}
 		if _, ok := want["specificItems"]; ok {
 			// Of our own: there the program passes parameters.
-			want["paramSource"], want["trustedHops"], want["paramPath"] = "integer", "integer", "slice"
+			want["paramSource"], want["trustedHops"], want["paramPath"], want["params"] = "integer", "integer", "slice", "slice"
+			want["v4PrefixLen"], want["v6PrefixLen"], want["lowercase"], want["missing"] = "integer", "integer", "bool", "integer"
 			want["specificItems"] = "slice" // as upstream's data source writes it: JSON has no map with other keys than strings
+		}
+		if _, ok := want["valStr"]; ok {
+			want["shared"] = "bool"
 		}
 		if !reflect.DeepEqual(ours, want) {
 			t.Errorf("%T has %v\n%T has %v", c.ours, ours, c.upstream, want)
@@ -190,15 +194,17 @@ func TestIDsAreOfWhatNamesTheBudget(t *testing.T) {
 		{&rule.CircuitBreaker{Target: target, Strategy: rule.ErrorCount, StatIntervalMs: 2000}, "circuitBreaker-ErrorCount-2000ms-/login",
 			named + "Strategy StatIntervalMs StatSlidingWindowBucketCount"},
 		{&rule.Isolation{Target: target}, "isolation-Concurrency-/login", named + "MetricType"},
-		{&rule.Hotspot{Target: target, MetricType: rule.HotspotQPS, DurationInSec: 1, ParamSource: rule.Header, ParamKey: "X-User"},
+		{&rule.Hotspot{Target: target, MetricType: rule.HotspotQPS, DurationInSec: 1, Param: rule.Param{ParamSource: rule.Header, ParamKey: "X-User"}},
 			"hotspot-QPS-1s-Header(x-user)-/login",
-			named + "MetricType ControlBehavior DurationInSec ParamSource ParamKey ParamPath"},
-		{&rule.Hotspot{Target: target, ParamSource: rule.SourceAddress, TrustedHops: 2}, "hotspot-Concurrency-SourceAddress(2)-/login",
-			named + "MetricType ParamSource ParamKey ParamPath TrustedHops"},
-		{&rule.Hotspot{Target: target, ParamSource: rule.PathSegment, ParamIndex: -1}, "hotspot-Concurrency-PathSegment(-1)-/login",
-			named + "MetricType ParamSource ParamKey ParamPath ParamIndex"},
-		{&rule.Hotspot{Target: target, ParamSource: rule.Property, ParamPath: []string{"connection", "mtls"}},
-			"hotspot-Concurrency-Property(connection/mtls)-/login", named + "MetricType ParamSource ParamPath"},
+			named + "MetricType ControlBehavior DurationInSec ParamSource ParamKey ParamPath V4PrefixLen V6PrefixLen Lowercase Params"},
+		{&rule.Hotspot{Target: target, Param: rule.Param{ParamSource: rule.SourceAddress, TrustedHops: 2}}, "hotspot-Concurrency-SourceAddress(2)-/login",
+			named + "MetricType ParamSource ParamKey ParamPath TrustedHops V4PrefixLen V6PrefixLen Lowercase Params"},
+		{&rule.Hotspot{Target: target, Param: rule.Param{ParamSource: rule.PathSegment, ParamIndex: -1}}, "hotspot-Concurrency-PathSegment(-1)-/login",
+			named + "MetricType ParamSource ParamKey ParamPath ParamIndex V4PrefixLen V6PrefixLen Lowercase Params"},
+		{&rule.Hotspot{Target: target, Param: rule.Param{ParamSource: rule.Property, ParamPath: []string{"connection", "mtls"}}},
+			"hotspot-Concurrency-Property(connection/mtls)-/login", named + "MetricType ParamSource ParamPath V4PrefixLen V6PrefixLen Lowercase Params"},
+		{&rule.Hotspot{Target: target, Params: []rule.Param{{ParamSource: rule.Header, ParamKey: "X-Tenant", Lowercase: true}, {ParamSource: rule.SourceAddress, V4PrefixLen: 24, V6PrefixLen: 64}}},
+			"hotspot-Concurrency-Header(x-tenant,lowercase)+SourceAddress(v4/24v6/64)-/login", named + "MetricType Params"},
 		{&rule.Flow{Target: rule.Target{Resource: "/login", LimitApp: "shop)", Only: &rule.Origins{}}, StatIntervalInMs: 500},
 			"flow-500ms-limitApp(shop)))-/login", named + "StatIntervalInMs TokenCalculateStrategy ControlBehavior Cluster"},
 		{&rule.Authority{Target: target, Refused: &rule.Origins{}}, "authority-allow-/login", named + "Strategy"},

@@ -50,7 +50,7 @@ func (r *clusterRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error
 		return b, err
 	}
 	since := r.Env.Since
-	v, err := r.quotas.Take(q.hash, q.value, since > 0, now)
+	v, err := r.quotas.Take(q.hash, r.param.Joined(), since > 0, now)
 	if err != nil {
 		return nil, err
 	}

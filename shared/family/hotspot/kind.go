@@ -55,8 +55,8 @@ type (
 func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 	of := r.(*rule.Hotspot)
 	base := hotspotRule{
-		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Parameter(request.ParamOf(of)),
-		networks: request.NetworksOf(of),
+		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Key(request.ParamsOf(of)),
+		tiers: request.TiersOf(of),
 	}
 	switch {
 	case of.MetricType == rule.HotspotConcurrency:
@@ -111,19 +111,26 @@ type hotspotRule struct {
 	family.Base
 	*rule.Hotspot
 	kind   *kind
-	param  *request.Parameter
+	param  *request.Key
 	id     record.ID
 	limits Limits
 	// seed is that of the rule's values, made from the process's.
 	seed, processSeed Seed
-	// networks are the specific items that are networks, nil where there are none.
-	networks *request.Networks
+	// tiers are the specific items that many values have, nil where there are none; found are those of values that were
+	// seen, by the hashes of these.
+	tiers *request.Tiers
+	found map[uint64]*request.Tier
 }
 
 // identify gives the rule its values, told apart by its parameter and by shape.
 func (r *hotspotRule) identify(what string, shape ...string) {
-	p := &r.param.Param
-	r.id = r.RecordID(what, append(shape, p.Source.String(), p.Name, strconv.Itoa(p.Index), strconv.Itoa(int(p.Hops)))...)
+	for _, p := range r.param.Params() {
+		shape = append(shape, p.Source.String(), p.Name, strconv.Itoa(p.Index), strconv.Itoa(int(p.Hops)))
+		if p.V4+p.V6 > 0 || p.Lowercase {
+			shape = append(shape, strconv.Itoa(p.V4), strconv.Itoa(p.V6), strconv.FormatBool(p.Lowercase))
+		}
+	}
+	r.id = r.RecordID(what, shape...)
 }
 
 func (r *hotspotRule) newUnlimited() unlimited {
@@ -138,9 +145,8 @@ func (r *hotspotRule) labels() string {
 	return metrics.Resource(r.Base.Resource) + metrics.Rule(r.Base.ID)
 }
 
-// question is what a rule is asked about: a value, its hash, and its threshold.
+// question is what a rule is asked about: a value, by its hash, and its threshold.
 type question struct {
-	value     string
 	hash      uint64
 	threshold int64
 	// there is whether there is a value, again whether there are more after it, and tooMany whether more than may be.
@@ -168,10 +174,10 @@ func (r *hotspotRule) ask(t *family.Ticket, u *unlimited, now int64) (q question
 
 // find is what the rule is asked about.
 func (r *hotspotRule) find(now int64) (q question, err error) {
-	if q.value, q.there, q.again = r.param.Asked(); !q.there {
+	if q.there, q.again = r.param.Ask(); !q.there {
 		return q, nil
 	}
-	q.tooMany = r.param.Values().TooMany()
+	q.tooMany = r.param.TooMany()
 	key := r.kind.key
 	if !key.known {
 		if _, err := key.Seed(now); err != nil {
@@ -182,43 +188,68 @@ func (r *hotspotRule) find(now int64) (q question, err error) {
 		r.processSeed = key.seed
 		r.hashItems(key.seed.Of(r.id))
 	}
-	q.hash = r.seed.Hash(q.value)
-	if r.networks != nil {
-		r.rememberNetwork(q.hash, q.value)
+	values := r.param.Values()
+	q.hash = r.seed.Hash(values[0])
+	var tier *request.Tier
+	if r.tiers != nil {
+		if tier = r.tierOf(q.hash, values[0]); tier != nil && tier.Shared {
+			q.hash = r.seed.Join(r.seed.Hash(tier.Kind.String()), r.seed.Hash(tier.Text)) // no value of a client's has it
+		}
+	}
+	for _, value := range values[1:] {
+		q.hash = r.seed.Join(q.hash, r.seed.Hash(value))
+	}
+	if tier != nil {
+		r.remember(q.hash, tier.Threshold)
 	}
 	q.threshold = r.threshold(q.hash)
 	return q, nil
 }
 
-// hashItems makes the thresholds of specific items by the hashes of their values.
+// hashItems makes the thresholds of specific items by the hashes of their values, and forgets those of values that were seen.
 func (r *hotspotRule) hashItems(seed Seed) {
-	r.seed, r.limits.Specific = seed, nil
+	r.seed, r.limits.Specific, r.found = seed, nil, nil
 	if len(r.SpecificItems) > 0 {
 		r.limits.Specific = make(map[uint64]int64, len(r.SpecificItems))
 	}
+	if r.tiers != nil {
+		r.found = map[uint64]*request.Tier{}
+		return // each is found with its value
+	}
 	for _, item := range r.SpecificItems {
 		threshold := item.Threshold
-		if r.Cluster != nil { // what one process may admit by itself
+		if r.Cluster != nil && threshold != rule.Unlimited { // what one process may admit by itself
 			threshold = int64(r.Cluster.Local(float64(threshold)))
 		}
 		r.limits.Specific[seed.Hash(item.ValStr)] = threshold
 	}
 }
 
-// maxAddresses bounds the addresses whose network's threshold is remembered, with the specific items.
-const maxAddresses = 4096
+// maxSeen bounds the values whose tiers and thresholds are remembered.
+const maxSeen = 4096
 
-// rememberNetwork gives an address its network's threshold, where it has none of its own: what is known of values is by
-// hash.
-func (r *hotspotRule) rememberNetwork(hash uint64, address string) {
-	if _, ok := r.limits.Specific[hash]; ok {
+// tierOf is the tier of a value, nil where it has none. What is known of values is by hash.
+func (r *hotspotRule) tierOf(hash uint64, value string) *request.Tier {
+	if tier := r.found[hash]; tier != nil {
+		return tier
+	}
+	tier := r.tiers.Find(value)
+	if tier == nil {
+		return nil
+	}
+	if len(r.found) >= maxSeen {
+		r.hashItems(r.seed)
+	}
+	r.found[hash] = tier
+	return tier
+}
+
+// remember gives a value the threshold of its tier.
+func (r *hotspotRule) remember(hash uint64, threshold int64) {
+	if t, ok := r.limits.Specific[hash]; ok && t == threshold {
 		return
 	}
-	threshold, ok := r.networks.Threshold(address)
-	if !ok {
-		return
-	}
-	if len(r.limits.Specific) >= maxAddresses {
+	if len(r.limits.Specific) >= maxSeen {
 		r.hashItems(r.seed)
 	}
 	r.limits.Specific[hash] = threshold

@@ -32,6 +32,14 @@ func (s Seed) Hash(value string) uint64 {
 	return a ^ b ^ c ^ d
 }
 
+// Join is a hash of two hashes.
+func (s Seed) Join(a, b uint64) uint64 {
+	var text [16]byte
+	binary.LittleEndian.PutUint64(text[:], a)
+	binary.LittleEndian.PutUint64(text[8:], b)
+	return s.Hash(string(text[:]))
+}
+
 // Of is the key of the hash of one rule's values.
 func (s Seed) Of(rule record.ID) Seed {
 	return Seed{s.Hash("0" + string(rule[:])), s.Hash("1" + string(rule[:]))}
