@@ -20,8 +20,8 @@ import (
 const (
 	// clusterSettle is for how long load is put on the Envoys before calls are counted, for clusterMeasured: the first seconds
 	// are for the service's clock, and to learn the load.
-	clusterSettle   = 5 * time.Second
-	clusterMeasured = 6 * time.Second
+	clusterSettle   = 4 * time.Second
+	clusterMeasured = 4 * time.Second
 )
 
 var (
@@ -54,58 +54,64 @@ func clusterCurves(ctx context.Context, o curveOptions) (_ []curve, err error) {
 		return nil, err
 	}
 	defer service.Stop()
+	envoys, err := clusterEnvoys(ctx, o, service)
+	defer func() {
+		for _, e := range envoys {
+			err = errors.Join(err, e.Stop())
+		}
+	}()
+	if err != nil {
+		return nil, err
+	}
 	c := curve{title: "Calls to the rate limit service, for a rule of two Envoys that have ¾ and ¼ of the load", x: "threshold, requests/s"}
 	for _, d := range clusterDemands {
 		c.columns = append(c.columns, fmt.Sprintf("calls per 1,000 requests, demand %g × the threshold", d))
 	}
 	for _, n := range clusterThresholds {
-		log.Printf("threshold %d", n)
-		values, err := clusterPoint(ctx, o, service, n)
-		if err != nil {
-			return nil, err
+		var values []float64
+		for _, d := range clusterDemands {
+			calls, asked, err := clusterLoad(ctx, envoys, clusterListener(n), d*float64(n))
+			if err != nil {
+				return nil, err
+			}
+			log.Printf("threshold %d, demand %g: %.0f calls for %.0f requests", n, d, calls, asked)
+			values = append(values, 1000*calls/asked)
 		}
 		c.add(n, values...)
 	}
 	return []curve{c}, nil
 }
 
-// clusterPoint measures one threshold at each demand, by Envoys of its own.
-func clusterPoint(ctx context.Context, o curveOptions, service *ratelimit.Service, threshold int) (values []float64, err error) {
-	var envoys []*envoytest.Process
-	defer func() {
-		for _, e := range envoys {
-			err = errors.Join(err, e.Stop())
-		}
-	}()
+// clusterListener is the name of the listener with a threshold.
+func clusterListener(threshold int) string { return fmt.Sprint("threshold ", threshold) }
+
+// clusterEnvoys starts the Envoys, each with a listener for each threshold. Those that have started are returned with an error, too.
+func clusterEnvoys(ctx context.Context, o curveOptions, service *ratelimit.Service) (all []*envoytest.Process, err error) {
 	for range clusterShares {
-		l := guarded(module{sentinel, o.modules[sentinel]}, fmt.Sprintf(`{"resource_name": "R", "rate_limit_service": {"cluster": %q,
-			"domain": %q}, "flowRules": [{"id": "r%d", "resource": "R", "threshold": %d, "clusterMode": true}]}`,
-			rateLimitCluster, rateLimitDomain, threshold, threshold))
-		e, err := envoytest.Launch(ctx, envoytest.Config{
+		config := envoytest.Config{
 			EnvoyPath: o.binary, Concurrency: 2, LogLevel: "warn", ReadyTimeout: startTimeout,
-			Listeners: []envoytest.Listener{l}, Clusters: []map[string]any{service.Cluster(rateLimitCluster)},
-		})
-		if err != nil {
-			return nil, err
+			Clusters: []map[string]any{service.Cluster(rateLimitCluster)},
 		}
-		envoys = append(envoys, e)
-	}
-	for _, d := range clusterDemands {
-		calls, asked, err := clusterLoad(ctx, envoys, d*float64(threshold))
-		if err != nil {
-			return nil, err
+		for _, n := range clusterThresholds {
+			config.Listeners = append(config.Listeners, guarded(module{clusterListener(n), o.modules[sentinel]}, fmt.Sprintf(
+				`{"resource_name": "R%d", "rate_limit_service": {"cluster": %q, "domain": %q}, "flowRules": [{"id": "r%d", "resource": "R%d",
+				"threshold": %d, "clusterMode": true}]}`, n, rateLimitCluster, rateLimitDomain, n, n, n)))
 		}
-		values = append(values, 1000*calls/asked)
+		e, err := envoytest.Launch(ctx, config)
+		if err != nil {
+			return all, err
+		}
+		all = append(all, e)
 	}
-	return values, nil
+	return all, nil
 }
 
-// clusterLoad puts a load on the Envoys, and returns how many calls they have made meanwhile for how many requests.
-func clusterLoad(ctx context.Context, envoys []*envoytest.Process, qps float64) (calls, asked float64, err error) {
+// clusterLoad puts a load on a listener of the Envoys, and returns how many calls they have made meanwhile for how many requests.
+func clusterLoad(ctx context.Context, envoys []*envoytest.Process, listener string, qps float64) (calls, asked float64, err error) {
 	errs := make([]error, len(envoys))
 	var wg sync.WaitGroup
 	for i, e := range envoys {
-		_, text, err := net.SplitHostPort(e.Addr(sentinel))
+		_, text, err := net.SplitHostPort(e.Addr(listener))
 		if err != nil {
 			return 0, 0, err
 		}

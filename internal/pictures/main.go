@@ -71,7 +71,7 @@ func drawAll(from, dir string) error {
 		{"refusals", measured(from, "refusals", drawRefusals)},
 		{"memory", measured(from, "memory", drawMemory)},
 		{"growth", measured(from, "curves", drawGrowth)},
-		{"calls", measured(from, "curves", drawCalls)},
+		{"calls", ofCurve(from, "cluster", drawCalls)},
 	} {
 		p, found, err := picture.draw()
 		if err == nil && found {
@@ -84,6 +84,23 @@ func drawAll(from, dir string) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ofCurve draws one kind of the curves, and reports whether there is one: not every machine has what it needs.
+func ofCurve(from, kind string, draw func(figures.Curve) (*plot.Plot, error)) func() (*plot.Plot, bool, error) {
+	return func() (p *plot.Plot, found bool, err error) {
+		var all []figures.Curve
+		if _, err := figures.Load(filepath.Join(from, "curves.json"), &all); err != nil {
+			return nil, false, err
+		}
+		for _, c := range all {
+			if c.Kind == kind {
+				p, err = draw(c)
+				return p, true, err
+			}
+		}
+		return nil, false, nil
+	}
 }
 
 // measured draws from a file of figures, and reports whether there is one.

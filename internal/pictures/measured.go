@@ -228,15 +228,11 @@ func drawGrowth(curves []figures.Curve) (*plot.Plot, error) {
 }
 
 // drawCalls is how many calls to the rate limit service a rule in cluster mode makes, against its threshold.
-func drawCalls(curves []figures.Curve) (*plot.Plot, error) {
+func drawCalls(c figures.Curve) (*plot.Plot, error) {
 	p := newPlot("Cluster mode, two Envoys: calls to the rate limit service for 1,000 requests", "threshold, requests a second", "calls")
 	addGrid(p)
-	at := slices.IndexFunc(curves, func(c figures.Curve) bool { return c.Kind == "cluster" })
-	if at < 0 {
-		return nil, errors.New("no such curve was measured")
-	}
 	p.X.Scale, p.Y.Scale = plot.LogScale{}, plot.LogScale{}
-	c, most, marks := curves[at], 1000.0, ticks{}
+	most, marks := 1000.0, ticks{}
 	for i, column := range c.Columns {
 		_, name, _ := strings.Cut(column, ", demand ")
 		var points plotter.XYs

@@ -259,6 +259,9 @@ func sameWrittenOut(t *testing.T, cfg *config.Config) {
 		}
 		written["origin"], written["resources"] = from, everyResource(cfg)
 	}
+	if s := cfg.RateLimitService; s != nil {
+		written["rate_limit_service"] = map[string]any{"cluster": s.Cluster, "domain": s.Domain, "timeout_ms": s.TimeoutMs}
+	}
 	for _, r := range cfg.Rules {
 		if c := clusterOf(r); c != nil {
 			written["rate_limit_service"] = map[string]any{"cluster": c.Service.Cluster, "domain": c.Service.Domain, "timeout_ms": c.Service.TimeoutMs}
@@ -292,6 +295,21 @@ func everyResource(cfg *config.Config) (entries []any) {
 	return entries
 }
 
+// clusterOut is what a rule says of several Envoys, as its keys.
+func clusterOut(c *rule.Cluster, keys map[string]any) {
+	if c == nil {
+		return
+	}
+	config := map[string]any{
+		"thresholdType": c.ThresholdType, "fallbackToLocalWhenFail": c.FallbackToLocalWhenFail, "clusterSize": c.ClusterSize,
+		"windowIntervalMs": c.WindowIntervalMs,
+	}
+	if c.FlowID != 0 {
+		config["flowId"] = c.FlowID
+	}
+	keys["clusterMode"], keys["clusterConfig"] = c.On, config
+}
+
 // writtenOut is a rule's JSON: a system rule has no keys for a resource, and an empty list is none that is null.
 func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
 	t.Helper()
@@ -306,6 +324,12 @@ func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
 		delete(keys, "resource")
 		delete(keys, "regex")
 		delete(keys, "limitApp")
+	}
+	switch r := r.(type) {
+	case *rule.Flow:
+		clusterOut(r.Cluster, keys)
+	case *rule.Hotspot:
+		clusterOut(r.Cluster, keys)
 	}
 	if keys["paramPath"] == nil {
 		delete(keys, "paramPath")
