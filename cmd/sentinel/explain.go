@@ -114,6 +114,11 @@ func tell(w io.Writer, a *explain.Answer) {
 			fmt.Fprintf(w, "   not asked: %s\n", r.Skipped)
 		case r.Refusal != "":
 			fmt.Fprintf(w, "   after %d at once: %s\n", r.After, r.Refusal)
+			if r.Body != "" {
+				fmt.Fprintf(w, "   answer: %d, %s: %s\n", r.Status, r.ContentType, strings.TrimSuffix(r.Body, "\n"))
+			} else if r.Status != 429 {
+				fmt.Fprintf(w, "   answer: %d\n", r.Status)
+			}
 		default:
 			fmt.Fprintln(w, "   does not refuse such requests that come at once")
 		}

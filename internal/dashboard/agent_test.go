@@ -99,7 +99,8 @@ sentinel_block_qps{resource="busy"} 25
 sentinel_rt_ms{resource="busy"} 12
 `, 25*a.n, 25*a.n, 25*a.n*12, 20*a.n, 5*a.n)
 		case "/config_dump":
-			fmt.Fprintf(w, `{"configs": [{"x": [{"name": "f", "root_id": "sentinel_http", "configuration":
+			fmt.Fprintf(w, `{"configs": [{"draining_state": {"root_id": "sentinel_http", "configuration": {"flowRules": [{"resource": "/old", "threshold": 1}]}},
+				"active_state": [{"name": "f", "root_id": "sentinel_http", "configuration":
 				{"@type": "type.googleapis.com/google.protobuf.Struct", "value": %s}}]}]}`, a.filter)
 		case "/server_info":
 			fmt.Fprint(w, `{"node": {"id": "edge-1"}}`)

@@ -57,7 +57,7 @@ func sameWords(t *testing.T, java, ours string) {
 func sameRules(t *testing.T, java, ours string) {
 	lists := map[string]string{
 		"flow": `[{"resource": "busy", "count": 50}, {"resource": "a b+c%", "count": 2.5, "limitApp": "x", "controlBehavior": 2, "maxQueueingTimeMs": 300},
-			{"resource": "w", "count": 9, "controlBehavior": 1, "warmUpPeriodSec": 3, "app": "shop", "id": 3, "gmtCreate": 1},
+			{"resource": "w", "count": 9, "controlBehavior": 1, "warmUpPeriodSec": 3, "app": "shop", "gmtCreate": 1},
 			{"resource": "t", "grade": 0, "count": 4}, {"resource": "r", "count": 1, "strategy": 1, "refResource": "busy"}]`,
 		"degrade": `[{"resource": "busy", "grade": 0, "count": 40, "timeWindow": 1, "slowRatioThreshold": 0.5},
 			{"resource": "b", "grade": 1, "count": 0.5, "timeWindow": 2, "minRequestAmount": 3, "statIntervalMs": 2000},

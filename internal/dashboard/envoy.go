@@ -5,6 +5,8 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"maps"
+	"slices"
 
 	"sentinel-envoy/internal/configfile"
 	"sentinel-envoy/internal/envoytest"
@@ -17,7 +19,7 @@ type filter struct {
 	cfg  *config.Config
 }
 
-// filtersOf reads from the admin page what filters of ours an Envoy has, those of ECDS and of draining listeners included.
+// filtersOf reads from the admin page what filters of ours an Envoy has, those of ECDS included.
 func filtersOf(ctx context.Context, admin *envoytest.Admin) ([]filter, error) {
 	text, err := admin.Get(ctx, "/config_dump")
 	if err != nil {
@@ -41,7 +43,7 @@ func filtersIn(dump []byte) ([]filter, error) {
 		if err != nil {
 			return nil, err
 		}
-		if seen[string(text)] { // a listener that drains beside its like
+		if seen[string(text)] { // one filter on several listeners
 			continue
 		}
 		seen[string(text)] = true
@@ -59,6 +61,9 @@ func filtersIn(dump []byte) ([]filter, error) {
 	return found, nil
 }
 
+// notInForce are the states of what is replaced, is not yet, or was refused.
+var notInForce = []string{"draining_state", "warming_state", "error_state"}
+
 // plugins appends the objects with a root_id of ours in a JSON, at any depth.
 func plugins(v any, found []any) []any {
 	switch v := v.(type) {
@@ -70,8 +75,10 @@ func plugins(v any, found []any) []any {
 		if id, _ := v["root_id"].(string); id == "sentinel_http" || id == "sentinel_tcp" {
 			return append(found, v)
 		}
-		for _, one := range v {
-			found = plugins(one, found)
+		for _, key := range slices.Sorted(maps.Keys(v)) {
+			if !slices.Contains(notInForce, key) {
+				found = plugins(v[key], found)
+			}
 		}
 	}
 	return found

@@ -49,6 +49,10 @@ func TestRecipes(t *testing.T) {
 		{"egress.yaml", seeEgress},
 		{"keys.yaml", seeKeys},
 		{"shadow.yaml", seeShadowFirst},
+		{"answers.yaml", seeAnswers},
+		{"trial.yaml", seeTrial},
+		{"rate-limit-headers.yaml", seeRateLimitHeaders},
+		{"recovery.yaml", seeRecovery},
 		{"tcp.yaml", seeTCPRecipe},
 		{"minimal.yaml", seeMinimal},
 	} {

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"time"
 
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/family"
@@ -56,6 +57,10 @@ type Rule struct {
 	// about.
 	Refusal string `json:"refusal,omitempty"`
 	After   int    `json:"after,omitempty"`
+	// Status, ContentType and Body are the answer's then, to what is no gRPC; Body is empty where it is Refusal.
+	Status      int    `json:"status,omitempty"`
+	ContentType string `json:"content_type,omitempty"`
+	Body        string `json:"body,omitempty"`
 }
 
 // Explain looks at a request through the configuration of an HTTP filter and, if any, the VM's.
@@ -159,7 +164,9 @@ func rulesOf(own, shared *config.Config, name string) (some []rule.Rule) {
 
 // look says what one rule does.
 func look(own *config.Config, r rule.Rule, name string, client *requesttest.Client) Rule {
-	out := Rule{Kind: r.Family().Name, ID: r.For().ID, Says: describe(r)}
+	out := Rule{Kind: r.Family().Name, ID: r.For().ID, Says: describe(r) + tried(r.For().Trial)}
+	defer func(t *rule.Trial) { r.For().Trial = t }(r.For().Trial)
+	r.For().Trial = nil // what it would refuse is seen where it does
 	alone := *own
 	alone.Rules, alone.Warnings, alone.Mode = []rule.Rule{r}, nil, config.Enforce
 	f, p := filterOf(&alone, nil, client)
@@ -170,8 +177,30 @@ func look(own *config.Config, r rule.Rule, name string, client *requesttest.Clie
 	if h, ok := r.(*rule.Hotspot); ok {
 		out.Item = itemOf(h, f.Stream)
 	}
-	out.Refusal, out.After = p.refuse(f, r, name)
+	b, after := p.refuse(f, r, name)
+	if b != nil {
+		out.After = after
+		p.answer(&out, own, f, b, client)
+	}
 	return out
+}
+
+// answer says what the client is told.
+func (p *process) answer(out *Rule, own *config.Config, f *engine.Filter, b *engine.Block, client *requesttest.Client) {
+	text := f.Explain(b, p.Now()).AppendText(nil)
+	out.Refusal = strings.TrimSuffix(string(text), "\n")
+	block := answer.Merge(own.Block.Block, b.OfResource, b.ByRule)
+	out.Status, out.ContentType = block.StatusFor(b.Reason), cmp.Or(block.ContentType(), "text/plain")
+	switch {
+	case block.Problem == answer.Yes:
+		out.ContentType = answer.ProblemType
+		out.Body = string(answer.AppendProblem(nil, out.Status, b.Reason, b.Rule, text))
+	case block.Body != "":
+		out.Body = string(answer.NewText(block.Body, block.ContentType()).Append(nil, &answer.Values{
+			Rule: b.Rule, Kind: b.Reason, Resource: b.Resource, RetryAfter: b.RetryAfter(),
+			RequestID: client.Headers["x-request-id"],
+		}))
+	}
 }
 
 // itemOf is which of a rule's items the value is of the stream that is asked about, "" where it is none.
@@ -203,7 +232,7 @@ func itemOf(h *rule.Hotspot, s *request.Stream) string {
 const maxTries = 200_000
 
 // refuse brings about a refusal of a rule's, at one instant; of a breaker by failures, and by slow ones.
-func (p *process) refuse(f *engine.Filter, r rule.Rule, name string) (text string, after int) {
+func (p *process) refuse(f *engine.Filter, r rule.Rule, name string) (b *engine.Block, after int) {
 	p.vm.Tick(p.Now())
 	if c, ok := r.(*rule.CircuitBreaker); ok {
 		return p.openBreaker(f, c, name)
@@ -213,17 +242,17 @@ func (p *process) refuse(f *engine.Filter, r rule.Rule, name string) (text strin
 		f.Stream.Begin()
 		e := &engine.Entry{}
 		if b := f.Enter(name, p.Now(), e); b != nil {
-			return p.text(f, b), n
+			return b, n
 		}
 		if _, waits := e.Waiting(); waits && n > family.MaxWaiting {
 			break
 		}
 	}
-	return "", 0
+	return nil, 0
 }
 
 // openBreaker makes a breaker see as many failed and slow ends at once as it wants, until it refuses.
-func (p *process) openBreaker(f *engine.Filter, c *rule.CircuitBreaker, name string) (text string, after int) {
+func (p *process) openBreaker(f *engine.Filter, c *rule.CircuitBreaker, name string) (b *engine.Block, after int) {
 	end := outcome.End{Outcome: outcome.Badly, ResponseMs: int64(c.MaxAllowedRtMs) + 1}
 	want := max(int(min(c.MinRequestAmount, maxTries)), 1)
 	if c.Strategy == rule.ErrorCount {
@@ -234,7 +263,7 @@ func (p *process) openBreaker(f *engine.Filter, c *rule.CircuitBreaker, name str
 			var e engine.Entry
 			f.Stream.Begin()
 			if b := f.Enter(name, p.Now(), &e); b != nil {
-				return p.text(f, b), n
+				return b, n
 			}
 			e.Exit(p.Now(), end)
 			n++
@@ -242,12 +271,7 @@ func (p *process) openBreaker(f *engine.Filter, c *rule.CircuitBreaker, name str
 		p.Advance(engine.TickMs * int64(time.Millisecond))
 		p.vm.Tick(p.Now())
 	}
-	return "", 0
-}
-
-// text is what the client is told.
-func (p *process) text(f *engine.Filter, b *engine.Block) string {
-	return strings.TrimSuffix(string(f.Explain(b, p.Now()).AppendText(nil)), "\n")
+	return nil, 0
 }
 
 // describe is a rule in a few words.
@@ -266,12 +290,49 @@ func describe(r rule.Rule) string {
 		}
 		return fmt.Sprintf("%d in %d s %s, burst %d, %s", r.Threshold, r.DurationInSec, of, r.BurstCount, r.ControlBehavior)
 	case *rule.CircuitBreaker:
-		return fmt.Sprintf("%s of %v in %d ms, at least %d requests, retry after %d ms", r.Strategy, r.Threshold, r.StatIntervalMs,
-			r.MinRequestAmount, r.RetryTimeoutMs)
+		return breakerInWords(r)
 	case *rule.System:
 		return fmt.Sprintf("%s up to %v", r.MetricType, r.TriggerCount)
 	}
 	return ""
+}
+
+func breakerInWords(r *rule.CircuitBreaker) string {
+	if r.Forced != 0 {
+		return "forced " + r.Forced.String()
+	}
+	text := fmt.Sprintf("%s of %v in %d ms, at least %d requests, retry after %d ms", r.Strategy, r.Threshold, r.StatIntervalMs,
+		r.MinRequestAmount, r.RetryTimeoutMs)
+	if r.RetryTimeoutMultiplier > 1 {
+		text += fmt.Sprintf(", each time %v times as long", r.RetryTimeoutMultiplier)
+	}
+	if r.RecoveryDurationMs > 0 {
+		text += fmt.Sprintf(", then ever more for %d ms", r.RecoveryDurationMs)
+	}
+	return text
+}
+
+// tried is how a rule is tried out, in a few words.
+func tried(t *rule.Trial) (text string) {
+	if t == nil {
+		return ""
+	}
+	if t.EnabledPercent != nil {
+		text += fmt.Sprintf("; asked about %v %% of the requests", *t.EnabledPercent)
+	}
+	switch {
+	case t.Mode == rule.Shadow:
+		text += "; in shadow mode: it only counts what it would refuse"
+	case t.Action == rule.Annotate:
+		text += "; what it would refuse goes to the upstream with x-sentinel-exceeded"
+	}
+	if t.EnforcedPercent != nil {
+		text += fmt.Sprintf("; refuses %v %% of what it would", *t.EnforcedPercent)
+	}
+	for _, c := range t.Candidates {
+		text += fmt.Sprintf("; candidate %v", c)
+	}
+	return text
 }
 
 func flowInWords(r *rule.Flow) string {

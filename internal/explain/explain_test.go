@@ -43,6 +43,36 @@ func TestRefusals(t *testing.T) {
 	}
 }
 
+// What a rule that is tried out would refuse is said, how it is tried, and what the client would be told.
+func TestTrialsAndAnswers(t *testing.T) {
+	half := `"resource": "r", "threshold": 1, "enforcedPercent": 50, "candidateThreshold": [2, 3], "block": {"status": 503, "body": "{rule} {retry_after} {request_id}"}`
+	cfg, err := config.Parse([]byte(`{"resource_name": "r", "flowRules": [
+		{"id": "half", `+half+`}, {"id": "shadowed", "resource": "r", "threshold": 1, "mode": "shadow", "block": {"problem": true}}]}`), config.KindHTTP)
+	if err != nil {
+		t.Fatal(err)
+	}
+	u, _ := url.Parse("http://h/p")
+	a, err := Explain(cfg, nil, &Request{Method: "GET", URL: u, Headers: []string{"x-request-id: 7"}})
+	if err != nil || len(a.Rules) != 2 {
+		t.Fatalf("%v %+v", err, a)
+	}
+	for i, want := range []Rule{
+		{Says: "1 in 1000 ms, Direct, Reject; refuses 50 % of what it would; candidate 2; candidate 3", After: 1, Status: 503,
+			ContentType: "text/plain", Body: "half 1 7"},
+		{Says: "1 in 1000 ms, Direct, Reject; in shadow mode: it only counts what it would refuse", After: 1, Status: 429,
+			ContentType: "application/problem+json"},
+	} {
+		got := a.Rules[i]
+		if got.Says != want.Says || got.After != want.After || got.Status != want.Status || got.ContentType != want.ContentType ||
+			want.Body != "" && got.Body != want.Body || got.Body == "" {
+			t.Errorf("%+v, want %+v", got, want)
+		}
+	}
+	if cfg.Rules[1].For().Trial == nil {
+		t.Error("the rule is not tried out any more")
+	}
+}
+
 // The resource is the plugin's: by path, host, method and headers; the VM's rules count where the filter has none of the id.
 func TestResource(t *testing.T) {
 	parse := func(doc string, kind config.Kind) *config.Config {
@@ -83,14 +113,14 @@ func TestEntries(t *testing.T) {
 	}
 	for path, want := range map[string]string{
 		"/login": `{"resource":"/login","resources":["all","/login"],"mode":"enforce","rules":[` +
-			`{"kind":"system","id":"s","says":"inboundQPS up to 4","resource":"all","refusal":"blocked by system rule s: 4 of 4 in 1000 ms","after":4},` +
-			`{"kind":"flow","id":"a","says":"9 in 1000 ms, Direct, Reject","resource":"all","refusal":"blocked by flow rule a: 9 of 9 in 1000 ms","after":9},` +
-			`{"kind":"flow","id":"l","says":"2 in 1000 ms, Direct, Reject","resource":"/login","refusal":"blocked by flow rule l: 2 of 2 in 1000 ms","after":2}]}`,
+			`{"kind":"system","id":"s","says":"inboundQPS up to 4","resource":"all","refusal":"blocked by system rule s: 4 of 4 in 1000 ms","after":4,"status":429,"content_type":"text/plain"},` +
+			`{"kind":"flow","id":"a","says":"9 in 1000 ms, Direct, Reject","resource":"all","refusal":"blocked by flow rule a: 9 of 9 in 1000 ms","after":9,"status":429,"content_type":"text/plain"},` +
+			`{"kind":"flow","id":"l","says":"2 in 1000 ms, Direct, Reject","resource":"/login","refusal":"blocked by flow rule l: 2 of 2 in 1000 ms","after":2,"status":429,"content_type":"text/plain"}]}`,
 		"/t?u=gold-7": `{"resource":"/t","resources":["all","/t"],"mode":"enforce","rules":[` +
-			`{"kind":"system","id":"s","says":"inboundQPS up to 4","resource":"all","refusal":"blocked by system rule s: 4 of 4 in 1000 ms","after":4},` +
-			`{"kind":"flow","id":"a","says":"9 in 1000 ms, Direct, Reject","resource":"all","refusal":"blocked by flow rule a: 9 of 9 in 1000 ms","after":9},` +
+			`{"kind":"system","id":"s","says":"inboundQPS up to 4","resource":"all","refusal":"blocked by system rule s: 4 of 4 in 1000 ms","after":4,"status":429,"content_type":"text/plain"},` +
+			`{"kind":"flow","id":"a","says":"9 in 1000 ms, Direct, Reject","resource":"all","refusal":"blocked by flow rule a: 9 of 9 in 1000 ms","after":9,"status":429,"content_type":"text/plain"},` +
 			`{"kind":"hotspot","id":"h","says":"2 in 1 s for each value of Query u and SourceAddress v4/24 v6/128, burst 0, Reject","resource":"/t","item":"prefix gold-",` +
-			`"refusal":"blocked by hotspot rule h: 3 of 3 in 1000 ms for one query parameter u and source address","after":3}]}`,
+			`"refusal":"blocked by hotspot rule h: 3 of 3 in 1000 ms for one query parameter u and source address","after":3,"status":429,"content_type":"text/plain"}]}`,
 		"/healthz": `{"resource":"health","unlimited":true,"mode":"enforce","rules":[]}`,
 	} {
 		u, _ := url.Parse("http://h" + path)

@@ -63,12 +63,13 @@ var defaults = map[Type]Object{
 
 // further are keys that a rule of Java's may have beside those.
 var further = map[Type][]string{
-	Flow: {"id", "resource", "refResource", "clusterConfig"}, Degrade: {"id", "resource"}, Authority: {"id", "resource"},
-	ParamFlow: {"id", "resource", "paramIdx", "clusterConfig"}, System: {"id"},
+	Flow: {"resource", "refResource", "clusterConfig"}, Degrade: {"resource"}, Authority: {"resource"},
+	ParamFlow: {"resource", "paramIdx", "clusterConfig"},
 }
 
 // Complete is a rule in Java's words with all that it leaves unsaid, and without what is not the rule's: what Java Sentinel
-// itself answers of it.
+// itself answers of it. An id is not the rule's: it is a row of a dashboard's memory, and one that has begun anew would put the
+// next rule in its place.
 func Complete(t Type, r Object) Object {
 	full := maps.Clone(defaults[t])
 	for key, value := range r {
@@ -80,17 +81,11 @@ func Complete(t Type, r Object) Object {
 	if full["clusterMode"] != true {
 		delete(full, "clusterConfig")
 	}
-	if _, isNumber := full["id"].(float64); !isNumber { // a name of ours is none to Java
-		delete(full, "id")
-	}
 	return full
 }
 
-// Same tells whether two complete rules say the same. Their ids are rows of a dashboard's memory.
+// Same tells whether two complete rules say the same.
 func Same(a, b Object) bool {
-	a, b = maps.Clone(a), maps.Clone(b)
-	delete(a, "id")
-	delete(b, "id")
 	x, errX := json.Marshal(a)
 	y, errY := json.Marshal(b)
 	return errX == nil && errY == nil && bytes.Equal(x, y)

@@ -10,6 +10,7 @@ import (
 	"testing"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/rule"
 )
 
 // row is a line of a table of keys.
@@ -70,11 +71,26 @@ func parseRow(t *testing.T, doc string, cells []string) row {
 			t.Errorf("%s: %s has no %s", doc, cells[0], column)
 		}
 	}
-	r := row{doc: doc, places: spans(cells[0]), values: spans(cells[1]), initial: cells[2], bound: cells[3]}
+	r := row{doc: doc, places: places(cells[0]), values: spans(cells[1]), initial: cells[2], bound: cells[3]}
 	if example := spans(cells[4]); len(example) == 1 {
 		r.example = example[0]
 	}
 	return r
+}
+
+// places are the keys of a cell. One that begins with *Rules stands for that of every family.
+func places(cell string) (all []string) {
+	for _, place := range spans(cell) {
+		key, of := strings.CutPrefix(place, "*Rules[].")
+		if !of {
+			all = append(all, place)
+			continue
+		}
+		for _, f := range rule.Families {
+			all = append(all, f.Key+"[]."+key)
+		}
+	}
+	return all
 }
 
 // Every key of the configuration is in a table, at its place, and with each value where it takes only some.

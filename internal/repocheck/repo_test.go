@@ -58,7 +58,8 @@ var forTests = regexp.MustCompile(`/(memhost|[a-z]+test)$`)
 
 // layers are the packages of the core, the lowest first: a package imports only what lies in a lower layer.
 var layers = [][]string{
-	{"checksum", "host", "pattern", "rls", "rule", "version", "outcome"},
+	{"answer", "checksum", "host", "pattern", "rls", "version", "outcome"},
+	{"rule"},
 	{"request"},
 	{"config", "record", "worker", "stat"},
 	{"machine", "metrics", "source"},

@@ -22,7 +22,8 @@ type Resource struct {
 // Rule is what one rule does to one resource. Rates are a second's.
 type Rule struct {
 	Kind, ID, Resource string
-	Blocked, Shadow    float64
+	Blocked            float64
+	Shadow             float64 // would have been refused: by a rule in shadow, or one that annotates, or by a candidate
 	Near               float64 // let in beyond 80 % of the threshold
 	Threshold, Left    float64 // of its window; both 0 where the rule tells none
 	Wait               float64 // mean in ms of those that had to wait
@@ -225,9 +226,12 @@ var states = []string{"closed", "half-open", "open"}
 
 func (t *tally) rule(id, resource string) Rule {
 	r := Rule{Kind: t.kind, ID: id, Resource: resource, Blocked: t.grown["sentinel_blocked"],
-		Shadow: t.grown["sentinel_shadow_blocked"], Near: t.grown["sentinel_near_limit"],
-		Threshold: t.value["sentinel_threshold"], Left: t.value["sentinel_remaining"],
+		Shadow: t.grown["sentinel_shadow_blocked"] + t.grown["sentinel_candidate_blocked"] + t.grown["sentinel_annotated"],
+		Near:   t.grown["sentinel_near_limit"], Threshold: t.value["sentinel_threshold"], Left: t.value["sentinel_remaining"],
 		Wait: t.mean("sentinel_wait_ms_sum", "sentinel_waited")}
+	if r.Threshold == 0 { // one that enforces nothing
+		r.Threshold, r.Left = t.value["sentinel_shadow_threshold"], t.value["sentinel_shadow_remaining"]
+	}
 	if state, there := t.value["sentinel_breaker_state"]; there && int(state) < len(states) {
 		r.State, r.Kind = states[int(state)], "circuitBreaker"
 	}

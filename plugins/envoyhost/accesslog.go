@@ -10,6 +10,8 @@ const (
 	BlockedFigure       = "sentinel_blocked_figure"
 	ShadowBlockedBy     = "sentinel_shadow_blocked_by"
 	ShadowBlockedFigure = "sentinel_shadow_blocked_figure"
+	// Exceeded are the ids of the rules that have let it in with a word about it.
+	Exceeded = "sentinel_exceeded"
 )
 
 // NameBlock leaves in the stream's filter state what refused it. An error is not worth more than a missing log field.
@@ -17,6 +19,9 @@ func NameBlock(b *engine.Block) { name(b, BlockedBy, BlockedFigure) }
 
 // NameShadowBlock leaves there what would have refused it.
 func NameShadowBlock(b *engine.Block) { name(b, ShadowBlockedBy, ShadowBlockedFigure) }
+
+// NameExceeded leaves there which rules have let it in with a word about it.
+func NameExceeded(rules []byte) { _ = setProperty(Exceeded, rules) }
 
 func name(b *engine.Block, by, figure string) {
 	named.are(b)

@@ -46,6 +46,18 @@ func SendResponse(b *engine.Block, status uint32, headers *HeaderMap, body []byt
 	return sendResponse(status, named.details, headers.encode(), body, grpcStatus)
 }
 
+// SetRequestHeader makes a header of the request in the effective context have one line, RemoveRequestHeader none. It must
+// still be on its way to the upstream. SetResponseHeader is the same for the response, on its way to the client.
+func SetRequestHeader(name string, value []byte) error { return setHeader(requestHeaders, name, value) }
+
+// RemoveRequestHeader is described with SetRequestHeader.
+func RemoveRequestHeader(name string) error { return removeHeader(requestHeaders, name) }
+
+// SetResponseHeader is described with SetRequestHeader.
+func SetResponseHeader(name string, value []byte) error {
+	return setHeader(responseHeaders, name, value)
+}
+
 // ResumeRequest lets the paused request in the effective context go on.
 func ResumeRequest() error { return resumeRequest() }
 

@@ -26,6 +26,14 @@ func proxyGetHeaderMapValue(kind uint32, name *byte, size uint32, value, valueSi
 //go:noescape
 func proxyGetHeaderMapPairs(kind uint32, pairs, size *uint32) uint32
 
+//go:wasmimport env proxy_replace_header_map_value
+//go:noescape
+func proxyReplaceHeaderMapValue(kind uint32, name *byte, size uint32, value *byte, valueSize uint32) uint32
+
+//go:wasmimport env proxy_remove_header_map_value
+//go:noescape
+func proxyRemoveHeaderMapValue(kind uint32, name *byte, size uint32) uint32
+
 //go:wasmimport env proxy_get_property
 //go:noescape
 func proxyGetProperty(path *byte, size uint32, value, valueSize *uint32) uint32
@@ -133,6 +141,17 @@ func header(kind headers, name string) ([]byte, status) {
 	room = lent[used:]
 	return taken(proxyGetHeaderMapValue(
 		uint32(kind), unsafe.StringData(name), uint32(len(name)), &result.data, &result.size))
+}
+
+// setHeader makes a header have one line.
+func setHeader(kind headers, name string, value []byte) error {
+	st := proxyReplaceHeaderMapValue(uint32(kind), unsafe.StringData(name), uint32(len(name)), unsafe.SliceData(value), uint32(len(value)))
+	return status(st).err()
+}
+
+// removeHeader makes it have none.
+func removeHeader(kind headers, name string) error {
+	return status(proxyRemoveHeaderMapValue(uint32(kind), unsafe.StringData(name), uint32(len(name)))).err()
 }
 
 // headerPairs are all headers as the host encodes them, in lent memory.

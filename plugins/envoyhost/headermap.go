@@ -38,6 +38,14 @@ func (m *HeaderMap) AddBytes(name string, value []byte) {
 	m.text = append(append(m.text, value...), 0)
 }
 
+// AddAll adds the headers of another list.
+func (m *HeaderMap) AddAll(other *HeaderMap) {
+	m.number += other.number
+	m.current = false
+	m.sizes = append(m.sizes, other.sizes...)
+	m.text = append(m.text, other.text...)
+}
+
 // encode returns the headers as the host has them: their number, the sizes of each one's name and value, and these with a
 // zero byte after each. They are void with the next call of Add or Reset.
 func (m *HeaderMap) encode() []byte {

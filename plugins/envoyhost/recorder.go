@@ -250,15 +250,35 @@ func setEffectiveContext(context uint32) error {
 func header(kind headers, name string) (value []byte, st status) {
 	st = notFound
 	_ = inStream("header", func(s *RecordedStream) {
-		all := map[headers]map[string]string{
-			requestHeaders: s.Request, responseHeaders: s.Response, responseTrailers: s.Trailers,
-		}
-		if text, there := all[kind][name]; there {
+		if text, there := s.mapOf(kind)[name]; there {
 			value, st = []byte(text), ok
 			recorder.returned("header")
 		}
 	})
 	return value, st
+}
+
+// mapOf are the headers of a stream of one kind.
+func (s *RecordedStream) mapOf(kind headers) map[string]string {
+	return map[headers]map[string]string{requestHeaders: s.Request, responseHeaders: s.Response, responseTrailers: s.Trailers}[kind]
+}
+
+func setHeader(kind headers, name string, value []byte) error {
+	return inStream("setHeader", func(s *RecordedStream) {
+		s.mapOf(kind)[name] = string(value)
+		if kind == requestHeaders {
+			delete(s.More, name)
+		}
+	})
+}
+
+func removeHeader(kind headers, name string) error {
+	return inStream("removeHeader", func(s *RecordedStream) {
+		delete(s.mapOf(kind), name)
+		if kind == requestHeaders {
+			delete(s.More, name)
+		}
+	})
 }
 
 func headerPairs(kind headers) (pairs []byte, st status) {

@@ -16,6 +16,8 @@ import (
 func TestAnswersAllocateNothing(t *testing.T) {
 	for _, block := range []string{
 		`{}`, `{"body": "later\n"}`, `{"headers": {"x-team": "payments", "retry-after": "7"}}`,
+		`{"problem": true, "status_of": {"flow": 503}}`, `{"body": "{rule} {kind} {resource} {retry_after} {request_id}"}`,
+		`{"body": "{\"retry\": {retry_after}}", "headers": {"content-type": "application/json"}}`,
 	} {
 		for _, contentType := range []string{"", "text/plain", "application/grpc"} {
 			e, a := answersOf(t, `{"resource_name": "web", "block": `+block+`}`)

@@ -42,6 +42,13 @@ func TestCallsOfARequest(t *testing.T) {
 	}{
 		{"flow admits", flowRule, "1000000", admitted},
 		{"flow refuses", flowRule, "1", refused},
+		{"flow with a candidate admits", strings.Replace(flowRule, `"f",`, `"f", "candidateThreshold": [2000000],`, 1), "1000000", admitted},
+		{"flow in shadow admits", strings.Replace(flowRule, `"f",`, `"f", "mode": "shadow",`, 1), "1", "now 2, setProperty 2"},
+		{"flow for a share admits", strings.Replace(flowRule, `"f",`, `"f", "enabledPercent": 50,`, 1), "1000000", "now 2, property, property bytes"},
+		{"flow that annotates admits", strings.Replace(flowRule, `"f",`, `"f", "action": "annotate",`, 1), "1000000", "now 2, removeHeader"},
+		{"flow with rate limit headers admits", `"rate_limit_headers": "draft_03", ` + flowRule, "1000000", "get bytes, now 2, setHeader 3"},
+		{"flow with rate limit headers refuses", `"rate_limit_headers": "draft_11", ` + flowRule, "1", "get bytes, " + refused},
+		{"isolation with rate limit headers admits", `"rate_limit_headers": "draft_03", ` + isolated, "1000000", admitted},
 		{"throttling admits", throttled, "1000000", "get bytes, " + admitted + ", set"},
 		{"throttling refuses", throttled, "1", refused},
 		{"isolation admits", isolated, "1000000", admitted},

@@ -16,7 +16,12 @@ type handler struct {
 	plugin   *vm.Plugin
 	resolver *resource.HTTP
 	ending   ending
-	answers  answers
+	// answers are the filter's, others those of rules and resources that say something else.
+	answers answers
+	others  map[said]*answers
+	quotas  quotas
+	// exceeded is memory for what the upstream is told.
+	exceeded []byte
 	// free are streams that are over, for reuse: a request allocates none.
 	free []*stream
 }
@@ -30,7 +35,7 @@ func newHandler(p *vm.Plugin) (vm.Handler, error) {
 		return nil, err
 	}
 	p.Stream.Of(current{})
-	return &handler{plugin: p, resolver: resolver, answers: newAnswers(p)}, nil
+	return &handler{plugin: p, resolver: resolver, answers: *newAnswers(p, &p.Config().Block.Block)}, nil
 }
 
 // Reload implements vm.Handler: rules name resources.
@@ -38,7 +43,7 @@ func (h *handler) Reload() error {
 	resolver, err := resource.NewHTTP(h.plugin.Config(), h.plugin.Resources(), h.plugin.Stream)
 	if err == nil {
 		h.plugin.Stream.Of(current{})
-		h.resolver = resolver
+		h.resolver, h.others = resolver, nil
 	}
 	return err
 }

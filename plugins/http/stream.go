@@ -23,8 +23,34 @@ func (s *stream) OnRequestHeaders(last bool) envoyhost.Action {
 	if h, ok := s.Plugin.Current().(*handler); ok {
 		s.handler = h
 	}
+	if s.Plugin.Annotates() {
+		s.check("removing "+exceededName, envoyhost.RemoveRequestHeader(exceededName)) // a client's word is nobody's
+	}
 	s.Plugin.Stream.Begin()
 	return s.Enter(s.handler.resolver.Resolve())
+}
+
+// exceededName is the header by which the upstream is told which rules a request has exceeded.
+const exceededName = "x-sentinel-exceeded"
+
+// Annotate implements vm.Stream.
+func (s *stream) Annotate(rules []string) {
+	text := s.handler.exceeded[:0]
+	for i, id := range rules {
+		if i > 0 {
+			text = append(text, ", "...)
+		}
+		text = appendPercentEncoded(text, id, ',')
+	}
+	s.handler.exceeded = text
+	envoyhost.NameExceeded(text)
+	s.check("setting "+exceededName, envoyhost.SetRequestHeader(exceededName, text))
+}
+
+func (s *stream) check(what string, err error) {
+	if err != nil {
+		s.Plugin.Fault(what, err)
+	}
 }
 
 // Resume implements vm.Stream.
@@ -49,6 +75,11 @@ func (s *stream) OnResponseHeaders() {
 	}
 	now := envoyhost.Now()
 	s.Entry.Answered(now)
+	if s.Plugin.Quotes() {
+		for _, l := range s.handler.quotas.write(s, now) {
+			s.check("setting "+l.name, envoyhost.SetResponseHeader(l.name, l.value))
+		}
+	}
 	if !s.Entry.AwaitsAnswer() {
 		return
 	}

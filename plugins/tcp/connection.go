@@ -3,6 +3,7 @@ package tcp
 import (
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/outcome"
 )
@@ -49,12 +50,20 @@ func (c *connection) Refuse(b *engine.Block, now int64) envoyhost.Action {
 		return envoyhost.Pause
 	}
 	// Only bytes that come from the upstream can be changed on their way to the client: it must be let connect.
-	if c.message = cfg.Body; c.message == "" {
-		c.message = string(c.Plugin.Explain(b, now).AppendText(nil))
-	}
+	c.message = c.text(b, now)
 	c.deadline = now + messageWaitMs*1e6
 	c.handler.closing[c.Context()] = c
 	return envoyhost.Continue
+}
+
+// text is what the client is told.
+func (c *connection) text(b *engine.Block, now int64) string {
+	body := answer.Merge(c.Plugin.Config().Block.Block, b.OfResource, b.ByRule).Body
+	if body == "" {
+		return string(c.Plugin.Explain(b, now).AppendText(nil))
+	}
+	v := answer.Values{Rule: b.Rule, Kind: b.Reason, Resource: b.Resource, RetryAfter: b.RetryAfter()}
+	return string(answer.NewText(body, "").Append(nil, &v))
 }
 
 // OnDownstreamData implements vm.Stream: nothing of a refused client's is forwarded. A client that speaks first

@@ -30,6 +30,8 @@ type Stream interface {
 	// Refuse answers or closes a stream that may not enter its resource at the time now in nanoseconds, 0 where it is not
 	// known. The stream goes on as it returns.
 	Refuse(b *engine.Block, now int64) envoyhost.Action
+	// Annotate tells the upstream which rules a stream has exceeded that goes on now.
+	Annotate(rules []string)
 	// Resume lets the stream go on after a pause.
 	Resume() error
 }
@@ -102,6 +104,9 @@ func (b *Base) proceed(block *engine.Block, now int64) envoyhost.Action {
 	}
 	until, waits := b.Entry.Waiting()
 	if !waits {
+		if exceeded := b.Entry.Exceeded(); len(exceeded) > 0 {
+			b.stream.Annotate(exceeded)
+		}
 		return envoyhost.Continue
 	}
 	if err := b.Plugin.waiting.add(b, until); err != nil {
@@ -167,6 +172,9 @@ func (b *Base) failEnd(err error) {
 	b.Plugin.Fault("ending a stream", err)
 	b.Entry.Exit(envoyhost.Now(), outcome.End{ResponseMs: outcome.NoTime})
 }
+
+// Annotate implements Stream.
+func (*Base) Annotate([]string) {}
 
 // OnRequestHeaders implements Stream.
 func (*Base) OnRequestHeaders(bool) envoyhost.Action { return envoyhost.Continue }

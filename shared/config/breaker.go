@@ -24,6 +24,10 @@ func (r *rules) breakerWords(d *breakerDraft) words {
 			{"maxAllowedRtMs", integer(r.parser, &c.MaxAllowedRtMs, 0, maxExact)},
 			{"threshold", r.number(&c.Threshold)},
 			{"probeNum", integer(r.parser, &c.ProbeNum, 0, maxExact)},
+			{"retryTimeoutMultiplier", r.multiplier(&c.RetryTimeoutMultiplier)},
+			{"maxRetryTimeoutMs", integer(r.parser, &c.MaxRetryTimeoutMs, 1, maxUint32)},
+			{"recoveryDurationMs", integer(r.parser, &c.RecoveryDurationMs, 0, maxInterval)},
+			{"forced", enum(r.parser, &c.Forced, rule.ForcedOpen, rule.ForcedClosed)},
 		},
 		java: r.javaDegradeFields(&d.java),
 	}
@@ -51,7 +55,26 @@ func (r *rules) checkCircuitBreaker(at *place, c *rule.CircuitBreaker) {
 	if isRatio && c.Threshold > 1 {
 		r.add(at.at("threshold"), "must be from 0 to 1 with ", c.Strategy.String())
 	}
+	switch {
+	case c.MaxRetryTimeoutMs == 0:
+	case c.RetryTimeoutMultiplier <= 1:
+		r.warn(at.at("maxRetryTimeoutMs"), "has no effect without a retryTimeoutMultiplier above 1")
+	case c.MaxRetryTimeoutMs < c.RetryTimeoutMs:
+		r.add(at.at("maxRetryTimeoutMs"), "must be ≥ retryTimeoutMs")
+	}
 	if n := c.StatSlidingWindowBucketCount; n > 0 && c.StatIntervalMs%n != 0 { // upstream would silently use 1
 		r.add(at.at("statSlidingWindowBucketCount"), "must divide statIntervalMs")
+	}
+}
+
+// maxMultiplier bounds by how much longer a breaker stays open from one time to the next.
+const maxMultiplier = 100
+
+// multiplier reads by how much that is; 1 is as good as none.
+func (r *rules) multiplier(dst *float64) setter {
+	return func(at *place, v value) {
+		if f, ok := r.float(at, v); ok && r.inRange(at, v, f, 1, maxMultiplier) && f > 1 {
+			*dst = f
+		}
 	}
 }

@@ -55,6 +55,9 @@ func demand(rules []rule.Rule, names map[string]bool) (records int, values int64
 				}
 			}
 		}
+		if t := one.For().Trial; t != nil {
+			n *= 1 + len(t.Candidates)
+		}
 		records += n * RecordsOf(one)
 		if h, ok := one.(*rule.Hotspot); ok {
 			values += int64(n) * h.ParamsMaxCapacity

@@ -2,6 +2,7 @@
 package config
 
 import (
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
@@ -47,6 +48,15 @@ func (m FailureMode) String() string {
 	return "open"
 }
 
+// RateLimitHeaders are those by which clients are told what is left.
+type RateLimitHeaders int
+
+const (
+	NoHeaders RateLimitHeaders = iota // "off", the default
+	Draft03                           // "draft_03": x-ratelimit-limit, -remaining and -reset, as Envoy writes them
+	Draft11                           // "draft_11": ratelimit-policy and ratelimit
+)
+
 // ResourceFrom is what in Envoy's configuration names resources.
 type ResourceFrom int
 
@@ -83,8 +93,10 @@ type Config struct {
 	Resources    []Resource // resources, in order: the first match wins
 	Block        Block
 	Failures     outcome.Failures
-	Mode         Mode
-	FailureMode  FailureMode
+	// RateLimitHeaders are on answers that pass and that refuse: rate_limit_headers.
+	RateLimitHeaders RateLimitHeaders
+	Mode             Mode
+	FailureMode      FailureMode
 
 	// Warnings are what is odd in the configuration, at most 50.
 	Warnings []Warning
@@ -101,13 +113,10 @@ type SystemSource struct {
 	IntervalMs uint32 // how often it is asked, 100 to 60,000 milliseconds; default 1000
 }
 
-// Block is the answer to a blocked request or connection.
+// Block is the answer to a blocked request or connection, unless its rule or its resource has another.
 type Block struct {
-	Status     int         // status: HTTP status, 200 to 599, default 429
-	Body       string      // body: "" is a text of ours that names the reason; at most 64 KiB
-	Headers    [][2]string // headers: names in lower case with their values, sorted by name
-	GRPCStatus int         // grpc_status: 1 to 16, default 8, RESOURCE_EXHAUSTED
-	TCPMessage bool        // tcp_message: the client of a blocked connection gets Body in place of the first upstream data
+	answer.Block
+	TCPMessage bool // tcp_message: the client of a blocked connection gets Body in place of the first upstream data
 	// FilterState is whether an access log finds there what refused: filter_state, default true.
 	FilterState bool
 }

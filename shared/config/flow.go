@@ -19,6 +19,7 @@ func (r *rules) flowWords(d *flowDraft) words {
 	return words{
 		both: r.targetFields(&f.Target,
 			r.limitApp(&f.LimitApp),
+			r.candidates(&f.Target),
 			field{"controlBehavior", func(_ *place, v value) { d.behavior = v }},
 			field{"refResource", r.text(&f.RefResource, maxResource)},
 			field{"maxQueueingTimeMs", integer(r.parser, &f.MaxQueueingTimeMs, 0, maxUint32)},

@@ -263,6 +263,9 @@ func sameWrittenOut(t *testing.T, cfg *config.Config) {
 		written["rate_limit_service"] = map[string]any{"cluster": s.Cluster, "domain": s.Domain, "timeout_ms": s.TimeoutMs}
 	}
 	for _, r := range cfg.Rules {
+		if c := clusterOf(r); c != nil {
+			written["rate_limit_service"] = map[string]any{"cluster": c.Service.Cluster, "domain": c.Service.Domain, "timeout_ms": c.Service.TimeoutMs}
+		}
 		list, _ := written[r.Family().Key].([]any)
 		written[r.Family().Key] = append(list, writtenOut(t, r))
 	}
@@ -337,7 +340,28 @@ func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
 	if h, ok := r.(*rule.Hotspot); ok {
 		writtenHotspot(h, keys)
 	}
+	if c := clusterOf(r); c != nil {
+		of := map[string]any{
+			"thresholdType": c.ThresholdType, "fallbackToLocalWhenFail": c.FallbackToLocalWhenFail, "clusterSize": c.ClusterSize,
+			"windowIntervalMs": c.WindowIntervalMs,
+		}
+		if c.FlowID != 0 {
+			of["flowId"] = c.FlowID
+		}
+		keys["clusterMode"], keys["clusterConfig"] = true, of
+	}
 	return keys
+}
+
+// clusterOf is how a rule is in cluster mode, nil where it is not.
+func clusterOf(r rule.Rule) *rule.Cluster {
+	switch r := r.(type) {
+	case *rule.Flow:
+		return r.Cluster
+	case *rule.Hotspot:
+		return r.Cluster
+	}
+	return nil
 }
 
 // writtenHotspot leaves out what goes without saying: of items that are unlimited the threshold, and beside several parameters

@@ -196,6 +196,7 @@ func (r *rules) hotspotWords(d *hotspotDraft) words {
 	return words{
 		both: append(r.targetFields(&h.Target,
 			r.limitApp(&h.LimitApp),
+			r.candidates(&h.Target),
 			field{"controlBehavior", func(_ *place, v value) { d.behavior = v }},
 			field{"maxQueueingTimeMs", integer(r.parser, &h.MaxQueueingTimeMs, 0, maxUint32)},
 			field{"burstCount", integer(r.parser, &h.BurstCount, 0, maxExact)},

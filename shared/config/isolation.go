@@ -6,6 +6,7 @@ import "sentinel-envoy/shared/rule"
 func (r *rules) isolationWords(i *rule.Isolation) words {
 	return words{both: r.targetFields(&i.Target,
 		r.limitApp(&i.LimitApp),
+		r.candidates(&i.Target),
 		field{"metricType", enum(r.parser, &i.MetricType, rule.IsolationConcurrency)},
 		field{"threshold", integer(r.parser, &i.Threshold, 1, maxUint32)},
 	)}

@@ -33,6 +33,7 @@ func (p *parser) resources(at *place, v value, cfg *Config) {
 		fields := []field{
 			{"name", p.label(&r.Name, maxResource)},
 			{"match", func(at *place, v value) { p.match(at, v, &r.Match, false) }},
+			{"block", p.ownBlock(&r.Block)},
 			{"unlimited", p.boolean(&r.Unlimited)},
 			{"continue", p.boolean(&r.Continue)},
 		}
@@ -43,6 +44,7 @@ func (p *parser) resources(at *place, v value, cfg *Config) {
 		if v.typ == jsonparser.Object && !has(seen, fields, "match") {
 			p.add(at.at("match"), "missing; the resource of everything else is resource_name")
 		}
+		p.oneBlock(at, &r, cfg)
 		if r.Continue {
 			going++
 			p.checkContinue(at.at("continue"), &r, going)
@@ -50,6 +52,19 @@ func (p *parser) resources(at *place, v value, cfg *Config) {
 		cfg.Resources = append(cfg.Resources, r)
 		return true
 	})
+}
+
+// oneBlock finds entries of one resource that have an answer each: which of them it is by, its rules do not know.
+func (p *parser) oneBlock(at *place, r *Resource, cfg *Config) {
+	if r.Block == nil {
+		return
+	}
+	for i := range cfg.Resources {
+		if other := &cfg.Resources[i]; other.Name == r.Name && other.Block != nil {
+			p.add(at.at("block"), "the entry ", strconv.Itoa(i), " has the block of the resource ", quote(r.Name), " already")
+			return
+		}
+	}
 }
 
 // checkContinue looks at the nth entry that goes on.

@@ -33,7 +33,7 @@ func Parse(data []byte, kind Kind) (*Config, error) {
 }
 
 func (p *parser) config(data []byte) *Config {
-	cfg := &Config{Block: Block{Status: 429, GRPCStatus: 8, FilterState: true}, Failures: outcome.DefaultFailures()}
+	cfg := &Config{Block: defaultBlock(), Failures: outcome.DefaultFailures()}
 	top := &place{index: -1}
 	if data = bytes.TrimSpace(data); len(data) == 0 || string(data) == "null" {
 		return cfg
@@ -120,6 +120,7 @@ func (p *parser) filterFields(cfg *Config) []field {
 		{"resources", func(at *place, v value) { p.resources(at, v, cfg) }},
 		{"block", func(at *place, v value) { p.block(at, v, &cfg.Block) }},
 		{"failures", func(at *place, v value) { p.failures(at, v, &cfg.Failures) }},
+		{"rate_limit_headers", p.only(KindHTTP, word(p, &cfg.RateLimitHeaders, "off", "draft_03", "draft_11"))},
 		{"mode", word(p, &cfg.Mode, "enforce", "shadow")},
 		{"failure_mode", word(p, &cfg.FailureMode, "open", "closed")},
 		{"datasource", func(at *place, v value) { p.dataSources(at, v, cfg) }},
@@ -148,7 +149,7 @@ func (p *parser) notOfVM(set setter) setter {
 
 // only is set for a kind of filter; in another's configuration the key is a mistake.
 func (p *parser) only(kind Kind, set setter) setter {
-	if p.kind == kind {
+	if p.kind == kind || p.kind == KindVM { // the VM's rules are for both
 		return set
 	}
 	filter := "HTTP"

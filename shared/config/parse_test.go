@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	"sentinel-envoy/internal/seeds"
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/rule"
 )
@@ -56,7 +57,7 @@ func TestNoConfiguration(t *testing.T) {
 				t.Errorf("%q: %v", doc, err)
 				continue
 			}
-			want := &Config{Block: Block{Status: 429, GRPCStatus: 8, FilterState: true}, Failures: outcome.DefaultFailures()}
+			want := &Config{Block: defaultBlock(), Failures: outcome.DefaultFailures()}
 			if !reflect.DeepEqual(cfg, want) {
 				t.Errorf("%q: %+v", doc, cfg)
 			}
@@ -89,7 +90,8 @@ func TestHTTPConfiguration(t *testing.T) {
 	if *flows(cfg)[1] != second {
 		t.Errorf("second rule: %+v", *flows(cfg)[1])
 	}
-	wantBlock := Block{Status: 503, Body: "slow down", Headers: [][2]string{{"x-a", "1"}, {"x-b", "2"}}, GRPCStatus: 14}
+	wantBlock := Block{Block: answer.Block{Status: 503, Body: "slow down", Headers: [][2]string{{"x-a", "1"}, {"x-b", "2"}}, GRPCStatus: 14,
+		Problem: answer.No, Limited: answer.Yes}}
 	if !reflect.DeepEqual(cfg.Block, wantBlock) {
 		t.Errorf("block: %+v", cfg.Block)
 	}
@@ -234,8 +236,9 @@ func TestEveryFieldIsRead(t *testing.T) {
 		"hotspotRules": rule.Hotspot{}, "systemRules": rule.System{},
 	} {
 		for _, f := range reflect.VisibleFields(reflect.TypeOf(r)) {
-			name := f.Tag.Get("json")
-			if name == "" || name == "-" || key == "systemRules" && len(f.Index) > 1 && name != "id" {
+			name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
+			if name == "" || name == "-" || key == "systemRules" && len(f.Index) > 1 && name != "id" ||
+				name == "candidateThreshold" && (key == "systemRules" || key == "circuitBreakerRules") {
 				continue
 			}
 			for _, m := range mistakesOf(t, KindVM, fmt.Sprintf(`{%q: [{%q: {}}]}`, key, name)) {
@@ -279,7 +282,7 @@ func TestAllFamilies(t *testing.T) {
 			&rule.System{Target: rule.Target{ID: "s0"}, TriggerCount: 3, Strategy: rule.NoAdaptive},
 		},
 		SystemSource: &SystemSource{Cluster: "node", Path: "/metrics", Authority: "node", IntervalMs: 500},
-		Block:        Block{Status: 429, GRPCStatus: 8, FilterState: true}, Failures: outcome.DefaultFailures(), RuleHash: cfg.RuleHash,
+		Block:        defaultBlock(), Failures: outcome.DefaultFailures(), RuleHash: cfg.RuleHash,
 	}
 	if !reflect.DeepEqual(*cfg, want) {
 		t.Errorf("got  %+v\nwant %+v", *cfg, want)

@@ -5,6 +5,7 @@ import (
 	"strings"
 	"unicode/utf8"
 
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/pattern"
 )
 
@@ -12,6 +13,8 @@ import (
 type Resource struct {
 	Name string
 	Match
+	// Block is what the answer is in place of the filter's where a rule of the resource refuses; nil is nothing.
+	Block *answer.Block
 	// Unlimited takes before all other entries, and out of what any rule limits.
 	Unlimited bool
 	// Continue adds the resource and lets the entries after it be asked as well.

@@ -134,10 +134,21 @@ func (r *rules) tellApart(s *saying, known *words) {
 
 // targetFields are the keys of every rule that guards a resource.
 func (r *rules) targetFields(of *rule.Target, others ...field) []field {
+	return append(r.ruleFields(of,
+		field{"resource", r.label(&of.Resource, maxResource)},
+		field{"regex", r.boolean(&of.Regex)},
+	), others...)
+}
+
+// ruleFields are the keys of every rule.
+func (r *rules) ruleFields(of *rule.Target, others ...field) []field {
 	return append([]field{
 		r.idField(&of.ID),
-		{"resource", r.label(&of.Resource, maxResource)},
-		{"regex", r.boolean(&of.Regex)},
+		{"block", r.ownBlock(&of.Block)},
+		{"mode", r.trial(of, func(t *rule.Trial) setter { return enum(r.parser, &t.Mode, rule.Enforce, rule.Shadow) })},
+		{"action", r.only(KindHTTP, r.trial(of, func(t *rule.Trial) setter { return enum(r.parser, &t.Action, rule.Refuse, rule.Annotate) }))},
+		{"enabledPercent", r.trial(of, func(t *rule.Trial) setter { return r.percent(&t.EnabledPercent) })},
+		{"enforcedPercent", r.trial(of, func(t *rule.Trial) setter { return r.percent(&t.EnforcedPercent) })},
 	}, others...)
 }
 
@@ -179,6 +190,7 @@ func (r *rules) checkResource(at *place, of *rule.Target) {
 
 // include keeps a rule, and gives it an id when it has none.
 func (r *rules) include(s *saying, content rule.Rule) {
+	r.checkTrial(s.at, content)
 	id := &content.For().ID
 	switch {
 	case *id != "":

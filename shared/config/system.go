@@ -15,7 +15,7 @@ type systemDraft struct {
 func (r *rules) systemWords(d *systemDraft) words {
 	s := &d.System
 	return words{
-		both: []field{r.idField(&s.ID), r.limitApp(new(string))},
+		both: r.ruleFields(&s.Target, r.limitApp(new(string))),
 		own: []field{
 			{"metricType", enum(r.parser, &s.MetricType, rule.SystemLoad, rule.SystemAvgRT, rule.SystemConcurrency,
 				rule.SystemInboundQPS, rule.SystemCPUUsage)},

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"slices"
 	"strconv"
 
 	"sentinel-envoy/shared/config"
@@ -27,8 +28,9 @@ type Entry struct {
 	// sent is when its client sent the last of what the service has to answer, answered when the service began to, 0 if it
 	// has not.
 	sent, answered int64
-	// observers have seen it pass.
+	// observers have seen it pass; interest is what was looked at then of how it ends.
 	observers []family.Observer
+	interest  family.Interest
 	// next is the first rule of the resource that was not asked yet, and wakeAt when to ask it, while the entry waits in
 	// queue; at the end it is the first hold that was not told.
 	next   int
@@ -45,9 +47,26 @@ type Entry struct {
 	told  bool
 	// answers is whether the rule of one wants to know that the service begins to answer.
 	answers bool
-	// spared is the refusal that it was spared, because its filter does not enforce.
+	// spared is the refusal that it was spared, because its filter or the rule does not enforce.
 	spared *Block
+	// wasSpared is whether there was one, also before it waited.
+	wasSpared bool
+	// exceeded are the rules that have let it in with a word about it.
+	exceeded []string
+	// quotes are the budgets that it was asked of, where clients are told what is left of them; none is left of the last where
+	// spent.
+	quotes []quote
+	spent  bool
 }
+
+// quote is a budget, of a value of that id.
+type quote struct {
+	of family.Quoter
+	id uint64
+}
+
+// maxQuotes bounds the budgets that a client is told of.
+const maxQuotes = 16
 
 // hold is what an entry has taken from a rule.
 type hold struct {
@@ -88,9 +107,9 @@ func (e *Entry) enter(f *Filter, now int64) *Block {
 func (e *Entry) reset() {
 	e.inFlight, e.told, e.answers, e.sent, e.answered = false, false, false, 0, 0
 	e.next, e.nth, e.since = 0, 0, 0
-	e.holds, e.several = e.holds[:0], nil
-	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil {
-		e.queue, e.spared, e.observers = nil, nil, nil
+	e.holds, e.exceeded, e.quotes, e.wasSpared = e.holds[:0], e.exceeded[:0], e.quotes[:0], false
+	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil || e.several != nil {
+		e.queue, e.spared, e.observers, e.several = nil, nil, nil, nil
 	}
 }
 
@@ -104,6 +123,7 @@ func (e *Entry) AwaitsService() bool { return e.wakeAt != 0 && e.since != 0 }
 // have to wait again.
 func (e *Entry) Resume(now int64) *Block {
 	e.endWait()
+	e.spared = nil // it was told, and is void
 	e.resource.stream.Begin()
 	b := e.proceed(now)
 	if b != nil {
@@ -117,10 +137,8 @@ func (e *Entry) come() {
 	e.filter.streams++
 	if e.several == nil {
 		e.resource.entries++
-		return
-	}
-	for _, res := range e.several.all {
-		res.entries++
+	} else {
+		e.several.count(1)
 	}
 }
 
@@ -128,21 +146,19 @@ func (e *Entry) part() {
 	e.filter.streams--
 	if e.several == nil {
 		e.resource.entries--
-		return
-	}
-	for _, res := range e.several.all {
-		res.entries--
+	} else {
+		e.several.count(-1)
 	}
 }
 
 // gone gives up what the filter held for the entry alone.
 func (e *Entry) gone() {
 	if e.several == nil {
-		e.resource.gone(e.filter.vm)
-	} else {
-		for _, res := range e.several.all {
-			res.gone(e.filter.vm)
+		if e.resource.left {
+			e.resource.gone(e.filter.vm)
 		}
+	} else {
+		e.several.gone(e.filter.vm)
 	}
 	e.filter.retire()
 }
@@ -192,6 +208,7 @@ func (e *Entry) proceed(now int64) *Block {
 		switch {
 		case e.inFlight: // it was admitted, and counting it has failed
 			return nil
+		case e.failedInTrial(): // what is only tried refuses nothing
 		case e.filter.cfg.FailureMode == config.FailClosed:
 			e.abandon(now)
 			e.resource.refuse(now)
@@ -217,12 +234,12 @@ func (e *Entry) ask(now int64) (b *Block, err error) {
 
 func (e *Entry) askEach(now int64) (*Block, error) {
 	f := e.filter
-	for e.next < len(e.resource.rules) || e.follow() {
+	for e.next < len(e.resource.rules) || e.several != nil && e.follow() {
 		res, nth := e.resource, e.nth
 		r := res.rules[e.next]
 		res.stream.Nth, f.vm.env.Since = nth, e.since
 		e.next, e.nth, e.since = e.next+1, 0, 0
-		if r.only != nil && !r.only.Some() || e.several.wasAsked(r) {
+		if !r.asked() || e.several.wasAsked(r) {
 			continue
 		}
 		e.ticket = family.Ticket{}
@@ -237,14 +254,24 @@ func (e *Entry) askEach(now int64) (*Block, error) {
 		if f.vm.env.Debug {
 			r.Of().Audit.Count(refusal == nil)
 		}
+		if r.quoter != nil && f.Quotes() && len(e.quotes) < maxQuotes && r.enforces() {
+			e.quotes, e.spent = append(e.quotes, quote{r.quoter, e.ticket.ID}), refusal != nil
+		}
 		if refusal != nil {
+			if f.cfg.Mode == config.Enforce && r.spares() || r.Of().CandidateOf != "" {
+				e.pardon(r, refusal, now)
+				continue
+			}
+			if r.candidates {
+				e.keepCandidates(r.Of().ID, now)
+			}
 			e.abandon(now)
 			return e.refuse(r.Of(), refusal, now), nil
 		}
 		if e.ticket.Again {
 			e.next, e.nth = e.next-1, nth+1
 		}
-		waits := e.ticket.Waits && f.cfg.Mode == config.Enforce
+		waits := e.ticket.Waits && r.enforces()
 		e.told = e.told || e.ticket.Exit
 		e.answers = e.answers || e.ticket.Answer
 		if waits || e.ticket.Exit || e.next < len(res.rules) || e.several.follows() { // of the others nothing can be given back any more
@@ -271,21 +298,63 @@ func (e *Entry) hold(r family.Checker) {
 	h.rule, h.ticket = r, e.ticket
 }
 
+// pardon counts a refusal of a rule that refuses nothing, and gives back what the entry has taken of that rule.
+func (e *Entry) pardon(r *sharedChecker, b *Block, now int64) {
+	by := r.Of()
+	by.Shadow.N++
+	e.holds = slices.DeleteFunc(e.holds, func(h hold) bool {
+		if h.rule != r.Checker {
+			return false
+		}
+		e.filter.vm.env.Check("giving back", h.undo(now))
+		return true
+	})
+	switch {
+	case by.CandidateOf != "":
+	case by.Annotates:
+		e.exceeded = append(e.exceeded, by.ID)
+	default:
+		b.Resource = e.resource.name
+		e.spared, e.wasSpared = e.filter.vm.env.Spare(b), true
+	}
+}
+
+// keepCandidates lets the candidates of a rule that has refused go on as if they had its place: what they have let in counts.
+// What leaves again, leaves them now.
+func (e *Entry) keepCandidates(rule string, now int64) {
+	e.holds = slices.DeleteFunc(e.holds, func(h hold) bool {
+		if h.rule.Of().CandidateOf != rule {
+			return false
+		}
+		if h.ticket.Exit {
+			e.filter.vm.env.Check("giving back", h.undo(now))
+		}
+		return true
+	})
+}
+
+// failedInTrial is whether the rule that was asked last enforces nothing in a filter that does.
+func (e *Entry) failedInTrial() bool {
+	if e.next == 0 || e.filter.cfg.Mode != config.Enforce {
+		return false
+	}
+	return e.resource.rules[e.next-1].Of().Spares()
+}
+
 // refuse counts a refusal, and lets the entry in all the same where the filter does not enforce.
 func (e *Entry) refuse(by *family.Base, b *Block, now int64) *Block {
 	f, res := e.filter, e.resource
 	if f.cfg.Mode == config.Shadow {
 		by.Shadow.N++
-		res.node.Shadow++
 		e.come()
 		b.Resource = res.name
-		e.spared = b
+		e.spared, e.wasSpared = b, true
 		e.admit(now)
 		return nil
 	}
 	by.Blocked.N++
 	res.refuse(now)
-	b.Resource = res.name
+	b.Resource, b.OfResource = res.name, res.block
 	return b
 }
 
@@ -295,13 +364,17 @@ func (e *Entry) admit(now int64) {
 		e.holds = e.holds[:0]
 	}
 	e.inFlight, e.sent = true, now
+	if e.wasSpared {
+		e.resource.node.Shadow++
+	}
 	if e.several == nil {
-		e.resource.node.Pass(now)
-		if len(e.resource.observers) > 0 {
-			e.observers = e.resource.observers
+		res := e.resource
+		res.node.Pass(now)
+		if e.interest = res.interest; len(res.observers) > 0 {
+			e.observers = res.observers
 		}
 	} else {
-		e.several.pass(now)
+		e.interest = e.several.pass(now)
 		e.observers = e.several.observers
 	}
 	for _, o := range e.observers {
@@ -344,16 +417,43 @@ func (h *hold) undo(now int64) (err error) {
 // the next entry is asked about.
 func (e *Entry) Spared() *Block { return e.spared }
 
+// Exceeded are the ids of the rules that have let the entry in with a word about it. They are void with the next entry.
+func (e *Entry) Exceeded() []string { return e.exceeded }
+
+// Quotas appends what is left of the budgets that the entry was asked of, at the time now in nanoseconds, to dst: the one that
+// ends first is the first.
+func (e *Entry) Quotas(dst []family.Quota, now int64) []family.Quota {
+	start := len(dst)
+	for i, quote := range e.quotes {
+		q, err := quote.of.Quota(quote.id, now)
+		if e.filter.vm.env.Check("looking at a budget", err); q.Rule == "" {
+			continue
+		}
+		if e.spent && i == len(e.quotes)-1 {
+			q.Left = 0
+		}
+		if at := slices.IndexFunc(dst[start:], func(o family.Quota) bool { return o.Rule == q.Rule }); at >= 0 {
+			if other := &dst[start+at]; q.Left < other.Left { // another value of the same parameter
+				*other = q
+			}
+			continue
+		}
+		dst = append(dst, q)
+	}
+	slices.SortStableFunc(dst[start:], func(a, b family.Quota) int { return int(min(max(a.Left-b.Left, -1), 1)) })
+	return dst
+}
+
 // InFlight is whether Exit has something to do.
 func (e *Entry) InFlight() bool { return e.inFlight || e.wakeAt != 0 }
 
 // FailureCounts is whether anything looks at whether the entry failed: a circuit breaker of the resource, or whoever has
 // configured what a failure is. To find out costs a plugin several calls to its host.
-func (e *Entry) FailureCounts() bool { return e.inFlight && e.interest() == family.InFailures }
+func (e *Entry) FailureCounts() bool { return e.inFlight && e.interest == family.InFailures }
 
 // TimeCounts is whether anything looks at how long the service took. To find out whether it was the service costs a plugin a
 // call to its host.
-func (e *Entry) TimeCounts() bool { return e.inFlight && e.interest() >= family.InTimes }
+func (e *Entry) TimeCounts() bool { return e.inFlight && e.interest >= family.InTimes }
 
 // Recent is a time in nanoseconds at which the entry was already there, at most a tick old, for which nobody asks the host.
 // It is good enough for the end of an entry of which no time counts.
@@ -449,9 +549,7 @@ func (e *Entry) tellEach(end outcome.End, now int64) error {
 		if e.several == nil {
 			e.resource.node.Complete(now, end)
 		} else {
-			for _, res := range e.several.all {
-				res.node.Complete(now, end)
-			}
+			e.several.complete(now, end)
 		}
 		for _, o := range e.observers {
 			o.Ended(end, now)

@@ -13,12 +13,12 @@ const QueueName = queueName
 // PageKey is the shared-data key of the page of the snapshot that has a resource.
 func PageKey(resource string) string { return stat.PageKey(stat.PageOf(stat.HashOf(resource))) }
 
-// DecidedAt are the times at which the rules of an entry decided that has just entered, all of them flow rules.
-func (e *Entry) DecidedAt() (at []int64) {
-	for _, h := range e.holds[:e.next] { // beyond the length: an entry keeps no hold whose rule does not want to know the end
-		at = append(at, h.ticket.At)
+// DecidedAt is the time at which the rule of an entry decided that has just entered, of a filter with one flow rule.
+func (e *Entry) DecidedAt() []int64 {
+	if !e.inFlight || len(e.resource.rules) != 1 {
+		panic("not in flight, or several rules have decided")
 	}
-	return at
+	return []int64{e.ticket.At}
 }
 
 // Rates is what was last published about a resource.

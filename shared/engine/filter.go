@@ -6,6 +6,7 @@ import (
 	"sort"
 	"strconv"
 
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
@@ -21,8 +22,9 @@ type Filter struct {
 	vm *VM
 	// cfg is its own configuration without the rules, while it is parked also without the resources; shared is the VM's.
 	cfg, shared *config.Config
-	// rules are as many as were configured.
-	rules int
+	// rules are as many as were configured. annotates is whether one of them lets in what it would refuse, and tells.
+	rules     int
+	annotates bool
 	// resources are nil while the filter is parked; see Park for those it is counting in then.
 	resources map[string]*guarded
 	counting  []*guarded
@@ -52,6 +54,8 @@ type guarded struct {
 	// entries are those in it. left is whether its filter has let it go, disposed whether it has given up what it holds.
 	entries        int
 	left, disposed bool
+	// block is what the filter's configuration says of the answer to what is refused, nil where nothing.
+	block *answer.Block
 	// refers is whether one of its rules counts the entries of another resource.
 	refers bool
 	// observers count what becomes of its entries, for rules that look at more than their own.
@@ -143,14 +147,16 @@ func withShared(own, shared []rule.Rule) []rule.Rule {
 // bind gives the rules, in the order of their families, to the resources that they are for. The resources are those that
 // the configuration can produce, whether or not a rule is for them: all are counted.
 func (f *Filter) bind(rules []rule.Rule) {
-	f.rules, f.resources = len(rules), map[string]*guarded{}
+	f.rules, f.resources, f.annotates = len(rules), map[string]*guarded{}, false
 	rules = slices.Clone(rules)
 	sort.SliceStable(rules, func(i, j int) bool { return rules[i].Family().Order < rules[j].Family().Order })
 	f.declare(f.cfg.ResourceName)
 	f.exempt = nil
 	for i := range f.cfg.Resources {
 		if r := &f.cfg.Resources[i]; !r.Unlimited {
-			f.declare(r.Name)
+			if f.declare(r.Name); r.Block != nil {
+				f.resources[r.Name].block = r.Block
+			}
 		}
 	}
 	for _, r := range rules {
@@ -200,8 +206,13 @@ func (f *Filter) attach(r rule.Rule) {
 }
 
 // guard lets a rule decide about the entries of a resource; on is the resource, "" for all of the filter's.
+// Its candidates are asked before it, and so also about what it refuses.
 func (f *Filter) guard(r rule.Rule, on string, res *guarded) {
+	for _, candidate := range rule.Candidates(r) {
+		res.rules = append(res.rules, f.vm.acquire(candidate, f, on))
+	}
 	c := f.vm.acquire(r, f, on)
+	f.annotates = f.annotates || c.Of().Annotates
 	res.rules = append(res.rules, c)
 	res.own = max(res.own, c.Of().Interest)
 	other, ok := r.(rule.Referrer)
@@ -248,6 +259,14 @@ func (f *Filter) Exempt(name string) {
 		f.trace(name, "is unlimited: no rule is asked")
 	}
 }
+
+// Quotes is whether clients are told what is left of budgets.
+func (f *Filter) Quotes() bool {
+	return f.cfg.RateLimitHeaders != config.NoHeaders && f.cfg.Mode == config.Enforce
+}
+
+// Annotates is whether a rule of the filter lets in what it would refuse, and tells the upstream.
+func (f *Filter) Annotates() bool { return f.annotates }
 
 // Config is the filter's own configuration.
 func (f *Filter) Config() *config.Config { return f.cfg }

@@ -19,14 +19,21 @@ import (
 )
 
 func TestGuarantee1NeverOverWithWholeVMs(t *testing.T) {
+	admitted := int64(0)
 	seeds.Try(t, 200, func(t *testing.T, seed uint64) {
 		c := newSimulation(seed)
 		c.deaths, c.stalls = c.rng.IntN(2) == 0, c.rng.IntN(2) == 0
 		c.run()
+		for _, n := range c.tally.admitted {
+			admitted += n
+		}
 		if worst, at := c.tally.worst(); worst > int64(c.first) {
 			t.Errorf("window up to bucket %d admitted %d: %v", at, worst, c)
 		}
 	})
+	if seeds.Complete() && admitted < 10_000 {
+		t.Errorf("only %d were let in, of all simulations: nothing could have been over", admitted)
+	}
 }
 
 func TestGuarantee1AtMostTheLargerWhileAThresholdChanges(t *testing.T) {

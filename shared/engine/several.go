@@ -4,6 +4,7 @@ import (
 	"slices"
 
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/outcome"
 )
 
 // several are the resources of an entry that enters more than one, in the order in which their rules are asked.
@@ -61,26 +62,38 @@ func (e *Entry) follow() bool {
 	return false
 }
 
-// pass counts an entry as passed in all resources, and collects those who observe them, and now see it pass.
-func (s *several) pass(now int64) {
+// count counts so many more entries in all resources.
+func (s *several) count(n int) {
+	for _, res := range s.all {
+		res.entries += n
+	}
+}
+
+// pass counts an entry as passed in all resources, and collects those who observe them, and now see it pass. It returns what
+// is looked at of how the entry ends.
+func (s *several) pass(now int64) (most family.Interest) {
 	for _, res := range s.all {
 		res.node.Pass(now)
+		most = max(most, res.interest)
 		for _, o := range res.observers {
 			if !slices.Contains(s.observers, o) {
 				s.observers = append(s.observers, o)
 			}
 		}
 	}
+	return most
 }
 
-// interest is what is looked at of how the entry ends.
-func (e *Entry) interest() family.Interest {
-	if e.several == nil {
-		return e.resource.interest
+// complete counts the entry's end in all resources.
+func (s *several) complete(now int64, end outcome.End) {
+	for _, res := range s.all {
+		res.node.Complete(now, end)
 	}
-	var most family.Interest
-	for _, res := range e.several.all {
-		most = max(most, res.interest)
+}
+
+// gone gives up what the resources held that their filter has let go.
+func (s *several) gone(vm *VM) {
+	for _, res := range s.all {
+		res.gone(vm)
 	}
-	return most
 }

@@ -15,6 +15,27 @@ type sharedChecker struct {
 	key checkerKey
 	// only is whose requests it is asked about, nil if all are.
 	only *family.Origins
+	// share are those of them that it is tried on, nil if all are.
+	share *family.Share
+	// candidates is whether others are tried beside it.
+	candidates bool
+	// quoter tells what it has left, nil where clients are not to know.
+	quoter family.Quoter
+}
+
+// asked is whether it is asked about the stream that is being asked about.
+func (c *sharedChecker) asked() bool {
+	return (c.only == nil || c.only.Some()) && (c.share == nil || c.share.Enabled())
+}
+
+// enforces is whether what it says of that stream has effect.
+func (c *sharedChecker) enforces() bool {
+	return c.Of().Mode == config.Enforce && (c.share == nil || c.share.Enforced())
+}
+
+// spares is whether what it refuses may go on all the same.
+func (c *sharedChecker) spares() bool {
+	return c.Of().Annotates || !c.enforces()
 }
 
 // checkerKey is what a checker is made of.
@@ -35,6 +56,11 @@ func (vm *VM) acquire(r rule.Rule, f *Filter, resource string) *sharedChecker {
 		if only := r.For().Only; only != nil {
 			c.only = family.NewOrigins(only, f.Stream)
 		}
+		c.share = family.NewShare(r.For(), f.Stream)
+		if !c.Of().Spares() {
+			c.quoter, _ = c.Checker.(family.Quoter)
+		}
+		c.candidates = r.For().Trial != nil && len(r.For().Candidates) > 0
 		return c
 	})
 }

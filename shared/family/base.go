@@ -4,6 +4,7 @@ import (
 	"math"
 	"strconv"
 
+	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/metrics"
@@ -29,6 +30,16 @@ type Refusal struct {
 	Share bool
 	// RetryAfterMs is in how many milliseconds asking again makes sense, −1 if that is not known.
 	RetryAfterMs int64
+	// ByRule and OfResource are what the rule and the resource say of the answer, nil where nothing.
+	ByRule, OfResource *answer.Block
+}
+
+// RetryAfter is in how many whole seconds asking again makes sense, −1 if that is not known.
+func (r *Refusal) RetryAfter() int64 {
+	if r.RetryAfterMs < 0 {
+		return -1
+	}
+	return (r.RetryAfterMs + 999) / 1000
 }
 
 // Same is whether both say the same, but for when to ask again.
@@ -88,8 +99,12 @@ type Base struct {
 	Mode   config.Mode
 	// Machine is where the filter has the figures of the machine from; nil where it has no system_source.
 	Machine *machine.Source
-	// ID is the rule's, Resource what it is bound to.
-	ID, Resource string
+	// ID is the rule's, Resource what it is bound to. CandidateOf is the rule that it is a candidate of, "" if of none.
+	ID, Resource, CandidateOf string
+	// Annotates is whether what it would refuse goes to the upstream, with a word about it.
+	Annotates bool
+	// block is what the rule says of the answer.
+	block *answer.Block
 	// Shared is the resource where the rule has an expression: each that it matches has records of its own.
 	shared string
 	// Queue has the entries that wait, of a rule whose tickets may have to wait.
@@ -98,7 +113,7 @@ type Base struct {
 	Interest Interest
 	// Audit counts what the rule decides while debug messages are written.
 	Audit Audit
-	// Blocked are the entries that were refused, Shadow those that would have been if the filter enforced.
+	// Blocked are the entries that were refused, Shadow those that would have been if filter and rule enforced.
 	Blocked, Shadow metrics.Counter
 	// waits are of those that had to wait for their turns, nil where none had to yet.
 	waits *waits
@@ -164,13 +179,31 @@ func (b *Base) FlushAudit() string {
 // NewBase returns the base of a rule that a filter has bound to a resource. label is the resource that metrics name.
 func NewBase(env *Env, r rule.Rule, f *Filter, resource, label string) Base {
 	b := Base{Env: env, Family: r.Family(), Mode: f.Mode, Machine: f.Machine, ID: r.For().ID, Resource: resource}
+	b.block = r.For().Block
 	if r.For().Regex {
 		b.shared = resource
 	}
+	spared := "sentinel_shadow_blocked"
+	if to := r.For(); to.Trial != nil {
+		if to.Mode == rule.Shadow {
+			b.Mode = config.Shadow
+		}
+		if b.Annotates = to.Action == rule.Annotate && b.Mode == config.Enforce; b.Annotates {
+			spared = "sentinel_annotated"
+		}
+		if to.Candidate != "" {
+			b.CandidateOf, b.ID = b.ID, b.ID+"@"+to.Candidate
+			b.shared += "\x00candidate" // no name of a resource has such a byte, so it has no other rule's records
+			spared = "sentinel_candidate_blocked"
+		}
+	}
 	labels := metrics.Resource(label) + metrics.Rule(b.ID) + metrics.Kind(b.Family.Name)
-	b.Blocked.Name, b.Shadow.Name = blockedName+labels, "sentinel_shadow_blocked"+labels
+	b.Blocked.Name, b.Shadow.Name = blockedName+labels, spared+labels
 	return b
 }
+
+// Spares is whether the rule alone never refuses.
+func (b *Base) Spares() bool { return b.Annotates || b.Mode == config.Shadow }
 
 // RecordID names a record of the rule's. Rules of a family with one id have the same; shadow decisions, what shape tells
 // apart, and the resources of an expression have each their own.
@@ -185,6 +218,7 @@ func (b *Base) Refuse(seen, threshold float64, measure string, freeAt, now int64
 	r.Reason, r.Rule, r.Resource = b.Family.Name, b.ID, b.Resource
 	r.Seen, r.Threshold, r.Measure = seen, threshold, measure
 	r.Plain, r.Share, r.RetryAfterMs = false, false, -1
+	r.ByRule, r.OfResource = b.block, nil
 	if freeAt > 0 {
 		r.RetryAfterMs = max(1, (freeAt-now+999_999)/1e6)
 	}

@@ -35,10 +35,16 @@ type Env struct {
 	// QueueFull counts the entries that were refused because too many waited.
 	QueueFull metrics.Counter
 
-	waiting int
-	observe bool
-	faults  uint64
-	refusal Refusal
+	waiting         int
+	observe         bool
+	faults          uint64
+	refusal, spared Refusal
+}
+
+// Spare keeps a refusal that has no effect, beside that of a later rule, until the next entry is asked about.
+func (e *Env) Spare(r *Refusal) *Refusal {
+	e.spared = *r
+	return &e.spared
 }
 
 // NewEnv returns what the rules of a worker share.

@@ -32,6 +32,24 @@ type Checker interface {
 	Release(now int64)
 }
 
+// Quoter is a checker that knows what is left of a budget.
+type Quoter interface {
+	// Quota is what the rule has left at the time now, in nanoseconds, of the value that an entry's ticket was for. It is never
+	// more than there is: what other workers hold and may give back is not in it.
+	Quota(id uint64, now int64) (Quota, error)
+}
+
+// Quota is what is left of a rule's budget.
+type Quota struct {
+	Rule string
+	// Limit is how many entries a window of WindowMs milliseconds has, Left how many of them are left now, and ResetMs in how
+	// many milliseconds all are, if nobody asks meanwhile.
+	Limit, WindowMs, Left, ResetMs int64
+}
+
+// ResetIn sets when all is left, in nanoseconds.
+func (q *Quota) ResetIn(at, now int64) { q.ResetMs = max(at-now+999_999, 0) / 1e6 }
+
 // Ticket is what a rule must know later of an entry that it has let in. What At and ID mean is the rule's. It has no more
 // than four fields in any struct, and 32 bytes: the compiler copies larger ones by a call.
 type Ticket struct {

@@ -32,7 +32,7 @@ func AppendContent(b []byte, r Rule) []byte {
 	if only := r.For().Only; only != nil {
 		b = only.append(appendString(b, r.For().LimitApp))
 	}
-	return b
+	return append(r.For().Trial.append(r.For().Block.Append(b)), r.For().Candidate...)
 }
 
 // append appends the origins.
@@ -71,7 +71,7 @@ func (r *CircuitBreaker) Canonical(b []byte) []byte {
 	b = appendString(b, r.Resource)
 	return appendInts(b, flag(r.Regex), int64(r.Strategy), int64(r.RetryTimeoutMs), int64(r.MinRequestAmount),
 		int64(r.StatIntervalMs), int64(r.StatSlidingWindowBucketCount), int64(r.MaxAllowedRtMs), real(r.Threshold),
-		int64(r.ProbeNum))
+		int64(r.ProbeNum), real(r.RetryTimeoutMultiplier), int64(r.MaxRetryTimeoutMs), int64(r.RecoveryDurationMs), int64(r.Forced))
 }
 
 // Canonical appends the rule's content.

@@ -56,6 +56,18 @@ func (s BreakerStrategy) String() string {
 	return name(int(s), "SlowRequestRatio", "ErrorRatio", "ErrorCount")
 }
 
+// Forced is the state that a breaker is kept in whatever happens.
+type Forced int32
+
+// The states; 0 is none.
+const (
+	ForcedOpen   Forced = 1
+	ForcedClosed Forced = 2
+)
+
+// String is the state's name in a configuration.
+func (f Forced) String() string { return name(int(f), "", "open", "closed") }
+
 // IsolationMetric is what an isolation rule limits.
 type IsolationMetric int32
 

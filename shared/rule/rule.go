@@ -5,6 +5,8 @@ package rule
 import (
 	"math"
 	"regexp"
+
+	"sentinel-envoy/shared/answer"
 )
 
 // Target is what every rule has: a name, and what it is for.
@@ -19,6 +21,12 @@ type Target struct {
 	LimitApp string `json:"limitApp"`
 	// Only is whose requests of the resource these are; nil are all.
 	Only *Origins `json:"-"`
+	// Block is what the answer to what the rule refuses is in place of the resource's and the filter's; nil is nothing.
+	Block *answer.Block `json:"block,omitempty"`
+	// Trial is how the rule is tried out; nil where it simply holds.
+	*Trial
+	// Candidate is the threshold of a rule that is another's candidate, and has that one's id; empty of all others.
+	Candidate string `json:"-"`
 }
 
 // Origins are some of those that requests come from.
@@ -93,6 +101,13 @@ type CircuitBreaker struct {
 	MaxAllowedRtMs               uint64          `json:"maxAllowedRtMs"`               // milliseconds; longer is slow
 	Threshold                    float64         `json:"threshold"`                    // ratio 0 to 1, or a count with ErrorCount
 	ProbeNum                     uint64          `json:"probeNum"`                     // successful probes that close it; 0 means 1
+
+	// Of our own. Each time that it opens again before it has recovered, it stays open RetryTimeoutMultiplier times as long, at
+	// most MaxRetryTimeoutMs; 0 is always as long, and no bound but 32 bits.
+	RetryTimeoutMultiplier float64 `json:"retryTimeoutMultiplier,omitempty"`
+	MaxRetryTimeoutMs      uint32  `json:"maxRetryTimeoutMs,omitempty"`  // milliseconds
+	RecoveryDurationMs     uint32  `json:"recoveryDurationMs,omitempty"` // milliseconds in which it lets in ever more once it has closed
+	Forced                 Forced  `json:"forced,omitempty"`
 }
 
 // Isolation limits how many requests of a resource are in flight.

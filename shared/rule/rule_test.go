@@ -20,8 +20,10 @@ import (
 func jsonNames(v any) map[string]string {
 	names := map[string]string{}
 	for _, f := range reflect.VisibleFields(reflect.TypeOf(v)) {
-		name, _, _ := strings.Cut(f.Tag.Get("json"), ",")
-		if f.Anonymous || name == "-" {
+		name, options, _ := strings.Cut(f.Tag.Get("json"), ",")
+		// What Sentinel does not have is left out where it says nothing.
+		ours := options == "omitempty" && strings.HasPrefix(reflect.TypeOf(v).PkgPath(), "sentinel-envoy/")
+		if f.Anonymous || name == "-" || ours {
 			continue
 		}
 		kind := f.Type.Kind().String()
@@ -142,10 +144,31 @@ func TestHashCoversOrigins(t *testing.T) {
 	}
 }
 
+// So does each part of how a rule is tried out.
+func TestHashCoversTrials(t *testing.T) {
+	some, seen := 50.0, map[uint64]bool{rule.Hash("x", &rule.Flow{}): true}
+	for i, trial := range []rule.Trial{
+		{Mode: rule.Shadow}, {Action: rule.Annotate}, {EnabledPercent: &some}, {EnforcedPercent: &some}, {Candidates: []float64{50}},
+		{Candidates: []float64{50, 60}},
+	} {
+		h := rule.Hash("x", &rule.Flow{Target: rule.Target{Trial: &trial}})
+		if seen[h] {
+			t.Errorf("trial %d has the hash of another", i)
+		}
+		seen[h] = true
+	}
+	if n := reflect.TypeFor[rule.Trial]().NumField(); n != 5 {
+		t.Errorf("%d fields, and five are looked at", n)
+	}
+}
+
 func eachField(r rule.Rule, f func(name string, field reflect.Value)) {
 	v := reflect.ValueOf(r).Elem()
 	for _, field := range reflect.VisibleFields(v.Type()) {
 		of := field.Name
+		if _, tried := reflect.TypeFor[rule.Trial]().FieldByName(of); tried {
+			continue // TestHashCoversTrials
+		}
 		if field.Anonymous || of == "Pattern" || of == "Only" || of == "Refused" ||
 			r.Family() != rule.AuthorityFamily && of == "LimitApp" || r.Family() == rule.SystemFamily && (of == "Resource" || of == "Regex") {
 			continue

@@ -398,7 +398,7 @@ func wander(rng *rand.Rand, p *breaker.Params, see func(s *breaker.State)) {
 }
 
 // maxRecord is the largest record, in bytes: 64 leases, and 21 buckets.
-const maxRecord = 57 + 64*16 + 8 + 21*16
+const maxRecord = 65 + 64*16 + 8 + 21*16
 
 func TestCodecKeepsWhatMatters(t *testing.T) {
 	seed := uint64(time.Now().UnixNano())
@@ -478,5 +478,59 @@ func TestRecordsOfNoTime(t *testing.T) {
 		if got.Decode(s.Encode(nil, p.Window), p.Window) {
 			t.Errorf("%+v was read", s)
 		}
+	}
+}
+
+// Each time that it opens again before it has recovered it stays open for longer, up to a bound; once it has, it begins anew.
+func TestRetryTimesGrow(t *testing.T) {
+	p := breaker.ParamsOf(&rule.CircuitBreaker{Strategy: rule.ErrorCount, Threshold: 1, StatIntervalMs: 1000, RetryTimeoutMs: 1000,
+		RetryTimeoutMultiplier: 2, MaxRetryTimeoutMs: 5000, RecoveryDurationMs: 10_000})
+	s, now := &breaker.State{}, start
+	opened := func() (retry int64) { return (s.EntersAt(&p, watching(now), now) - now) / second }
+	probe := func(bad bool) {
+		t.Helper()
+		now = s.EntersAt(&p, watching(now), now)
+		probe, isProbe, ok := s.Enter(&p, watching(now), now)
+		if !isProbe || !ok {
+			t.Fatalf("no probe at %d: %+v", now, s)
+		}
+		s.Conclude(&p, probe, bad, now)
+	}
+	add(s, &p, 1, 1, now, now)
+	for _, want := range []int64{1, 2, 4, 5, 5} {
+		if got := opened(); got != want {
+			t.Errorf("it stays open for %d s, want %d", got, want)
+		}
+		probe(true)
+	}
+	probe(false)
+	if until := s.RecoversUntil(&p); until != now+10*second {
+		t.Errorf("recovers until %d, want in 10 s", until-now)
+	}
+	now += 10*second - 1
+	if add(s, &p, 1, 1, now, now); opened() != 5 {
+		t.Errorf("it opens again while it recovers, for %d s, want 5", opened())
+	}
+	probe(false)
+	now += 10 * second
+	if add(s, &p, 1, 1, now, now); opened() != 1 {
+		t.Errorf("it opens again once it has recovered, for %d s, want 1", opened())
+	}
+}
+
+// Without a multiplier and a recovery everything is as in Sentinel, however often it opens.
+func TestRetryTimesStay(t *testing.T) {
+	p := counting(1, 1, 1)
+	s, _, now := halfOpen(t, &p)
+	for range 5 {
+		s.Conclude(&p, breaker.Probe{Mark: s.Granted}, true, now)
+		if at := s.EntersAt(&p, watching(now), now); at != now+p.Retry {
+			t.Errorf("enters after %d", at-now)
+		}
+		now += p.Retry
+		s.Enter(&p, watching(now), now)
+	}
+	if s.RecoversUntil(&p) != 0 {
+		t.Error("it recovers")
 	}
 }

@@ -134,8 +134,11 @@ type view struct {
 	phase    Phase
 	entersAt int64
 	seen     float64
-	readIn   uint64
-	fresh    bool
+	// recovers is until when only a share of the requests is let in, from closedAt on, and credit what is due of it.
+	closedAt, recovers int64
+	credit             float64
+	readIn             uint64
+	fresh              bool
 	// pending are the completions since then, all of one bucket, the first at the time since.
 	pending       Counts
 	bucket, since int64
@@ -204,6 +207,7 @@ func (r *breakerRule) update(op *update, now int64) (done bool, err error) {
 	}
 	s := &op.state
 	r.phase, r.entersAt = s.Phase, s.EntersAt(&r.params, op.watch, op.now)
+	r.closedAt, r.recovers = s.Since, s.RecoversUntil(&r.params)
 	r.seen = math.Round(s.Seen*1e4) / 1e4 // for people
 	r.fresh, r.readIn = true, env.Tick
 	c.changed(op.before, s.Phase, r)

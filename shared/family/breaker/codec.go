@@ -5,13 +5,13 @@ import (
 	"math"
 )
 
-// Encode appends a state to dst, little endian: the phase; the times At and Since, Seen, Granted, First and Successes; the
+// Encode appends a state to dst, little endian: the phase; the times At and Since, Seen, Granted, First, Successes and Again; the
 // number of places up to the last that is taken, and the leases of those; and, closed, the newest bucket's number and the
 // counts a bucket.
 func (s *State) Encode(dst []byte, w Window) []byte {
 	dst = append(dst, byte(s.Phase))
 	for _, v := range [...]uint64{uint64(s.At), uint64(s.Since), math.Float64bits(s.Seen), uint64(s.Granted), uint64(s.First),
-		s.Successes, uint64(s.taken())} {
+		s.Successes, s.Again, uint64(s.taken())} {
 		dst = binary.LittleEndian.AppendUint64(dst, v)
 	}
 	for _, l := range s.Places[:s.taken()] {
@@ -30,7 +30,7 @@ func (s *State) Encode(dst []byte, w Window) []byte {
 }
 
 const (
-	headerSize = 1 + 7*8
+	headerSize = 1 + 8*8
 	leaseSize  = 2 * 8
 	// maxCount bounds a bucket's counts in a record: sums of a window's don't overflow.
 	maxCount = 1 << 56
@@ -47,11 +47,11 @@ func (s *State) Decode(src []byte, w Window) bool {
 	r := reader(src[1:])
 	s.Phase = Phase(src[0])
 	s.At, s.Since, s.Seen = int64(r.next()), int64(r.next()), math.Float64frombits(r.next())
-	s.Granted, s.First, s.Successes = int64(r.next()), int64(r.next()), r.next()
+	s.Granted, s.First, s.Successes, s.Again = int64(r.next()), int64(r.next()), r.next(), r.next()
 	places := r.next()
 	if s.Since < 0 || s.At < s.Since || s.At > maxTime || !(s.Seen >= 0 && s.Seen <= maxCount) ||
 		s.First < 0 || s.Granted < s.First || s.Granted > s.At+maxAhead ||
-		s.Phase > Open || s.Phase != HalfOpen && s.Successes != 0 || !s.decodePlaces(&r, places) {
+		s.Again > maxAgain || s.Phase > Open || s.Phase != HalfOpen && s.Successes != 0 || !s.decodePlaces(&r, places) {
 		return false
 	}
 	if s.Phase == Closed {

@@ -19,6 +19,8 @@ type kind struct {
 	// active are the rules whose records the next tick looks at, probing the circuits with probes under way.
 	active  []*breakerRule
 	probing []*circuit
+	// forced are the rules that are kept in one state, of those that were asked.
+	forced []*forcedRule
 	// op is the one update under way, kept because it is large.
 	op update
 }
@@ -36,17 +38,20 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 		Base: family.NewBase(k.env, r, f, resource, resource), CircuitBreaker: of, kind: k, measure: measureOf(of),
 		view: view{params: ParamsOf(of)},
 	}
+	gauge, changes := "sentinel_breaker_state", "sentinel_breaker_changes"
+	if b.Mode == config.Shadow {
+		gauge, changes = "sentinel_shadow_breaker_state", "sentinel_shadow_breaker_changes"
+	}
+	labels := metrics.Resource(resource) + metrics.Rule(b.Base.ID)
+	if of.Forced != 0 {
+		return k.newForcedRule(b.Base, of.Forced, gauge+labels)
+	}
 	if b.Interest = family.InFailures; of.Strategy == rule.SlowRequestRatio {
 		b.Interest = family.InTimes
 	}
 	b.id = b.RecordID("circuit", of.Strategy.String(), strconv.FormatInt(b.params.Window.BucketNs, 10),
 		strconv.Itoa(b.params.Window.Buckets))
 	b.circuit = k.circuits.Acquire(b.id, func() *circuit {
-		gauge, changes := "sentinel_breaker_state", "sentinel_breaker_changes"
-		if f.Mode == config.Shadow {
-			gauge, changes = "sentinel_shadow_breaker_state", "sentinel_shadow_breaker_changes"
-		}
-		labels := metrics.Resource(resource) + metrics.Rule(b.Base.ID)
 		return &circuit{
 			kind: k, cell: record.Cell{ID: b.id}, rule: b.Base.ID, resource: resource,
 			gauge: gauge + labels, changesName: changes + labels,
@@ -76,7 +81,12 @@ func (k *kind) Tick(now int64) {
 }
 
 // Export implements family.Kind.
-func (k *kind) Export(now int64) { k.circuits.All(func(c *circuit) { c.export(now) }) }
+func (k *kind) Export(now int64) {
+	k.circuits.All(func(c *circuit) { c.export(now) })
+	for _, r := range k.forced {
+		k.env.Metrics.Set(&r.gauge, uint64(r.phase), now)
+	}
+}
 
 // Records implements family.Kind.
 func (k *kind) Records(f func(family.Toucher)) { k.circuits.All(func(c *circuit) { f(c) }) }

@@ -41,8 +41,12 @@ type Params struct {
 	MinRequests uint64
 	// MaxRTMs is the longest response time, in milliseconds, that is not slow.
 	MaxRTMs uint64
-	// Retry is how long the breaker stays open before the first probe.
-	Retry int64
+	// Retry is how long the breaker stays open before the first probe, Multiplier by how much longer each time that it opens
+	// again before it has recovered, MaxRetry at most.
+	Retry, MaxRetry int64
+	Multiplier      float64
+	// Recovery is how long it lets in only a share of the requests once it has closed, ever more.
+	Recovery int64
 	// Probes is how many probes must succeed to close it, at least 1.
 	Probes uint64
 	Window Window
@@ -57,10 +61,34 @@ func ParamsOf(r *rule.CircuitBreaker) Params {
 		MinRequests: r.MinRequestAmount,
 		MaxRTMs:     r.MaxAllowedRtMs,
 		Retry:       int64(r.RetryTimeoutMs) * 1e6,
+		MaxRetry:    maxRetryOf(r),
+		Multiplier:  max(r.RetryTimeoutMultiplier, 1),
+		Recovery:    int64(r.RecoveryDurationMs) * 1e6,
 		Probes:      max(r.ProbeNum, 1),
 		Window:      Window{BucketNs: max(int64(r.StatIntervalMs)/buckets, 1) * 1e6, Buckets: int(min(buckets, MaxBuckets))},
 	}
 }
+
+func maxRetryOf(r *rule.CircuitBreaker) int64 {
+	if r.MaxRetryTimeoutMs > 0 {
+		return int64(r.MaxRetryTimeoutMs) * 1e6
+	}
+	return math.MaxUint32 * 1e6
+}
+
+// retryAfter is how long the breaker stays open that has opened again so often before it has recovered.
+func (p *Params) retryAfter(again uint64) int64 {
+	wait, most := float64(p.Retry), float64(p.MaxRetry)
+	for range min(again, maxAgain) {
+		if wait *= p.Multiplier; wait >= most {
+			return max(p.MaxRetry, p.Retry)
+		}
+	}
+	return int64(wait)
+}
+
+// maxAgain is up to where it is counted how often a breaker has opened again.
+const maxAgain = 1024
 
 // Weigh is whether the end of an entry counts, and whether against the resource.
 func (p *Params) Weigh(end outcome.End) (bad, counts bool) {

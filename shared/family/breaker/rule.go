@@ -41,6 +41,9 @@ func (r *breakerRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error
 		}
 	}
 	if r.phase == Closed {
+		if now < r.recovers && !r.mayRecover(now) {
+			return r.refuseShare(now), nil
+		}
 		t.Exit = true
 		return nil, nil
 	}
@@ -57,6 +60,23 @@ func (r *breakerRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error
 	}
 	*t = r.begin(op.probe, now)
 	return nil, nil
+}
+
+// mayRecover lets in a share of the requests that grows from none to all while the breaker recovers. A worker lets in no more
+// than its share of those that have asked it, and so do all together.
+func (r *breakerRule) mayRecover(now int64) bool {
+	r.credit += float64(max(now-r.closedAt, 0)) / float64(r.recovers-r.closedAt)
+	if r.credit < 1 {
+		return false
+	}
+	r.credit--
+	return true
+}
+
+func (r *breakerRule) refuseShare(now int64) *family.Refusal {
+	refusal := r.Refuse(1, 0, "it recovers: ever more of the requests enter", r.recovers, now)
+	refusal.Plain = true
+	return refusal
 }
 
 func (r *breakerRule) refuse(now int64) *family.Refusal {

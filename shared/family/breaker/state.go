@@ -37,6 +37,8 @@ type State struct {
 	// Successes are the probes since then that have ended well.
 	Granted, First int64
 	Successes      uint64
+	// Again is how often it has opened again since it had last recovered.
+	Again uint64
 	// Places are the leases of the probes under way, also of those that decide nothing any more.
 	Places [MaxOutstanding]Lease
 	// Newest is the number of the newest bucket, while closed. Counts has at i the counts of the bucket whose number is i
@@ -71,7 +73,7 @@ func (s *State) EntersAt(p *Params, w *worker.Watch, now int64) int64 {
 	case s.Phase == Closed, s.Phase == HalfOpen && s.Successes >= p.Probes:
 		return now
 	case s.Phase == Open:
-		at = max(now, s.Since+p.Retry)
+		at = max(now, s.Since+p.retryAfter(s.Again))
 	}
 	all, mine, first := s.underWay(w, now, at)
 	if all < min(p.Probes, MaxOutstanding) && (s.Phase == Open || mine < p.Probes-s.Successes) {
@@ -107,7 +109,7 @@ func (s *State) Enter(p *Params, w *worker.Watch, now int64) (probe Probe, isPro
 	mark := max(s.Granted+1, now)
 	switch {
 	case s.Phase == HalfOpen && s.Successes >= p.Probes: // the rule has changed and asks for fewer
-		s.close(now)
+		s.close(p, now)
 	case s.Phase == Open:
 		s.begin(HalfOpen, now)
 		s.First = mark
@@ -149,11 +151,12 @@ func (s *State) Conclude(p *Params, probe Probe, bad bool, now int64) (held, dec
 		return held, false
 	}
 	if bad {
+		s.Again = min(s.Again+1, maxAgain)
 		s.begin(Open, now)
 		return true, true
 	}
 	if s.Successes++; s.Successes >= p.Probes {
-		s.close(now)
+		s.close(p, now)
 	}
 	return true, true
 }
@@ -174,6 +177,10 @@ func (s *State) Add(p *Params, bucket int64, c Counts, since, now int64) bool {
 	for end := max(bucket, s.Newest-1); end <= min(s.Newest, bucket+n-1); end++ {
 		if figure, opens := p.judge(s.sum(n, end)); opens {
 			s.Seen = figure
+			if s.Again++; now >= s.RecoversUntil(p) {
+				s.Again = 0
+			}
+			s.Again = min(s.Again, maxAgain)
 			s.begin(Open, now)
 			break
 		}
@@ -202,8 +209,18 @@ func (s *State) advance(n, bucket int64) {
 	s.Newest = bucket
 }
 
-func (s *State) close(now int64) {
-	s.begin(Closed, now)
+// RecoversUntil is until when a closed breaker lets in only a share of the requests, 0 where it does not.
+func (s *State) RecoversUntil(p *Params) int64 {
+	if s.Phase != Closed || p.Recovery == 0 || s.Granted == 0 { // it was never open
+		return 0
+	}
+	return s.Since + p.Recovery
+}
+
+func (s *State) close(p *Params, now int64) {
+	if s.begin(Closed, now); p.Recovery == 0 {
+		s.Again = 0
+	}
 	s.Counts = [MaxBuckets + 1]Counts{}
 }
 

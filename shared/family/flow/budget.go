@@ -1,6 +1,9 @@
 package flow
 
-import "sentinel-envoy/shared/record"
+import (
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/record"
+)
 
 const (
 	// holdMs is how long a reservation should last at this worker's own rate. What is held when its bucket ends is lost,
@@ -55,7 +58,8 @@ type Budget struct {
 	refused                                           Verdict
 	refusedIn, refusedUntil, refusedCapacity, usedNow int64
 
-	op operation
+	op   operation
+	look looking
 }
 
 // NewBudget returns the budget with that id in a table.
@@ -196,6 +200,26 @@ func (b *Budget) giveBack(bucket, n, now int64) error {
 	if err := b.table.Update(&b.cell, now, &b.op); err != nil && err != record.ErrContended {
 		return err
 	}
+	return nil
+}
+
+// quota sets what is left under a threshold at the time now, in nanoseconds: by the record, where what workers have reserved is
+// used, and what this worker has reserved.
+func (b *Budget) quota(q *family.Quota, threshold float64, warm *WarmUp, now int64) error {
+	look := &b.look
+	*look = looking{window: b.window, full: Capacity(threshold), warm: warm}
+	if err := b.table.Update(&b.cell, now, look); err != nil || look.unsure {
+		q.Limit = look.full
+		q.ResetIn(b.startOf(b.window.Bucket(now)+int64(b.window.Buckets)), now)
+		return err
+	}
+	own := int64(0)
+	if b.left > 0 && now >= b.begins && now < b.ends && look.capacity >= b.capacity {
+		own = b.left
+	}
+	q.Limit, q.Left = look.capacity, max(look.capacity-look.used, 0)+own
+	q.Left = min(q.Left, q.Limit)
+	q.ResetIn(look.emptyAt, now)
 	return nil
 }
 

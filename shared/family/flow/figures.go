@@ -81,17 +81,22 @@ type looking struct {
 	full           int64
 	warm           *WarmUp // nil: it is always
 	capacity, used int64
+	// unsure is whether the record cannot be read, emptyAt when all that is used has left the window, in nanoseconds.
+	unsure  bool
+	emptyAt int64
 }
 
 // Apply implements record.Transition.
 func (o *looking) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	var s WarmState
-	o.capacity, o.used = o.full, 0
+	o.capacity, o.used, o.emptyAt = o.full, 0, 0
+	o.unsure = r.Lost || r.Payload != nil
 	if r.Payload == nil || !s.Decode(r.Payload, o.window) || s.ahead(o.window, r.Now) {
 		return dst, record.Keep
 	}
+	o.unsure = false
 	s.Advance(o.window, o.window.Bucket(r.Now))
-	o.used = s.Used(o.window)
+	o.used, o.emptyAt = s.Used(o.window), s.EmptyAt(o.window)*o.window.BucketMs*1e6
 	if o.warm != nil {
 		o.warm.Advance(&s.Warmth, Second(r.Now), s.Previous(o.window))
 		o.capacity = Capacity(o.warm.Threshold(s.Warmth))

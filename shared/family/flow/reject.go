@@ -53,6 +53,19 @@ func (r *rejectRule) take(t *family.Ticket, now int64) (*family.Refusal, error) 
 	return r.Refuse(float64(v.Used), threshold, r.measure, v.FreeAt, now), nil
 }
 
+// Quota implements family.Quoter.
+func (r *rejectRule) Quota(_ uint64, now int64) (q family.Quota, err error) {
+	threshold := r.Threshold
+	if r.memory != nil {
+		if threshold, err = r.limit(now); err != nil {
+			return q, err
+		}
+	}
+	q = family.Quota{Rule: r.ID, WindowMs: int64(r.StatIntervalInMs)}
+	err = r.budget.quota(&q, threshold, r.warm, now)
+	return q, err
+}
+
 // Undo implements family.Checker.
 func (r *rejectRule) Undo(t family.Ticket, now int64) error { return r.budget.GiveBack(t.At, now) }
 

@@ -105,3 +105,14 @@ func (s *State) FreeAt(w Window, capacity int64) int64 {
 	}
 	return s.Newest + n
 }
+
+// EmptyAt is the number of the first bucket in which nothing is used if nothing more is taken, 0 where nothing is now.
+func (s *State) EmptyAt(w Window) int64 {
+	n := int64(w.Buckets)
+	for b := s.Newest; b > s.Newest-n && b >= 0; b-- {
+		if s.Counts[b%n] > 0 {
+			return b + n
+		}
+	}
+	return 0
+}

@@ -57,6 +57,7 @@ func (r *valueRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) 
 
 // take asks for a permit for a value.
 func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refusal, error) {
+	t.ID = q.hash
 	maxWait := r.limits.MaxWaitMs * 1e6
 	full := r.limits.Paced && r.Queue.IsFull()
 	if full {
@@ -69,7 +70,7 @@ func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refus
 	case !v.OK:
 		return r.refuse(q.threshold, v, full, now), nil
 	}
-	t.At, t.ID, t.Again = v.At, q.hash, q.again
+	t.At, t.Again = v.At, q.again
 	t.Waits = r.limits.Paced && v.At > now
 	return nil, nil
 }
@@ -89,6 +90,16 @@ func (r *valueRule) refuse(threshold int64, v Verdict, full bool, now int64) *fa
 		return r.RefuseFullQueue(v.At, now)
 	}
 	return r.Refuse(float64((wait+999_999)/1e6), float64(r.limits.MaxWaitMs), r.waitMeasure, v.FreeAt, now)
+}
+
+// Quota implements family.Quoter. What waits its turn has none, nor what has no value.
+func (r *valueRule) Quota(hash uint64, now int64) (family.Quota, error) {
+	q := family.Quota{Rule: r.Base.ID, WindowMs: r.DurationInSec * 1000}
+	if r.limits.Paced || hash == 0 {
+		return family.Quota{}, nil
+	}
+	err := r.values.quota(&q, hash, &r.limits, now)
+	return q, err
 }
 
 // Undo implements family.Checker.

@@ -3,6 +3,7 @@ package hotspot
 import (
 	"encoding/binary"
 
+	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/record"
 )
 
@@ -40,6 +41,7 @@ type Values struct {
 	table *record.Table
 	rule  uint32
 	op    taking
+	look  quoting
 	// reserves are of the values that this worker sees often.
 	reserves map[uint64]*reserve
 	// last is the reserve that was asked for last, nil if there is none, of the value lastHash.
@@ -258,4 +260,61 @@ func (o *giving) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	s.left = min(max(s.left, 0)+o.n, o.limit.most())
 	p.put(i, o.limit.seen(o.hash, s.rule, s.bucket))
 	return dst, record.Store
+}
+
+// quota sets what a value has left at the time now, in nanoseconds: by its page, and what this worker has reserved of it.
+func (v *Values) quota(q *family.Quota, hash uint64, limits *Limits, now int64) error {
+	limit := limits.Of(hash)
+	if limit.Threshold <= 0 {
+		return nil
+	}
+	q.Limit = limit.most()
+	v.look = quoting{hash: hash, limit: *limit}
+	if err := v.update(hash, now, &v.look); err != nil {
+		return err
+	}
+	o := &v.look
+	q.Left = o.left
+	if r := v.reserves[hash]; r != nil && r.left > 0 && r.at == o.at && r.limit.most() == limit.most() {
+		q.Left = min(q.Left+r.left, q.Limit)
+	}
+	q.ResetIn(o.fullAt, now)
+	return nil
+}
+
+// quoting is a look at a page: what a value has left, since when, and when it has all, in nanoseconds.
+type quoting struct {
+	hash             uint64
+	limit            Limit
+	left, at, fullAt int64
+}
+
+// Apply implements record.Transition.
+func (o *quoting) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
+	o.left, o.at, o.fullAt = 0, 0, r.Now+o.limit.DurationMs*1e6
+	p := page(r.Payload)
+	switch {
+	case r.Lost || r.Payload != nil && !p.intact(): // nobody knows
+		return dst, record.Keep
+	case r.Payload == nil:
+		o.left, o.fullAt = o.limit.most(), 0
+		return dst, record.Keep
+	}
+	b, known := bucket{at: p.lostAt()}, p.lostAt() > 0
+	if i := p.find(o.hash); i >= 0 {
+		b, known = p.value(i).bucket, true
+	}
+	if !known {
+		o.left, o.fullAt = o.limit.most(), 0
+		return dst, record.Keep
+	}
+	left, over := o.limit.filled(b, r.Now)
+	if over {
+		b.at = r.Now
+	}
+	b.left = min(left, o.limit.most())
+	o.left, o.at = b.left, b.at
+	s := o.limit.seen(o.hash, 0, b)
+	o.fullAt = b.at + int64(s.fullMs)*1e6
+	return dst, record.Keep
 }

@@ -21,7 +21,7 @@ const (
 	pages   = 4096 // of the directory of records
 	perPage = 32
 	// directory begins the keys of its pages.
-	directory = "sentinel/3/dir/"
+	directory = "sentinel/4/dir/"
 	// keysPerTick and messagesPerTick bound what one tick does.
 	keysPerTick     = 8
 	messagesPerTick = 8
@@ -153,15 +153,15 @@ func find() []string {
 		add("sentinel/1/metrics/" + strconv.Itoa(page))
 	}
 	for page := range 8192 { // of values; of counts there are fewer
-		add("sentinel/3/values/" + strconv.Itoa(page))
-		add("sentinel/3/counts/" + strconv.Itoa(page))
+		add("sentinel/4/values/" + strconv.Itoa(page))
+		add("sentinel/4/counts/" + strconv.Itoa(page))
 	}
 	for page := range pages {
 		if !add(directory + strconv.Itoa(page)) {
 			continue
 		}
 		for slot := range perPage {
-			add("sentinel/3/rec/" + strconv.Itoa(page*perPage+slot))
+			add("sentinel/4/rec/" + strconv.Itoa(page*perPage+slot))
 		}
 	}
 	return keys
