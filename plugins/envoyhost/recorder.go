@@ -36,6 +36,7 @@ type Recorder struct {
 	effective uint32
 	answering *RecordedCall
 	rpc       []byte
+	lent      [][]byte
 }
 
 // RecordedPlugin is a plugin.
@@ -201,8 +202,23 @@ func logAt(level host.Level, message string) { recorder.Worker.Log(level, messag
 
 func logCritical(message string) { recorder.Critical = append(recorder.Critical, message) }
 
-// Begin is called at the beginning of each callback about a stream.
-func Begin() {}
+// Begin is called at the beginning of each callback about a stream. What the callback before was lent is void: whoever has kept
+// it reads rubbish, as on a real host.
+func Begin() {
+	for _, b := range recorder.lent {
+		for i := range b {
+			b[i] = 0xff
+		}
+	}
+	recorder.lent = recorder.lent[:0]
+}
+
+// lend returns what the host lends to the callback that is running.
+func lend(text string) []byte {
+	b := []byte(text)
+	recorder.lent = append(recorder.lent, b)
+	return b
+}
 
 func vmConfiguration() ([]byte, error) {
 	return configuration("vmConfiguration", recorder.vmConfig)
@@ -251,7 +267,7 @@ func header(kind headers, name string) (value []byte, st status) {
 	st = notFound
 	_ = inStream("header", func(s *RecordedStream) {
 		if text, there := s.mapOf(kind)[name]; there {
-			value, st = []byte(text), ok
+			value, st = lend(text), ok
 			recorder.returned("header")
 		}
 	})
@@ -294,7 +310,7 @@ func headerPairs(kind headers) (pairs []byte, st status) {
 				all = append(all, name, line)
 			}
 		}
-		pairs, st = encodePairs(all), ok
+		pairs, st = lend(string(encodePairs(all))), ok
 		recorder.returned("headerPairs")
 	})
 	return pairs, st
@@ -320,11 +336,11 @@ func property(path []byte) (value []byte, st status) {
 	st = notFound
 	_ = inStream("property", func(s *RecordedStream) {
 		if text, there := s.Properties[name]; there {
-			value, st = []byte(text), ok
+			value, st = lend(text), ok
 		}
 		header, ofRequest := strings.CutPrefix(name, "request.headers.")
 		if text, there := s.Request[header]; ofRequest && there {
-			value, st = []byte(strings.Join(append([]string{text}, s.More[header]...), ",")), ok
+			value, st = lend(strings.Join(append([]string{text}, s.More[header]...), ",")), ok
 		}
 	})
 	if st == ok {
