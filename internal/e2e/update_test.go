@@ -32,7 +32,10 @@ func TestSupersededFilterWakes(t *testing.T) {
 	const vms = 2
 	e := start(t, envoytest.Config{Dynamic: true, Concurrency: vms - 1, LogLevel: "warning", Listeners: []envoytest.Listener{listener(0)},
 		Components: map[string]string{"wasm": "debug"}})
-	old := plugintest.NewLane(t, e, "http")
+	var old [7]*plugintest.Lane // with a request each in every stage: Envoy 1.36 ends a connection of a listener that drains after one
+	for n := range old {
+		old[n] = plugintest.NewLane(t, e, "http")
+	}
 	get := func(l *plugintest.Lane, passes bool) {
 		t.Helper()
 		want := map[bool]int{true: 200, false: 429}[passes]
@@ -40,8 +43,8 @@ func TestSupersededFilterWakes(t *testing.T) {
 			t.Errorf("status %d, want %d", status, want)
 		}
 	}
-	for range 6 {
-		get(old, true)
+	for _, l := range old {
+		get(l, true)
 	}
 	e.Update(listener(1))
 	waitParked(t, e, vms)
@@ -49,17 +52,17 @@ func TestSupersededFilterWakes(t *testing.T) {
 		get(plugintest.NewLane(t, e, "http"), n < threshold)
 	}
 	get(plugintest.NewLane(t, e, "http"), false)
-	for n := range 4 + 3 {
-		get(old, n < 4)
+	for n, l := range old {
+		get(l, len(old)+n < threshold)
 	}
 	waitMetric(t, e, 2*threshold, "sentinel_passed", "resource", "web")
-	waitMetric(t, e, 4, "sentinel_blocked", "resource", "web")
+	waitMetric(t, e, 5, "sentinel_blocked", "resource", "web")
 
 	waitParked(t, e, vms+1) // again
 	e.Update(listener(0))
 	get(plugintest.NewLane(t, e, "http"), false)
-	get(old, false)
-	waitMetric(t, e, 6, "sentinel_blocked", "resource", "web")
+	get(old[0], false)
+	waitMetric(t, e, 7, "sentinel_blocked", "resource", "web")
 	waitMetric(t, e, vms, "sentinel_workers")
 	waitMetric(t, e, 0, "sentinel_faults")
 	plugintest.NoVMDied(t, e)
