@@ -18,8 +18,8 @@ func TestFewCalls(t *testing.T) {
 		spread    int
 		most      float64 // calls for 1000 requests
 	}{
-		{300, 2, 1, evenly, 15}, {300, 2, 2, evenly, 25}, {300, 2, 2, onOne, 15}, {300, 0.5, 2, evenly, 60},
-		{1000, 2, 3, evenly, 12}, {1000, 2, 8, evenly, 30}, {10_000, 2, 2, evenly, 1}, {10_000, 0.3, 2, evenly, 4},
+		{300, 2, 1, evenly, 15}, {300, 2, 2, evenly, 35}, {300, 2, 2, onOne, 15}, {300, 0.5, 2, evenly, 75},
+		{1000, 2, 3, evenly, 15}, {1000, 2, 8, evenly, 30}, {10_000, 2, 2, evenly, 1.5}, {10_000, 0.3, 2, evenly, 4},
 	} {
 		s := scenario{
 			processes: c.processes, workers: 4, spread: c.spread, demand: c.demand * float64(c.limit), flight: 2 * millisecond,
