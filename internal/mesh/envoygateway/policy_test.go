@@ -4,6 +4,7 @@ import (
 	"net/http"
 	"strings"
 	"testing"
+	"time"
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/image/oci"
@@ -112,10 +113,13 @@ func TestDownloadFails(t *testing.T) {
 			start(t, spoil(files, byHTTP(t, files)))
 			c := envoytest.NewHTTPClient(false)
 			defer c.CloseIdleConnections()
-			r, err := envoytest.Do(t.Context(), c, http.MethodGet, "http://"+requests.HTTP+"/")
-			if err != nil || r.Status != http.StatusInternalServerError {
-				t.Errorf("%v, status %d, want 500", err, r.Status)
-			}
+			envoytest.Eventually(t, time.Minute, "the listener answers", func() bool { // the route's first answer is looked at
+				r, err := envoytest.Do(t.Context(), c, http.MethodGet, "http://"+requests.HTTP+"/")
+				if err == nil && r.Status != http.StatusInternalServerError {
+					t.Errorf("status %d, want 500", r.Status)
+				}
+				return err == nil
+			})
 		})
 	}
 }
