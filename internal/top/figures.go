@@ -43,7 +43,8 @@ type Process struct {
 	Workers, Lost float64
 	RuleSets      int
 	Faults        float64 // a second
-	RecordsFree   float64
+	// RecordsFree is for how many more records there is room, nil until a worker has counted them.
+	RecordsFree *float64
 }
 
 // Worker is a VM of ours or a thread of Envoy's. Which VM is on which thread, nobody tells: Envoy's main thread has one, too.
@@ -172,11 +173,19 @@ func (r reading) workers(before reading, seconds float64) []Worker {
 	return all
 }
 
+// has is whether there is a figure of that name without labels.
+func (r reading) has(name string) bool {
+	_, there := r.values[name+strings.Repeat("\x00", 6)]
+	return there
+}
+
 // process are the figures without labels.
 func (r reading) process(before reading, seconds float64) Process {
 	value := func(name string) float64 { return r.values[name+strings.Repeat("\x00", 6)] }
-	p := Process{Workers: value("sentinel_workers"), Lost: value("sentinel_workers_lost"),
-		RecordsFree: value("sentinel_records_free")}
+	p := Process{Workers: value("sentinel_workers"), Lost: value("sentinel_workers_lost")}
+	if free := value("sentinel_records_free"); r.has("sentinel_records_free") {
+		p.RecordsFree = &free
+	}
 	if seconds > 0 {
 		p.Faults = max(value("sentinel_faults")-before.values["sentinel_faults"+strings.Repeat("\x00", 6)], 0) / seconds
 	}

@@ -129,6 +129,10 @@ func matches[T any](row T, columns []column[T], filter string) bool {
 
 // head is what concerns the whole process, in one line.
 func (p Process) head() string {
-	return fmt.Sprintf("VMs %.0f  lost %.0f  sets of rules %d  faults/s %s  room for records %.0f", p.Workers, p.Lost,
-		p.RuleSets, rate(p.Faults), p.RecordsFree)
+	room := "·"
+	if p.RecordsFree != nil {
+		room = fmt.Sprintf("%.0f", *p.RecordsFree)
+	}
+	return fmt.Sprintf("VMs %.0f  lost %.0f  sets of rules %d  faults/s %s  room for records %s", p.Workers, p.Lost,
+		p.RuleSets, rate(p.Faults), room)
 }

@@ -96,6 +96,19 @@ func TestOnce(t *testing.T) {
 	}
 }
 
+// What no worker has counted yet is not shown as none.
+func TestRoomIsUnknownAtFirst(t *testing.T) {
+	free := 1234.0
+	for want, p := range map[string]Process{"room for records ·": {}, "room for records 1234": {RecordsFree: &free}} {
+		if head := p.head(); !strings.HasSuffix(head, want) {
+			t.Errorf("%q, want %q", head, want)
+		}
+	}
+	if _, out, _ := run(t, "-admin", page(t), "-once", "-interval", "100ms"); !strings.Contains(out, "room for records ·") {
+		t.Errorf("a page without that figure: %s", out)
+	}
+}
+
 func TestTopSaysWhatIsWrong(t *testing.T) {
 	empty := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, _ *http.Request) {
 		fmt.Fprintln(w, "envoy_x{} 1")
