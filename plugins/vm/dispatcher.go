@@ -7,6 +7,7 @@ import (
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/version"
 )
 
@@ -85,11 +86,13 @@ func (d *Dispatcher) OnContextCreate(context, root uint32) {
 		return
 	}
 	done := false
-	defer func() {
-		if !done {
-			recovered(recover(), func(err error) { d.engine.Fault("creating a context", err) })
-		}
-	}()
+	if host.Recovers {
+		defer func() {
+			if !done {
+				recovered(recover(), func(err error) { d.engine.Fault("creating a context", err) })
+			}
+		}()
+	}
 	d.createStream(context, root)
 	done = true
 }
@@ -130,11 +133,13 @@ func (d *Dispatcher) OnRequestHeaders(context uint32, last bool) (action envoyho
 		return envoyhost.Continue
 	}
 	done := false
-	defer func() {
-		if !done {
-			recovered(recover(), func(err error) { b.fail(err, &action) })
-		}
-	}()
+	if host.Recovers {
+		defer func() {
+			if !done {
+				recovered(recover(), func(err error) { b.fail(err, &action) })
+			}
+		}()
+	}
 	action = b.stream.OnRequestHeaders(last)
 	done = true
 	return action
@@ -159,11 +164,13 @@ func (d *Dispatcher) OnResponseHeaders(context uint32) {
 		return
 	}
 	done := false
-	defer func() {
-		if !done {
-			recovered(recover(), func(err error) { d.engine.Fault("observing a response", err) })
-		}
-	}()
+	if host.Recovers {
+		defer func() {
+			if !done {
+				recovered(recover(), func(err error) { d.engine.Fault("observing a response", err) })
+			}
+		}()
+	}
 	b.stream.OnResponseHeaders()
 	done = true
 }

@@ -5,6 +5,7 @@ import (
 
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/resource"
 )
@@ -158,11 +159,13 @@ func (b *Base) failData(err error, action *envoyhost.Action) {
 // resource whatever happens.
 func (b *Base) end() {
 	done := false
-	defer func() {
-		if !done {
-			recovered(recover(), b.failEnd)
-		}
-	}()
+	if host.Recovers {
+		defer func() {
+			if !done {
+				recovered(recover(), b.failEnd)
+			}
+		}()
+	}
 	b.Plugin.waiting.remove(b)
 	b.stream.OnEnd()
 	done = true

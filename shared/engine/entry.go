@@ -6,6 +6,7 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/stat"
 )
@@ -222,11 +223,13 @@ func (e *Entry) proceed(now int64) *Block {
 // asked again that fails.
 func (e *Entry) ask(now int64) (b *Block, err error) {
 	done := false
-	defer func() {
-		if !done {
-			err = family.Recovered(recover())
-		}
-	}()
+	if host.Recovers {
+		defer func() {
+			if !done {
+				err = family.Recovered(recover())
+			}
+		}()
+	}
 	b, err = e.askEach(now)
 	done = true
 	return b, err
@@ -403,11 +406,13 @@ func (e *Entry) abandon(now int64) {
 // undo gives a hold back. A panic is an error: the other holds are given back all the same.
 func (h *hold) undo(now int64) (err error) {
 	done := false
-	defer func() {
-		if !done {
-			err = family.Recovered(recover())
-		}
-	}()
+	if host.Recovers {
+		defer func() {
+			if !done {
+				err = family.Recovered(recover())
+			}
+		}()
+	}
 	err = h.rule.Undo(h.ticket, now)
 	done = true
 	return err
@@ -533,11 +538,13 @@ func (e *Entry) leave(now int64, end outcome.End) {
 // so that all others hear of the end.
 func (e *Entry) tell(end outcome.End, now int64) (err error) {
 	done := false
-	defer func() {
-		if !done {
-			err = family.Recovered(recover())
-		}
-	}()
+	if host.Recovers {
+		defer func() {
+			if !done {
+				err = family.Recovered(recover())
+			}
+		}()
+	}
 	err = e.tellEach(end, now)
 	done = true
 	return err
