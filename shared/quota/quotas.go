@@ -56,6 +56,16 @@ func NewQuotas(h host.Host, table *record.Table, fault func(what string, err err
 	}
 }
 
+// Descriptor is that of a rule by its name at the service. Shadow decisions have one of their own, lest they take from what is
+// enforced.
+func Descriptor(name string, shadow bool) []rls.Entry {
+	entries := []rls.Entry{{Key: "rule", Value: name}}
+	if shadow {
+		entries = append(entries, rls.Entry{Key: "mode", Value: "shadow"})
+	}
+	return entries
+}
+
 // Acquire returns the limit that a descriptor has at a service, until each who has acquired it has called Release. name is
 // the rule's, for the log.
 func (qs *Quotas) Acquire(at rule.RateLimitService, name string, entries []rls.Entry) *Quota {

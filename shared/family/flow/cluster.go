@@ -4,7 +4,6 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/quota"
-	"sentinel-envoy/shared/rls"
 )
 
 // clusterRule admits what a rate limit service has reserved for this process, and falls back where that does not answer.
@@ -18,21 +17,12 @@ type clusterRule struct {
 func newClusterRule(base flowRule) *clusterRule {
 	r := &clusterRule{flowRule: base}
 	r.Queue = family.NewQueue(r.Env)
-	r.quota = r.Env.Quotas.Acquire(r.Cluster.Service, r.ID, r.entries())
+	r.quota = r.Env.Quotas.Acquire(r.Cluster.Service, r.ID, quota.Descriptor(r.Cluster.Name(r.ID), r.Mode == config.Shadow))
 	if r.Cluster.FallbackToLocalWhenFail {
 		w := WindowOf(r.Cluster.WindowIntervalMs)
 		r.local = r.kind.budgets.Acquire(r.RecordID("fallback", r.measure), &r.Base, w)
 	}
 	return r
-}
-
-// entries are the rule's descriptor. Shadow decisions have one of their own, lest they take from what is enforced.
-func (r *clusterRule) entries() []rls.Entry {
-	entries := []rls.Entry{{Key: "rule", Value: r.Cluster.Name(r.ID)}}
-	if r.Mode == config.Shadow {
-		entries = append(entries, rls.Entry{Key: "mode", Value: config.Shadow.String()})
-	}
-	return entries
 }
 
 // Enter implements family.Checker.

@@ -6,7 +6,6 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/quota"
-	"sentinel-envoy/shared/rls"
 )
 
 // clusterRule admits of each value what a rate limit service has reserved of it for this process, and falls back where that
@@ -27,20 +26,10 @@ func newClusterRule(base hotspotRule) *clusterRule {
 	r.identify("cluster", c.Service.Cluster, c.Service.Domain, c.Name(r.ID), interval)
 	r.measure = "in " + interval + " ms for one " + r.param.String()
 	r.limits.Limit = Limit{Threshold: int64(c.Local(float64(r.Threshold))), DurationMs: int64(c.WindowIntervalMs)}
-	r.quotas = r.Env.Quotas.AcquireValues(c.Service, r.ID, r.entries())
+	r.quotas = r.Env.Quotas.AcquireValues(c.Service, r.ID, quota.Descriptor(r.Cluster.Name(r.ID), r.Mode == config.Shadow))
 	r.local = r.acquireValues()
 	r.Queue = family.NewQueue(r.Env)
 	return r
-}
-
-// entries are what all values' descriptors begin with. Shadow decisions have descriptors of their own, lest they take from
-// what is enforced.
-func (r *clusterRule) entries() []rls.Entry {
-	entries := []rls.Entry{{Key: "rule", Value: r.Cluster.Name(r.ID)}}
-	if r.Mode == config.Shadow {
-		entries = append(entries, rls.Entry{Key: "mode", Value: config.Shadow.String()})
-	}
-	return entries
 }
 
 // Enter implements family.Checker.
