@@ -20,7 +20,7 @@ const (
 func newTexts() texts { return texts{family.NewPool[string, string]()} }
 
 // keep returns a configuration, until drop.
-func (ts texts) keep(data []byte) (t text) {
+func (ts *texts) keep(data []byte) (t text) {
 	for len(data) > 0 {
 		end := cut(data)
 		piece := string(data[:end])
@@ -31,7 +31,7 @@ func (ts texts) keep(data []byte) (t text) {
 }
 
 // drop gives up a configuration.
-func (ts texts) drop(t text) {
+func (ts *texts) drop(t text) {
 	for _, piece := range t {
 		ts.pieces.Release(piece, false)
 	}

@@ -7,6 +7,7 @@ package quota
 
 import (
 	"errors"
+	"strconv"
 
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/metrics"
@@ -19,6 +20,12 @@ import (
 type Key struct {
 	rule.RateLimitService
 	ID record.ID
+}
+
+// name is the key as that of a map that is ranged over: TinyGo's range reads a key with texts in it after the last one, too,
+// wherever that points.
+func (k Key) name() record.ID {
+	return record.IDOf(string(k.ID[:]), strconv.FormatUint(uint64(k.TimeoutMs), 10))
 }
 
 // service is a rate limit service: those of one cluster have one clock.
@@ -34,8 +41,8 @@ type Quotas struct {
 	host     host.Host
 	table    *record.Table
 	fault    func(what string, err error)
-	all      map[Key]*Quota
-	values   map[Key]*Values
+	all      map[record.ID]*Quota
+	values   map[record.ID]*Values
 	services map[string]*service
 	message  []byte
 
@@ -47,7 +54,7 @@ type Quotas struct {
 // NewQuotas returns the limits of a worker. Records are in table; fault counts what is ours or the host's.
 func NewQuotas(h host.Host, table *record.Table, fault func(what string, err error)) *Quotas {
 	return &Quotas{
-		host: h, table: table, fault: fault, all: map[Key]*Quota{}, values: map[Key]*Values{}, services: map[string]*service{},
+		host: h, table: table, fault: fault, all: map[record.ID]*Quota{}, values: map[record.ID]*Values{}, services: map[string]*service{},
 		Calls:   metrics.Counter{Name: "sentinel_cluster_calls"},
 		Hits:    metrics.Counter{Name: "sentinel_cluster_reserved"},
 		Failed:  metrics.Counter{Name: "sentinel_cluster_failures"},
@@ -70,10 +77,10 @@ func Descriptor(name string, shadow bool) []rls.Entry {
 // the rule's, for the log.
 func (qs *Quotas) Acquire(at rule.RateLimitService, name string, entries []rls.Entry) *Quota {
 	key := keyOf(at, entries)
-	q := qs.all[key]
+	q := qs.all[key.name()]
 	if q == nil {
 		q = &Quota{of: qs, key: key, name: name, entries: entries, cell: record.Cell{ID: key.ID}, service: qs.serviceOf(at.Cluster)}
-		qs.all[key] = q
+		qs.all[key.name()] = q
 	}
 	q.refs++
 	return q
@@ -102,7 +109,7 @@ func (q *Quota) Release() {
 	if q.refs--; q.refs > 0 {
 		return
 	}
-	delete(q.of.all, q.key)
+	delete(q.of.all, q.key.name())
 	if q.service.refs--; q.service.refs == 0 {
 		delete(q.of.services, q.key.Cluster)
 	}

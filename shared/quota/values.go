@@ -43,11 +43,11 @@ type Values struct {
 // them has called Release. name is the rule's, for the log.
 func (qs *Quotas) AcquireValues(at rule.RateLimitService, name string, entries []rls.Entry) *Values {
 	key := keyOf(at, entries)
-	v := qs.values[key]
+	v := qs.values[key.name()]
 	if v == nil {
 		v = &Values{of: qs, key: key, entries: entries, live: map[uint64]*Quota{}}
 		v.pilot = qs.Acquire(at, name, v.descriptor(""))
-		qs.values[key] = v
+		qs.values[key.name()] = v
 	}
 	v.refs++
 	return v
@@ -77,7 +77,7 @@ func (v *Values) Release(now int64) {
 		return
 	}
 	v.of.check("returning permits", v.settle(now))
-	delete(v.of.values, v.key)
+	delete(v.of.values, v.key.name())
 	v.pilot.Release()
 }
 
