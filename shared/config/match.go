@@ -332,8 +332,10 @@ func (p *parser) oneOf(at *place, v value, dst *Text, limit int, ops []Op, other
 // fold makes a Text one for upper and lower case alike.
 func (p *parser) fold(at *place, t *Text) {
 	switch t.Op {
-	case Template, Present:
-		p.add(at.at("case_insensitive"), "does not go with ", opKeys[t.Op])
+	case Present:
+		p.add(at.at("case_insensitive"), "does not go with present")
+	case Template:
+		t.Expression = p.expression(at.at(opKeys[t.Op]), "(?is:"+t.Template.Expression()+")")
 	case Contains:
 		t.Expression = p.expression(at.at(opKeys[t.Op]), "(?is:.*"+regexp.QuoteMeta(t.Value)+".*)")
 	case Regex:

@@ -78,7 +78,7 @@ type Field struct {
 type Text struct {
 	Op         Op
 	Value      string              // as it was given; of a path with Exact, Prefix, Suffix and Contains in its normal form
-	Expression *pattern.Expression // with Regex, and with Contains where Fold
+	Expression *pattern.Expression // with Regex, and with Contains and Template where Fold
 	Template   *pattern.Path       // with Template
 	// Fold says that upper and lower case are the same, Trim that a path counts without the slashes that it ends in.
 	Fold, Trim bool
@@ -120,6 +120,9 @@ func (t *Text) matches(s string, there, surely bool) bool {
 	case Any, Present:
 		return true
 	case Template:
+		if t.Fold {
+			return t.meetsExpression(s, surely)
+		}
 		return t.Template != nil && t.Template.Matches(s)
 	case Regex:
 		return t.meetsExpression(s, surely)

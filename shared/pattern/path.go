@@ -2,6 +2,7 @@ package pattern
 
 import (
 	"errors"
+	"regexp"
 	"strings"
 )
 
@@ -160,6 +161,35 @@ func (p *Path) Matches(path string) bool {
 		return path == ""
 	}
 	return endsWith(path, p.tail)
+}
+
+// Expression is an RE2 expression for the paths that the pattern matches, for whom a letter's case is not to matter.
+func (p *Path) Expression() string {
+	var b strings.Builder
+	for i := range p.head {
+		p.head[i].express(&b)
+	}
+	if p.rest {
+		b.WriteString("(?:/.*)?")
+	}
+	for i := range p.tail {
+		p.tail[i].express(&b)
+	}
+	return b.String()
+}
+
+func (s *segment) express(b *strings.Builder) {
+	b.WriteByte('/')
+	for i, piece := range s.pieces {
+		b.WriteString(regexp.QuoteMeta(piece))
+		switch {
+		case i == len(s.some):
+		case s.some[i]:
+			b.WriteString("[^/]+")
+		default:
+			b.WriteString("[^/]*")
+		}
+	}
 }
 
 // next cuts the first segment off a path, and reports whether there is one.

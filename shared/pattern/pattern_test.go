@@ -33,9 +33,22 @@ func TestPath(t *testing.T) {
 			t.Errorf("%s: %v", c.pattern, err)
 			continue
 		}
+		re, err := Compile("(?s:" + p.Expression() + ")")
+		if err != nil {
+			t.Errorf("%s: %v", c.pattern, err)
+			continue
+		}
 		for _, path := range strings.Fields(c.matches) {
 			if !p.Matches(path) {
 				t.Errorf("%s does not match %s", c.pattern, path)
+			}
+			if !re.Matches(path) {
+				t.Errorf("%s does not match %s", p.Expression(), path)
+			}
+		}
+		for _, path := range strings.Fields(c.others) {
+			if re.Matches(path) {
+				t.Errorf("%s matches %s", p.Expression(), path)
 			}
 		}
 		for _, path := range append(strings.Fields(c.others), "") {
@@ -148,8 +161,12 @@ func TestPathsFindsWhatMatches(t *testing.T) {
 			path += "/" + []string{"a", "b", "ab", "", "c"}[rng.IntN(5)]
 		}
 		got, some := set.Find(path), false
-		for _, p := range all {
-			some = some || p.Matches(path)
+		for text, p := range all {
+			matches := p.Matches(path)
+			if re, err := Compile("(?s:" + p.Expression() + ")"); err != nil || re.Matches(path) != matches {
+				t.Fatalf("seed %d: %s matches %s: %t, but %s (%v) differs", seed, text, path, matches, p.Expression(), err)
+			}
+			some = some || matches
 		}
 		if some != (got != "") || got != "" && !all[got].Matches(path) {
 			t.Fatalf("seed %d: %s is %q of %v", seed, path, got, all)

@@ -27,6 +27,7 @@ func TestConditions(t *testing.T) {
 		{`{"path": {"prefix": "/API", "case_insensitive": true}}`, "/api|/apis|/Api/x|/aPI", "/ap|/x/api|/"},
 		{`{"path": {"suffix": ".PNG", "case_insensitive": true}}`, "/a.png|/.pNg", "/a.pn|/png|/a.png/"},
 		{`{"path": {"contains": "admin", "case_insensitive": true}}`, "/x/ADMIN/y|/admin|/" + long, "/adm/in|/"},
+		{`{"path": {"template": "/Users/{id}/*.png", "case_insensitive": true}}`, "/users/7/A.PNG|/USERS/x/.png", "/users/7/a.jp|/users//a.png|/users/7/x/a.png"},
 		{`{"path": {"regex": "/a[0-9]+|/b", "case_insensitive": true}}`, "/A7|/B", "/a|/Bb"},
 		{`{"path": {"exact": "/orders/", "ignore_trailing_slash": true}}`, "/orders|/orders/|/orders//|/orders/?x", "/order|/orders/7|/"},
 		{`{"path": {"exact": "/", "ignore_trailing_slash": true}}`, "/|//", "/a"},
