@@ -144,3 +144,30 @@ func TestForcedBreakers(t *testing.T) {
 		}
 	}
 }
+
+// A breaker that is forced while it is open keeps to what it is forced to beyond its time-out, on every worker, and what was
+// open before is what its rule says now that nobody forces it.
+func TestForcedWhileOpen(t *testing.T) {
+	for forced, want := range map[string]int{"open": 0, "closed": 6} {
+		w := newProcess(2, tried(t, recovering))
+		fail(t, w.workers[0].http, w.Now(), true)
+		w.run(2 * tick)
+		force := tried(t, strings.Replace(recovering, `"threshold"`, `"forced": "`+forced+`", "threshold"`, 1))
+		for _, wk := range w.workers {
+			wk.update(force)
+		}
+		for range 3 {
+			w.run(second) // beyond retryTimeoutMs
+			if got := admit(w.workers[0].http, 3, w.Now()) + admit(w.workers[1].http, 3, w.Now()); got != want {
+				t.Errorf("forced %s: %d of 6 let in, want %d", forced, got, want)
+			}
+		}
+		for _, wk := range w.workers {
+			wk.update(tried(t, recovering))
+		}
+		w.run(second)
+		if got := admit(w.workers[0].http, 1, w.Now()); got != 1 {
+			t.Errorf("forced %s, and then not: not even a probe is let in", forced)
+		}
+	}
+}
