@@ -58,7 +58,8 @@ var forTests = regexp.MustCompile(`/(memhost|[a-z]+test)$`)
 
 // layers are the packages of the core, the lowest first: a package imports only what lies in a lower layer.
 var layers = [][]string{
-	{"answer", "checksum", "host", "pattern", "rls", "version", "outcome"},
+	{"checksum", "host", "percent", "rls", "version", "outcome"},
+	{"answer", "pattern"},
 	{"rule"},
 	{"request"},
 	{"config", "record", "worker", "stat"},

@@ -8,6 +8,7 @@ import (
 	"sentinel-envoy/plugins/vm"
 	"sentinel-envoy/shared/answer"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/percent"
 )
 
 const (
@@ -190,7 +191,7 @@ func (a *answers) unavailable(isCall bool, kind string) reply {
 
 // addCall adds to the headers what gRPC has in place of a body.
 func (a *answers) addCall(kind string, text []byte, status int) {
-	a.message = appendPercentEncoded(a.message[:0], text, '%')
+	a.message = percent.Append(a.message[:0], text, &percent.Printable)
 	a.call.Add(contentType, kind)
 	a.call.Add(grpcStatusName, strconv.Itoa(status))
 	a.call.AddBytes("grpc-message", a.message)
@@ -224,17 +225,4 @@ func (a *answers) addHeaders(m *envoyhost.HeaderMap, isCall bool) {
 	case a.block.Body == "" && !a.block.Has(contentType):
 		m.Add(contentType, "text/plain; charset=utf-8")
 	}
-}
-
-// appendPercentEncoded appends a text as grpc-message has it, and so without a byte of the caller's.
-func appendPercentEncoded[T string | []byte](dst []byte, text T, without byte) []byte {
-	const hex = "0123456789ABCDEF"
-	for i := range len(text) {
-		if c := text[i]; c < ' ' || c > '~' || c == '%' || c == without {
-			dst = append(dst, '%', hex[c>>4], hex[c&15])
-		} else {
-			dst = append(dst, c)
-		}
-	}
-	return dst
 }

@@ -6,6 +6,7 @@ import (
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/percent"
 )
 
 // quotas are the headers by which a client is told what is left, in memory that is kept.
@@ -81,7 +82,7 @@ func appendQuoted(dst []byte, name string) []byte {
 		case c == '"' || c == '\\':
 			dst = append(dst, '\\', c)
 		default:
-			dst = appendPercentEncoded(dst, name[i:i+1], '%')
+			dst = percent.Append(dst, name[i:i+1], &percent.Printable)
 		}
 	}
 	return append(dst, '"')

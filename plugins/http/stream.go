@@ -3,6 +3,7 @@ package http
 import (
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
+	"sentinel-envoy/shared/percent"
 )
 
 // stream is one request.
@@ -33,6 +34,9 @@ func (s *stream) OnRequestHeaders(last bool) envoyhost.Action {
 // exceededName is the header by which the upstream is told which rules a request has exceeded.
 const exceededName = "x-sentinel-exceeded"
 
+// plainInList are the bytes that stand for themselves in an id that exceededName lists.
+var plainInList = percent.Printable.Without(",")
+
 // Annotate implements vm.Stream.
 func (s *stream) Annotate(rules []string) {
 	text := s.handler.exceeded[:0]
@@ -40,7 +44,7 @@ func (s *stream) Annotate(rules []string) {
 		if i > 0 {
 			text = append(text, ", "...)
 		}
-		text = appendPercentEncoded(text, id, ',')
+		text = percent.Append(text, id, &plainInList)
 	}
 	s.handler.exceeded = text
 	envoyhost.NameExceeded(text)

@@ -4,6 +4,8 @@ import (
 	"strconv"
 	"strings"
 	"unicode/utf8"
+
+	"sentinel-envoy/shared/percent"
 )
 
 // Placeholders are what a body may have in braces.
@@ -146,17 +148,7 @@ func appendMarkup(dst []byte, s string) []byte {
 	return dst
 }
 
-func appendForm(dst []byte, s string) []byte {
-	for i := range len(s) {
-		c := s[i]
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || strings.IndexByte("-._~", c) >= 0 {
-			dst = append(dst, c)
-		} else {
-			dst = append(dst, '%', hex[c>>4], hex[c&15])
-		}
-	}
-	return dst
-}
+func appendForm(dst []byte, s string) []byte { return percent.Append(dst, s, &percent.Unreserved) }
 
 // appendPlain leaves out what could end a line.
 func appendPlain(dst []byte, s string) []byte {

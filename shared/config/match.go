@@ -11,6 +11,7 @@ import (
 	"github.com/buger/jsonparser"
 
 	"sentinel-envoy/shared/pattern"
+	"sentinel-envoy/shared/percent"
 	"sentinel-envoy/shared/request"
 )
 
@@ -238,7 +239,7 @@ func (p *parser) checkPathRegex(at *place, t *Text) {
 // encoded is whether a text has percent-encoding that a path in its normal form has not.
 func encoded(s string) bool {
 	for i := range len(s) {
-		if _, ok := pattern.Unhex(s[i:]); ok && pattern.NormalPath(s[i:i+3]) != strings.ToUpper(s[i:i+3]) {
+		if _, ok := percent.Decode(s[i:]); ok && pattern.NormalPath(s[i:i+3]) != strings.ToUpper(s[i:i+3]) {
 			return true
 		}
 	}

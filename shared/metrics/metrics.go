@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/percent"
 	"sentinel-envoy/shared/record"
 )
 
@@ -225,21 +226,15 @@ func Kind(name string) string { return ";kind=" + name }
 // Change are the labels of a change from one state to another.
 func Change(from, to string) string { return ";from=" + from + ";to=" + to }
 
-// escape makes a value that can be part of a metric's name: percent-encoding of what is not printable ASCII, and of the
-// characters that mean something there or that Envoy replaces or, like a dot at the end, drops.
+// plain are the bytes that can be part of a metric's name, but for a dot at the end: no characters that mean something there,
+// and none that Envoy replaces.
+var plain = percent.Printable.Without(` ;=:"\`).WithTop()
+
+// escape makes a value that can be part of a metric's name. Envoy drops a dot at the end.
 func escape(value string) string {
-	const hex = "0123456789ABCDEF"
-	var b strings.Builder
-	for i := range len(value) {
-		c := value[i]
-		dropped := c == '.' && i == len(value)-1
-		if c > ' ' && c < 0x7f && !strings.ContainsRune(`;=%:"\`, rune(c)) && !dropped || c >= 0x80 {
-			b.WriteByte(c)
-			continue
-		}
-		b.WriteByte('%')
-		b.WriteByte(hex[c>>4])
-		b.WriteByte(hex[c&15])
+	b := percent.Append(make([]byte, 0, len(value)), value, &plain)
+	if strings.HasSuffix(value, ".") {
+		b = append(b[:len(b)-1], "%2E"...)
 	}
-	return b.String()
+	return string(b)
 }

@@ -1,6 +1,10 @@
 package pattern
 
-import "strings"
+import (
+	"strings"
+
+	"sentinel-envoy/shared/percent"
+)
 
 // NormalPath is the one form of a path, or a part of one, in which paths are compared: without percent-encoding, so that
 // "/%6Frders" is "/orders" and "/%e8%ae%a2" is "/订", and without the parameters that a segment may have, so that
@@ -21,15 +25,14 @@ func NormalPath(path string) string {
 			i += len(parameters(path[i:]))
 			continue
 		}
-		c, encoded := Unhex(path[i:])
+		c, encoded := percent.Decode(path[i:])
 		switch {
 		case !encoded && path[i] == '%':
 			b = append(b, "%25"...)
 		case !encoded:
 			b = append(b, path[i])
 		case strings.IndexByte("/;%?#", c) >= 0:
-			const digits = "0123456789ABCDEF"
-			b = append(b, '%', digits[c>>4], digits[c&15])
+			b = percent.AppendByte(b, c)
 		default:
 			b = append(b, c)
 		}
@@ -53,23 +56,4 @@ func parameters(s string) string {
 func WithoutParameters(segment string) string {
 	name, _, _ := strings.Cut(segment, ";")
 	return name
-}
-
-// Unhex is the byte that a text's first three bytes encode, as "%2f", and whether they do.
-func Unhex(s string) (byte, bool) {
-	if len(s) < 3 || s[0] != '%' || !isHex(s[1]) || !isHex(s[2]) {
-		return 0, false
-	}
-	return hex(s[1])<<4 | hex(s[2]), true
-}
-
-func isHex(c byte) bool {
-	return '0' <= c && c <= '9' || 'a' <= c && c <= 'f' || 'A' <= c && c <= 'F'
-}
-
-func hex(c byte) byte {
-	if c <= '9' {
-		return c - '0'
-	}
-	return c&^0x20 - 'A' + 10
 }

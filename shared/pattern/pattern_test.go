@@ -5,6 +5,8 @@ import (
 	"math/rand/v2"
 	"strings"
 	"testing"
+
+	"sentinel-envoy/shared/percent"
 )
 
 func TestPath(t *testing.T) {
@@ -218,7 +220,7 @@ func FuzzNormalPath(f *testing.F) {
 func decoded(path string) string {
 	var b strings.Builder
 	for i := 0; i < len(path); i++ {
-		if c, ok := Unhex(path[i:]); ok {
+		if c, ok := percent.Decode(path[i:]); ok {
 			b.WriteByte(c)
 			i += 2
 			continue

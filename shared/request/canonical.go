@@ -6,7 +6,7 @@ import (
 	"strconv"
 	"strings"
 
-	"sentinel-envoy/shared/pattern"
+	"sentinel-envoy/shared/percent"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -147,7 +147,7 @@ func unescape(s string, plusIsSpace bool) string {
 	}
 	b := make([]byte, 0, len(s))
 	for i := 0; i < len(s); i++ {
-		c, encoded := pattern.Unhex(s[i:])
+		c, encoded := percent.Decode(s[i:])
 		switch {
 		case encoded:
 			b = append(b, c)

@@ -6,6 +6,7 @@ import (
 
 	"sentinel-envoy/shared/checksum"
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/percent"
 )
 
 // nacos is a configuration of Nacos, by its API v1. It is read once, and then a long poll with the hash of its content says when
@@ -47,37 +48,21 @@ func (nacos) read(_ *config.Origin, mark string, r *Response) (Answer, error) {
 	return Answer{News: Again}, nil
 }
 
-// hexDigits are those that percent-encoding has.
-const hexDigits = "0123456789ABCDEF"
-
 // hexadecimal is a sum as Nacos writes it. Package encoding/hex would bring package fmt.
 func hexadecimal(sum [16]byte) string {
-	var b strings.Builder
+	const digits = "0123456789abcdef"
+	text := make([]byte, 0, 2*len(sum))
 	for _, c := range sum {
-		b.WriteByte(hexDigits[c>>4] | 0x20)
-		b.WriteByte(hexDigits[c&15] | 0x20)
+		text = append(text, digits[c>>4], digits[c&15])
 	}
-	return b.String()
+	return string(text)
 }
+
+// plainInPath are the bytes that stand for themselves in segments of a path.
+var plainInPath = percent.Unreserved.With("/!$&'()*+,;=:@")
 
 // escape is a text as a value in a query or a form.
-func escape(text string) string { return escapeBut(text, "-_.~") }
+func escape(text string) string { return string(percent.Append(nil, text, &percent.Unreserved)) }
 
 // escapePath is a text as segments of a path.
-func escapePath(text string) string { return escapeBut(text, "-_.~/!$&'()*+,;=:@") }
-
-// escapeBut percent-encodes all but letters, digits and what is plain.
-func escapeBut(text, plain string) string {
-	var b strings.Builder
-	for i := range len(text) {
-		c := text[i]
-		if '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' || strings.IndexByte(plain, c) >= 0 {
-			b.WriteByte(c)
-			continue
-		}
-		b.WriteByte('%')
-		b.WriteByte(hexDigits[c>>4])
-		b.WriteByte(hexDigits[c&15])
-	}
-	return b.String()
-}
+func escapePath(text string) string { return string(percent.Append(nil, text, &plainInPath)) }
