@@ -401,7 +401,7 @@ func (x culprit) listener(t *testing.T, up, big, gone string) envoytest.HTTP {
 func TestBlame(t *testing.T) {
 	_, up := startStage(t)
 	big := envoytest.StartHTTPService(t)
-	gone := nobody(t)
+	gone := envoytest.Nobody(t)
 	listeners := []envoytest.Listener{tcpOf(t, "tcp-brief", object{"max_downstream_connection_duration": "0.3s"}, up)}
 	for i, x := range culprits {
 		if x.path == "" {

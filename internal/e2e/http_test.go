@@ -71,7 +71,7 @@ func TestHTTP(t *testing.T) {
 				Name: name, Upstream: b.web.Addr(), MaxHeadersKB: 96, RawPaths: strings.HasPrefix(name, "raw"), Wasm: httpFilter(t, config),
 				Routes: []envoytest.Route{
 					{Prefix: "/grpc.", Upstream: b.grpc.Addr()},
-					{Prefix: "/nobody/", Upstream: nobody(t)},
+					{Prefix: "/nobody/", Upstream: envoytest.Nobody(t)},
 					{Prefix: "/hurry/", Timeout: 100 * time.Millisecond},
 					{Prefix: "/"},
 				},
@@ -93,17 +93,6 @@ func TestHTTP(t *testing.T) {
 			t.Errorf("something writes to the log past Envoy's logger: %q", lines[0])
 		}
 	})
-}
-
-// nobody gives an address where nobody listens.
-func nobody(t *testing.T) string {
-	t.Helper()
-	l, err := net.Listen("tcp", "127.0.0.1:0")
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.Close()
-	return l.Addr().String()
 }
 
 // versions are the HTTP versions that a client may speak.

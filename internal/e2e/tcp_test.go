@@ -66,7 +66,7 @@ func tcpEnds(t *testing.T) (p part) {
 		{refused, func(c *net.TCPConn, _ *envoytest.TCPService) { drain(c) }, 1},
 	}
 	for _, c := range cases {
-		addr := nobody(t)
+		addr := envoytest.Nobody(t)
 		if c.name != refused {
 			upstreams[c.name] = envoytest.StartTCPService(t, "hello\n")
 			addr = upstreams[c.name].Addr()

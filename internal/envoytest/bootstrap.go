@@ -20,6 +20,9 @@ type object = map[string]any
 type Listener interface {
 	// name is how the listener is called in Envoy and in this package's methods.
 	name() string
+	// port is where it listens, 0 for any; on gives the same listener on a port, unless it has one.
+	port() int
+	on(port int) Listener
 	// upstreams lists the host:port addresses that the listener forwards to.
 	upstreams() []string
 	// render gives the listener in Envoy's JSON; files such as access logs go to dir.
@@ -202,6 +205,13 @@ func cluster(addr string) object {
 
 func (h HTTP) name() string { return or(h.Name, "http") }
 
+func (h HTTP) port() int { return h.Port }
+
+func (h HTTP) on(port int) Listener {
+	h.Port = or(h.Port, port)
+	return h
+}
+
 func (h HTTP) upstreams() []string {
 	list := []string{h.Upstream}
 	for _, r := range h.Routes {
@@ -272,7 +282,12 @@ func (h HTTP) routes() []object {
 	return out
 }
 
-func (t TCP) name() string        { return or(t.Name, "tcp") }
+func (t TCP) name() string { return or(t.Name, "tcp") }
+func (t TCP) port() int    { return t.Port }
+func (t TCP) on(port int) Listener {
+	t.Port = or(t.Port, port)
+	return t
+}
 func (t TCP) upstreams() []string { return []string{t.Upstream} }
 
 func (t TCP) render(dir string) (object, error) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"os/exec"
@@ -92,6 +93,9 @@ type Process struct {
 	state   *os.ProcessState // how it ended; set before ended is closed
 	stopped sync.Once
 
+	ports  map[string]int // those that listeners were given, by name
+	claims []io.Closer    // to ports
+
 	mu        sync.Mutex
 	addrs     map[string]string // host:port by listener
 	listeners []Listener
@@ -107,7 +111,7 @@ func Launch(ctx context.Context, cfg Config) (*Process, error) {
 			return nil, err
 		}
 	}
-	p := &Process{cfg: cfg, dir: cfg.Dir, ended: make(chan struct{}), version: 1, listeners: cfg.Listeners}
+	p := &Process{cfg: cfg, dir: cfg.Dir, ended: make(chan struct{}), version: 1, listeners: cfg.Listeners, ports: map[string]int{}}
 	if err := p.launch(ctx, path); err != nil {
 		p.Stop()
 		return nil, err
@@ -152,16 +156,20 @@ func (p *Process) writeConfig() error {
 	if err := os.Remove(p.adminAddressFile()); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	listeners, err := p.place(p.cfg.Listeners)
+	if err != nil {
+		return err
+	}
 	if p.cfg.Bootstrap != nil {
 		return os.WriteFile(p.bootstrapFile(), p.cfg.Bootstrap, 0o644)
 	}
 	if p.cfg.Dynamic {
 		p.ldsFile = filepath.Join(p.dir, "listeners.json")
-		if err := p.writeListeners(p.cfg.Listeners); err != nil {
+		if err := p.writeListeners(listeners); err != nil {
 			return err
 		}
 	}
-	text, err := bootstrap(p.cfg.Listeners, p.cfg.Upstreams, p.cfg.Clusters, p.dir, p.ldsFile)
+	text, err := bootstrap(listeners, p.cfg.Upstreams, p.cfg.Clusters, p.dir, p.ldsFile)
 	if err != nil {
 		return err
 	}
@@ -297,6 +305,9 @@ func (p *Process) UpdateListeners(ctx context.Context, listeners ...Listener) er
 	if err != nil {
 		return err
 	}
+	if listeners, err = p.place(listeners); err != nil {
+		return err
+	}
 	seen := int64(len(p.Log.String()))
 	p.version++
 	if err := p.writeListeners(listeners); err != nil {
@@ -370,6 +381,11 @@ func (p *Process) Ended() <-chan struct{} { return p.ended }
 func (p *Process) Stop() error {
 	var err error
 	p.stopped.Do(func() {
+		defer func() {
+			for _, c := range p.claims {
+				c.Close()
+			}
+		}()
 		if p.ownDir {
 			defer os.RemoveAll(p.dir)
 		}
