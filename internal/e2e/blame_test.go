@@ -338,7 +338,7 @@ var culprits = []culprit{
 	{name: "content-length-10-and-3-bytes", end: each(lies)},
 	{name: "stalled-upload-idle", manager: object{"stream_idle_timeout": "0.3s"}, end: each(uploads("408"))},
 	{name: "stalled-upload-request-timeout", manager: object{"request_timeout": "0.3s"}, end: each(uploads("408"))},
-	{name: "deaf-client", manager: object{"stream_idle_timeout": "0.3s"}, path: "/big", end: each(deaf)},
+	{name: "deaf-client", manager: object{"stream_idle_timeout": "1s"}, path: "/big", end: each(deaf)},
 	{name: "max-stream-duration", end: each(gets(504, "x-delay-ms", "10000")),
 		manager: object{"common_http_protocol_options": object{"max_stream_duration": "0.3s"}}},
 	{name: "no-route", path: "/none", end: each(gets(404))},
@@ -358,7 +358,7 @@ var culprits = []culprit{
 	{name: "denied-slowly", rule: slow3, filters: []object{rbac}, end: each(gets(403, "x-deny", "1"))},
 
 	{name: "hangs", manager: object{"stream_idle_timeout": "0.3s"}, end: each(gets(504, "x-delay-ms", "10000")), opens: true},
-	{name: "stops-amid-the-answer", manager: object{"stream_idle_timeout": "0.3s"}, opens: true,
+	{name: "stops-amid-the-answer", manager: object{"stream_idle_timeout": "1s"}, opens: true,
 		end: each(gets(200, "x-goes-on", "1"))},
 	{name: "route-timeout", path: "/hurry", end: each(gets(504, "x-delay-ms", "10000")), opens: true},
 	{name: "refused", path: "/nobody", end: each(gets(503)), opens: true},
