@@ -94,7 +94,7 @@ testtiny: export SENTINEL_ARTEFACT = tiny
 testtiny: $(TINY) $(WASM) ## the end-to-end suite, a short soak and the build's tests with the artefact of TinyGo
 	$(GO) run ./cmd/sentinel envoy
 	$(TEST_INT32)
-	$(GO) test -count=1 -p 1 -timeout 40m ./internal/tinygo ./internal/wasmbuild/... ./internal/e2e
+	$(GO) test -count=1 -p 1 -timeout 40m ./internal/tinygo ./internal/wasmbuild/... ./internal/guest ./internal/e2e
 	$(GO) test -count=1 -timeout 40m ./internal/soak -run 'TestEndurance|TestDeaths' -v -soak $(SOAK)
 
 # What of it CI runs in some six minutes: what crosses the host's boundary, what depends on time, and what ends badly. Where

@@ -46,8 +46,17 @@ func Build(name string, o build.Options) func() (path string, err error) {
 
 // Plugins builds the plugins, by the compiler of the artefact under test, with these build tags.
 func Plugins(name, tags string) func() (path string, err error) {
+	return plugins(name, build.Options{Tags: tags})
+}
+
+// Named builds the plugins as they are, by the compiler of the artefact under test, with the names of their functions.
+func Named(name string) func() (path string, err error) {
+	return plugins(name, build.Options{Names: true})
+}
+
+func plugins(name string, o build.Options) func() (path string, err error) {
 	return sync.OnceValues(func() (string, error) {
-		o := build.Options{Package: "./plugins", Tags: tags}
+		o.Package = "./plugins"
 		if Tiny() {
 			c, err := tinygo.Find(context.Background(), tinygo.Options{Dir: root, Log: os.Stderr})
 			if err != nil {

@@ -58,7 +58,7 @@ var forTests = regexp.MustCompile(`/(memhost|[a-z]+test)$`)
 
 // layers are the packages of the core, the lowest first: a package imports only what lies in a lower layer.
 var layers = [][]string{
-	{"checksum", "host", "percent", "rls", "version", "outcome"},
+	{"checksum", "host", "lookup", "percent", "rls", "version", "outcome"},
 	{"answer", "pattern"},
 	{"rule"},
 	{"request"},

@@ -3,6 +3,7 @@ package http
 import (
 	"strconv"
 	"strings"
+	"unsafe"
 
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
@@ -126,7 +127,7 @@ func (a *answers) to(b *engine.Block, kind string, now int64) reply {
 	if !isCall {
 		return reply{a.block.StatusFor(b.Reason), &a.plain, a.body, grpc}
 	}
-	if !a.current || a.grpc != grpc || string(a.called) != kind {
+	if !a.current || a.grpc != grpc || unsafe.String(unsafe.SliceData(a.called), len(a.called)) != kind {
 		a.call.Reset()
 		a.addHeaders(&a.call, true)
 		text := a.body

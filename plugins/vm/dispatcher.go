@@ -152,7 +152,9 @@ func (d *Dispatcher) OnRequestData(context uint32, last bool) (action envoyhost.
 	if b == nil {
 		return envoyhost.Continue
 	}
-	defer recoverPanic(func(err error) { b.failData(err, &action) })
+	if host.Recovers {
+		defer recoverPanic(func(err error) { b.failData(err, &action) })
+	}
 	return b.stream.OnRequestData(last)
 }
 
@@ -178,10 +180,14 @@ func (d *Dispatcher) OnResponseHeaders(context uint32) {
 // OnResponseTrailers is called with the trailers of a response.
 func (d *Dispatcher) OnResponseTrailers(context uint32) {
 	envoyhost.Begin()
-	if b := d.streams.get(context); b != nil {
-		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
-		b.stream.OnResponseTrailers()
+	b := d.streams.get(context)
+	if b == nil {
+		return
 	}
+	if host.Recovers {
+		defer recoverPanic(func(err error) { d.engine.Fault("observing a response", err) })
+	}
+	b.stream.OnResponseTrailers()
 }
 
 // OnNewConnection is called when a client has connected.
@@ -191,7 +197,9 @@ func (d *Dispatcher) OnNewConnection(context uint32) (action envoyhost.Action) {
 	if b == nil {
 		return envoyhost.Continue
 	}
-	defer recoverPanic(func(err error) { b.fail(err, &action) })
+	if host.Recovers {
+		defer recoverPanic(func(err error) { b.fail(err, &action) })
+	}
 	return b.stream.OnNewConnection()
 }
 
@@ -202,7 +210,9 @@ func (d *Dispatcher) OnDownstreamData(context uint32, size int) (action envoyhos
 	if b == nil {
 		return envoyhost.Continue
 	}
-	defer recoverPanic(func(err error) { b.failData(err, &action) })
+	if host.Recovers {
+		defer recoverPanic(func(err error) { b.failData(err, &action) })
+	}
 	return b.stream.OnDownstreamData(size)
 }
 
@@ -213,7 +223,9 @@ func (d *Dispatcher) OnUpstreamData(context uint32, size int, last bool) (action
 	if b == nil {
 		return envoyhost.Continue
 	}
-	defer recoverPanic(func(err error) { b.failData(err, &action) })
+	if host.Recovers {
+		defer recoverPanic(func(err error) { b.failData(err, &action) })
+	}
 	return b.stream.OnUpstreamData(size, last)
 }
 

@@ -132,7 +132,9 @@ func (b *Base) turn(now int64) {
 }
 
 func (b *Base) resume(now int64) (action envoyhost.Action) {
-	defer recoverPanic(func(err error) { b.fail(err, &action) })
+	if host.Recovers {
+		defer recoverPanic(func(err error) { b.fail(err, &action) })
+	}
 	return b.proceed(b.Entry.Resume(now), now)
 }
 

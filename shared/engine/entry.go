@@ -83,7 +83,7 @@ func (f *Filter) Enter(name string, now int64, e *Entry) *Block {
 	e.reset()
 	res := f.last
 	if res == nil || res.name != name {
-		if res = f.resources[name]; res == nil {
+		if res = f.guardedBy(name); res == nil {
 			return nil
 		}
 		f.last = res

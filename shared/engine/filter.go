@@ -10,6 +10,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/lookup"
 	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
@@ -27,7 +28,9 @@ type Filter struct {
 	annotates bool
 	// resources are nil while the filter is parked; see Park for those it is counting in then.
 	resources map[string]*guarded
-	counting  []*guarded
+	// byName are the same, for entries.
+	byName   lookup.Table[*guarded]
+	counting []*guarded
 	// last is the resource that was entered last: mostly it is the next one, too.
 	last           *guarded
 	hash           uint64
@@ -148,6 +151,7 @@ func withShared(own, shared []rule.Rule) []rule.Rule {
 // the configuration can produce, whether or not a rule is for them: all are counted.
 func (f *Filter) bind(rules []rule.Rule) {
 	f.rules, f.resources, f.annotates = len(rules), map[string]*guarded{}, false
+	f.byName = lookup.Table[*guarded]{}
 	rules = slices.Clone(rules)
 	sort.SliceStable(rules, func(i, j int) bool { return rules[i].Family().Order < rules[j].Family().Order })
 	f.declare(f.cfg.ResourceName)
@@ -183,6 +187,7 @@ func (f *Filter) declare(name string) {
 		res.own = family.InFailures
 	}
 	f.resources[res.name] = res
+	f.byName.Put(res.name, res)
 	f.vm.resources.Add(res.node)
 }
 
@@ -239,6 +244,12 @@ func (vm *VM) connect(f *Filter) {
 			}
 		}
 	}
+}
+
+// guardedBy is the resource of a name, nil where nothing is known of it.
+func (f *Filter) guardedBy(name string) *guarded {
+	res, _ := f.byName.Get(name)
+	return res
 }
 
 // Resources are the names of the resources that the filter knows.

@@ -5,6 +5,7 @@ import (
 
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/host"
+	"sentinel-envoy/shared/lookup"
 	"sentinel-envoy/shared/machine"
 )
 
@@ -55,7 +56,7 @@ func (f *Filter) letGo() {
 		}
 	}
 	f.disposeAll(before)
-	f.resources, f.last = nil, nil
+	f.resources, f.byName, f.last = nil, lookup.Table[*guarded]{}, nil
 }
 
 func (f *Filter) disposeAll(resources []*guarded) {

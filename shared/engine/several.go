@@ -26,9 +26,9 @@ func (f *Filter) EnterAll(names []string, last string, now int64, e *Entry) *Blo
 	s := e.spare
 	s.all, s.next, s.observers = s.all[:0], 1, s.observers[:0]
 	for _, name := range names {
-		s.add(f.resources[name])
+		s.add(f.guardedBy(name))
 	}
-	if s.add(f.resources[last]); len(s.all) == 0 {
+	if s.add(f.guardedBy(last)); len(s.all) == 0 {
 		return nil
 	}
 	e.resource, e.several = s.all[0], s

@@ -3,6 +3,7 @@ package request
 import (
 	"slices"
 	"strings"
+	"unsafe"
 
 	"sentinel-envoy/shared/pattern"
 	"sentinel-envoy/shared/rule"
@@ -93,6 +94,7 @@ type Parameter struct {
 	attribute *Attribute // where it is found
 	source    *Source    // where it is found
 	values    Values
+	text      []byte // of an address
 	callback  uint64 // that values are of
 }
 
@@ -134,8 +136,17 @@ func (p *Parameter) Values() *Values {
 	return &p.values
 }
 
-// add adds a value, in its one form.
-func (p *Parameter) add(value string) { p.values.add(p.Canonical(value)) }
+// add adds a value, in its one form. That of an address is written into memory that is kept: there is one at most.
+func (p *Parameter) add(value string) {
+	if p.Source == rule.SourceAddress {
+		if a, ok := parseAddress(value); ok {
+			p.text = p.network(a).AppendTo(p.text[:0])
+			p.values.add(unsafe.String(unsafe.SliceData(p.text), len(p.text)))
+			return
+		}
+	}
+	p.values.add(p.Canonical(value))
+}
 
 func (p *Parameter) read() {
 	switch p.Source {

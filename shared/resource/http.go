@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/lookup"
 	"sentinel-envoy/shared/pattern"
 	"sentinel-envoy/shared/request"
 )
@@ -18,13 +19,13 @@ type HTTP struct {
 	authority *request.Header
 	exempt    []step // of the entries that are unlimited: they are asked first
 	steps     []step
-	paths     map[string]string // of paths that are rules' resources, in their normal form
-	patterns  pattern.Paths     // that are rules' resources
-	before    []string          // of the stream that is being resolved
+	paths     lookup.Table[string] // of paths that are rules' resources, in their normal form
+	patterns  pattern.Paths        // that are rules' resources
+	before    []string             // of the stream that is being resolved
 	taken     Taken
 	// from is whose name is a resource where it is one of names; nil is nobody's.
 	from  *request.Attribute
-	names map[string]bool
+	names lookup.Table[string]
 	// hasPaths is whether there is a path or a pattern at all.
 	hasPaths bool
 	fallback string
@@ -32,7 +33,7 @@ type HTTP struct {
 
 // step is one entry of `resources`, or a run of entries with exact paths: those are looked up, not tried one by one.
 type step struct {
-	byPath map[string][]entry // nil for a single entry
+	byPath *lookup.Table[[]entry] // nil for a single entry
 	entry  entry
 }
 
@@ -85,9 +86,8 @@ func (h *HTTP) nameFrom(from config.ResourceFrom, known []string) {
 	case config.FromVirtualHost:
 		h.from = h.stream.Attribute("xds", "virtual_host_name")
 	}
-	h.names = make(map[string]bool, len(known))
 	for _, name := range known {
-		h.names[name] = true
+		h.names.Put(name, name)
 	}
 }
 
@@ -96,20 +96,16 @@ func (h *HTTP) byEnvoy() string {
 	if h.from == nil {
 		return ""
 	}
-	if name, _ := h.from.Value(); h.names[name] {
-		return name
-	}
-	return ""
+	asked, _ := h.from.Value()
+	name, _ := h.names.Get(asked)
+	return name
 }
 
 // addPath adds a path, or a path pattern, that is a resource.
 func (h *HTTP) addPath(name string) error {
 	h.hasPaths = true
 	if !pattern.IsPattern(name) {
-		if h.paths == nil {
-			h.paths = map[string]string{}
-		}
-		h.paths[pattern.NormalPath(name)] = name
+		h.paths.Put(pattern.NormalPath(name), name)
 		return nil
 	}
 	p, err := pattern.ParsePath(name)
@@ -127,10 +123,11 @@ func add(steps []step, e entry) []step {
 		return append(steps, step{entry: e})
 	}
 	if n := len(steps); n == 0 || steps[n-1].byPath == nil {
-		steps = append(steps, step{byPath: map[string][]entry{}})
+		steps = append(steps, step{byPath: &lookup.Table[[]entry]{}})
 	}
 	run := steps[len(steps)-1].byPath
-	run[path.Value] = append(run[path.Value], e)
+	same, _ := run.Get(path.Value)
+	run.Put(path.Value, append(same, e))
 	return steps
 }
 
@@ -184,7 +181,7 @@ func (h *HTTP) byPath() string {
 	if !ok {
 		return ""
 	}
-	if name := h.paths[p]; name != "" {
+	if name, _ := h.paths.Get(p); name != "" {
 		return name
 	}
 	return h.patterns.Find(p)
@@ -201,7 +198,8 @@ func (h *HTTP) resolve(s *step, spared bool) string {
 	if !ok {
 		return ""
 	}
-	for _, e := range s.byPath[p] {
+	entries, _ := s.byPath.Get(p)
+	for _, e := range entries {
 		if h.meets(e.match, spared) {
 			return e.name
 		}

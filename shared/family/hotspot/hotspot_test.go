@@ -21,6 +21,15 @@ const (
 	start       = 1000 * second
 )
 
+// TestJoin: a hash of two is that of their bytes.
+func TestJoin(t *testing.T) {
+	seed := hotspot.Seed{3, 4}
+	if got, want := seed.Join(0x0807060504030201, 0x100f0e0d0c0b0a09),
+		seed.Hash("\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10"); got != want {
+		t.Errorf("%x, want %x", got, want)
+	}
+}
+
 // The vector of the authors of SipHash: key 00…0f, message 00…0e.
 func TestSipHash(t *testing.T) {
 	seed := hotspot.Seed{0x0706050403020100, 0x0f0e0d0c0b0a0908}

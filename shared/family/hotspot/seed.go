@@ -12,32 +12,39 @@ type Seed [2]uint64
 
 // Hash is SipHash-2-4 of a value.
 func (s Seed) Hash(value string) uint64 {
-	a, b, c, d := s[0]^0x736f6d6570736575, s[1]^0x646f72616e646f6d, s[0]^0x6c7967656e657261, s[1]^0x7465646279746573
-	for rest, last := value, false; !last; {
-		var m uint64
-		if last = len(rest) < 8; last {
-			m = word(rest) | uint64(len(value))<<56
-		} else {
-			m, rest = word8(rest), rest[8:]
-		}
-		d ^= m
-		a, b, c, d = sipRound(a, b, c, d)
-		a, b, c, d = sipRound(a, b, c, d)
-		a ^= m
+	h, rest := s.begin(), value
+	for ; len(rest) >= 8; rest = rest[8:] {
+		h = h.add(word8(rest))
 	}
-	c ^= 0xff
-	for range 4 {
-		a, b, c, d = sipRound(a, b, c, d)
-	}
-	return a ^ b ^ c ^ d
+	return h.end(word(rest) | uint64(len(value))<<56)
 }
 
-// Join is a hash of two hashes.
-func (s Seed) Join(a, b uint64) uint64 {
-	var text [16]byte
-	binary.LittleEndian.PutUint64(text[:], a)
-	binary.LittleEndian.PutUint64(text[8:], b)
-	return s.Hash(string(text[:]))
+// Join is a hash of two hashes: that of their 16 bytes.
+func (s Seed) Join(a, b uint64) uint64 { return s.begin().add(a).add(b).end(16 << 56) }
+
+// sip is SipHash's state.
+type sip struct{ a, b, c, d uint64 }
+
+func (s Seed) begin() sip {
+	return sip{s[0] ^ 0x736f6d6570736575, s[1] ^ 0x646f72616e646f6d, s[0] ^ 0x6c7967656e657261, s[1] ^ 0x7465646279746573}
+}
+
+func (h sip) add(m uint64) sip {
+	h.d ^= m
+	h.a, h.b, h.c, h.d = sipRound(h.a, h.b, h.c, h.d)
+	h.a, h.b, h.c, h.d = sipRound(h.a, h.b, h.c, h.d)
+	h.a ^= m
+	return h
+}
+
+// end adds the last word, which has the length.
+func (h sip) end(m uint64) uint64 {
+	h = h.add(m)
+	h.c ^= 0xff
+	for range 4 {
+		h.a, h.b, h.c, h.d = sipRound(h.a, h.b, h.c, h.d)
+	}
+	return h.a ^ h.b ^ h.c ^ h.d
 }
 
 // Of is the key of the hash of one rule's values.
