@@ -34,10 +34,16 @@ type cpuRow struct {
 	OfEmpty summary `json:"of_empty"`
 }
 
-// measureCPU runs one Envoy with a listener per variant, the first of them without a filter, and gives each in turn a
-// share of requests, over and over.
-func measureCPU(ctx context.Context, binary string, variants []variant, o options) ([]cpuRow, error) {
+// measureCPU runs one Envoy with a listener per variant, the first of each group without a filter, and gives each in turn a
+// share of requests, over and over. It returns the rows of each group. a may be nil.
+func measureCPU(ctx context.Context, binary string, own group, a *asking, o options) (ownRows, askingRows []cpuRow, err error) {
 	config := envoytest.Config{EnvoyPath: binary, Concurrency: o.workers, LogLevel: "warn", ReadyTimeout: startTimeout}
+	variants := own.variants
+	if a != nil {
+		variants = slices.Concat(own.variants, a.variants)
+		config.Listeners = append(config.Listeners, a.upstream)
+		config.Clusters = append(config.Clusters, a.remote.Cluster(rateLimitCluster))
+	}
 	for _, v := range variants {
 		config.Listeners = append(config.Listeners, v.listener)
 		if v.control != nil {
@@ -47,16 +53,23 @@ func measureCPU(ctx context.Context, binary string, variants []variant, o option
 	log.Printf("starting Envoy with %d listeners; it compiles each module", len(config.Listeners))
 	envoy, err := envoytest.Launch(ctx, config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	samples, err := sampleCPU(ctx, envoy, variants, o)
 	if stopErr := envoy.Stop(); err == nil {
 		err = stopErr
 	}
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
-	return cpuRows(variants, samples, o.yardstick()), nil
+	ownRows = cpuRows(own.variants, samples, own.yardstick)
+	if a != nil {
+		for i := range samples {
+			samples[i] = samples[i][len(own.variants):]
+		}
+		askingRows = cpuRows(a.variants, samples, a.yardstick)
+	}
+	return ownRows, askingRows, nil
 }
 
 // sampleCPU gives the CPU time in µs per request, by round and variant.

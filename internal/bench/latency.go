@@ -20,12 +20,6 @@ import (
 )
 
 const (
-	service = "envoyproxy/ratelimit with Redis"
-	// clustered is a rule of ours that the same service counts.
-	clustered = "sentinel, 1 rule in cluster mode"
-	// upstream is the listener that all others forward to: a request that Envoy answers by itself is never taken to the
-	// rate limit service.
-	upstream = "upstream"
 	// capacityTurns are how often each listener's capacity is measured; the median counts.
 	capacityTurns = 3
 	// slowestShare is how much load latency is measured at: half of what the slowest listener can take.
@@ -169,50 +163,26 @@ func latencyVariants(modules []module, remote bool) []variant {
 		return !slices.Contains([]string{unfiltered, native, empty, sentinel}, v.name)
 	})
 	if remote {
-		v := variant{name: service, listener: answering(service)}
-		v.listener.Filters = []map[string]any{rateLimitFilter("unreached")}
-		control := answering(service + ", control")
-		control.Filters = []map[string]any{rateLimitFilter("control")}
-		v.control = &control
-		variants = append(variants, v)
+		variants = append(variants, serviceVariant())
 		if i := slices.IndexFunc(modules, func(m module) bool { return m.name == sentinel }); i >= 0 {
-			variants = append(variants, clusterVariant(modules[i].file))
+			variants = append(variants, clusterVariant(modules[i]))
 		}
 	}
 	return variants
 }
 
-// clusterVariant is a rule of ours in cluster mode, in a VM of its own.
-func clusterVariant(file string) variant {
-	limited := func(name, id string, threshold int) envoytest.HTTP {
-		l := guarded(module{name, file}, fmt.Sprintf(`{"resource_name": "R", "rate_limit_service": {"cluster": %q, "domain": %q},
-			"flowRules": [{"id": %q, "resource": "R", "threshold": %d, "clusterMode": true}]}`, rateLimitCluster, rateLimitDomain, id, threshold))
-		l.Wasm[0].VMID = id
-		return l
-	}
-	control := limited(clustered+", control", "control", controlThreshold)
-	return variant{name: clustered, listener: limited(clustered, "unreached", unreached), control: &control}
-}
-
 // latencyListeners are all listeners of the Envoy: those of the variants forward to one on address, which answers.
 func latencyListeners(variants []variant, address string) ([]envoytest.Listener, error) {
-	last := answering(upstream)
-	_, port, err := net.SplitHostPort(address)
+	last, err := upstreamListener(address)
 	if err != nil {
 		return nil, err
 	}
-	if last.Port, err = strconv.Atoi(port); err != nil {
-		return nil, err
-	}
 	listeners := []envoytest.Listener{last}
-	forward := func(l envoytest.HTTP) envoytest.HTTP {
-		l.Routes, l.Upstream = nil, address
-		return l
-	}
 	for _, v := range variants {
-		listeners = append(listeners, forward(v.listener))
+		v = v.forwarding(address)
+		listeners = append(listeners, v.listener)
 		if v.control != nil {
-			listeners = append(listeners, forward(*v.control))
+			listeners = append(listeners, *v.control)
 		}
 	}
 	return listeners, nil

@@ -5,7 +5,8 @@
 //   - an empty filter built with the same SDK; for refusals one that answers each request by 429,
 //   - sentinel-golang's own Entry and Exit in the same SDK.
 //
-// It prints CPU time per request above a listener without a filter, all taken interleaved from one Envoy process, then
+// It prints CPU time per request above a listener without a filter, all taken interleaved from one Envoy process; where there
+// is a redis-server also that of Envoy's own rate limit filter, which asks a service about each request, and of cluster mode; then
 // time from start to ready and memory per further worker, each from Envoys of their own.
 //
 // `bench refusals` does so for requests that are refused. `bench memory` prints what an Envoy with them takes in all, and how long it takes to start. `bench latency` prints what they add to a request's latency, next to Envoy's rate limit service; `bench curves` how the
@@ -171,7 +172,15 @@ func run(ctx context.Context, o options) error {
 	}
 	r := report{Rounds: o.rounds, Requests: o.requests, Workers: o.workers}
 	r.Yardstick = o.yardstick()
-	if r.CPU, err = measureCPU(ctx, binary, o.chosen(o.variants(modules)), o); err != nil {
+	a, err := startAsking(ctx, dir, modules, o)
+	if err != nil {
+		return err
+	}
+	if a != nil {
+		defer a.remote.Stop()
+	}
+	r.CPU, r.Asking, err = measureCPU(ctx, binary, group{o.chosen(o.variants(modules)), o.yardstick()}, a, o)
+	if err != nil {
 		return err
 	}
 	if o.starts > 0 && !o.refusals {

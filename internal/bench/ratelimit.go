@@ -3,21 +3,28 @@ package main
 import "fmt"
 
 const (
-	// rateLimitDomain, with the descriptors generic_key=unreached and generic_key=control, is what the service limits.
+	// rateLimitDomain is of what the service limits.
 	rateLimitDomain  = "bench"
 	rateLimitCluster = "ratelimit"
 )
 
 // rateLimitRules is the service's configuration.
 func rateLimitRules() string {
-	return fmt.Sprintf(`domain: %s
-descriptors:
-- {key: generic_key, value: unreached, rate_limit: {unit: second, requests_per_unit: %d}}
-- {key: generic_key, value: control, rate_limit: {unit: second, requests_per_unit: %d}}
-- {key: rule, value: unreached, rate_limit: {unit: second, requests_per_unit: %d}}
-- {key: rule, value: control, rate_limit: {unit: second, requests_per_unit: %d}}
-`, rateLimitDomain, unreached, controlThreshold, unreached, controlThreshold)
+	text := fmt.Sprintf("domain: %s\ndescriptors:\n", rateLimitDomain)
+	for _, limit := range []struct {
+		key, value string
+		perSecond  int
+	}{
+		{"generic_key", "unreached", unreached}, {"generic_key", "control", controlThreshold},
+		{"rule", "unreached", unreached}, {"rule", controlOf(sentinel), controlThreshold}, {"rule", controlOf(sentinelTiny), controlThreshold},
+	} {
+		text += fmt.Sprintf("- {key: %s, value: %q, rate_limit: {unit: second, requests_per_unit: %d}}\n", limit.key, limit.value, limit.perSecond)
+	}
+	return text
 }
+
+// controlOf is the id of the rule by which a build of ours shows that it limits: each has what it admits for itself.
+func controlOf(module string) string { return "control of " + module }
 
 // rateLimitFilter asks the service about a descriptor, and refuses what it cannot answer.
 func rateLimitFilter(descriptor string) map[string]any {

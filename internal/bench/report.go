@@ -47,10 +47,12 @@ type report struct {
 	Requests int `json:"requests_per_round"`
 	Workers  int `json:"workers"`
 	// Yardstick is the row that others are compared with.
-	Yardstick string     `json:"yardstick"`
-	CPU       []cpuRow   `json:"cpu"`
-	Starts    []startRow `json:"starts,omitempty"`
-	Targets   []target   `json:"targets,omitempty"`
+	Yardstick string   `json:"yardstick"`
+	CPU       []cpuRow `json:"cpu"`
+	// Asking are rows of what a rate limit service limits, all of which forward: of the first, and above it.
+	Asking  []cpuRow   `json:"asking,omitempty"`
+	Starts  []startRow `json:"starts,omitempty"`
+	Targets []target   `json:"targets,omitempty"`
 }
 
 // target is a ratio that Sentinel is to stay at or below.
@@ -119,12 +121,11 @@ func (r report) writeMarkdown(w io.Writer) error {
 	fmt.Fprintf(&b, "Envoy's CPU time per request above a listener without a filter, %d worker(s): median of %d interleaved\n"+
 		"rounds of %d requests each, of which the calmer half counts (least … most).\n\n| filter | µs of CPU per request | of the %s |\n|---|---|---|\n",
 		r.Workers, r.Rounds, r.Requests, r.Yardstick)
-	for i, row := range r.CPU {
-		name := row.Name
-		if i == 0 {
-			name += " (the whole request)"
-		}
-		fmt.Fprintf(&b, "| %s | %s | %s |\n", name, row.PerRequest.format(1), row.OfEmpty.format(2))
+	writeCPU(&b, r.CPU)
+	if len(r.Asking) > 0 {
+		fmt.Fprintf(&b, "\nThe same, in the same rounds, where requests go on to a listener that answers, for a limit of the rate limit service's:\n\n"+
+			"| filter | µs of CPU per request | of the %s |\n|---|---|---|\n", service)
+		writeCPU(&b, r.Asking)
 	}
 	if len(r.Starts) > 0 {
 		fmt.Fprintf(&b, "\nEnvoy's start, and memory with %d workers against %d, each after requests on every worker; Envoy's own\n"+
@@ -136,6 +137,17 @@ func (r report) writeMarkdown(w io.Writer) error {
 	writeTargets(&b, r.Targets)
 	_, err := io.WriteString(w, b.String())
 	return err
+}
+
+// writeCPU prints the rows of a table, the first of which has no filter.
+func writeCPU(b *strings.Builder, rows []cpuRow) {
+	for i, row := range rows {
+		name := row.Name
+		if i == 0 {
+			name += " (the whole request)"
+		}
+		fmt.Fprintf(b, "| %s | %s | %s |\n", name, row.PerRequest.format(1), row.OfEmpty.format(2))
+	}
 }
 
 // writeTargets prints the table of targets, where there are any.

@@ -11,8 +11,9 @@ func TestWant(t *testing.T) {
 	const now, turn = 1000 * second, 999*second + 500*millisecond
 	// steady has needed 400 permits a second for 2 s, with all of a second's window known; others take as many.
 	steady := quota.State{
-		Begun: now - 250*millisecond, Since: now - 2*second, Rate: 400, Used: 100, End: turn + second, Limit: 1000, Unit: 1,
+		Begun: now - 250*millisecond, Since: now - 2*second, Rate: 400_000, Used: 100, End: turn + second, Limit: 1000, Unit: 1,
 		Sent: now - 250*millisecond, Remaining: 700, Others: 400, Start: turn, Asked: 100, Need: 100, Stock: 100,
+		Busy: now - 250*millisecond,
 	}
 	with := func(change func(*quota.State)) quota.State {
 		s := steady

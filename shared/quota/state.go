@@ -17,8 +17,10 @@ const (
 	// them, five times at most.
 	spacing = 5 * millisecond
 	vain    = 64
-	// looking is between two calls that look for the turn of the service's second while nothing is known of it.
+	// looking is between two calls that look for the turn of the service's second while nothing is known of it, and hurried where
+	// requests wait for that. Who looks too late sees what others have taken of the new window, and no turn. In nanoseconds.
 	looking = 30 * millisecond
+	hurried = 8 * millisecond
 	// slack is for how much longer than its time-out a call counts as under way: Envoy ends it by then, unless the worker
 	// that made it has died.
 	slack = 200 * millisecond
@@ -41,7 +43,8 @@ type State struct {
 	// Serial is the number of the last call, Begun when it was made and Asked how many hits it asked for. Deadline is until
 	// when it is under way, 0 where it is not.
 	Serial, Begun, Asked, Deadline int64
-	// Used permits went to workers since Begun, and Missed entries found none. Rate is how many went in a second before.
+	// Used permits went to workers since Begun, and Missed entries found none. Rate is how many thousandths went in a second
+	// before.
 	Used, Missed, Rate int64
 	// Next is the earliest time of the next call, Spent the earliest at which the service has more, Failures how many calls
 	// in a row have failed, Vain how many have brought no permits.
@@ -52,6 +55,9 @@ type State struct {
 	// Since is when the process's load began that has gone on, and Others how many permits all others together take in a
 	// second. The window began at Start or later, and Mine are the hits in it that are not theirs.
 	Since, Others, Start, Mine, Need, Stock, Refused, Waiting int64
+	// Busy is the time of the last call before which somebody had asked since the one before it, and Fickle not 0 where the load
+	// has gone before and much was lost with it. Dry is when the last of the free permits went to a worker.
+	Fickle, Busy, Dry int64
 }
 
 // Failing is whether the service does not answer, so that others must decide.
@@ -65,6 +71,9 @@ func (s *State) Lease(want, now int64) int64 {
 	n := min(want, max(1, s.Free/lease))
 	s.Free -= n
 	s.Used += n
+	if s.Free == 0 {
+		s.Dry = now
+	}
 	return n
 }
 
@@ -102,7 +111,7 @@ func (s *State) MayCall(now int64) bool { return s.Deadline == 0 && now >= s.Nex
 func (s *State) Begin(hits, timeout, now int64) {
 	s.steady(now)
 	rate := s.rate(now)
-	s.Rate, s.Need, s.Stock = rate, s.need(rate, now), s.free(now)+hits
+	s.Rate, s.Need, s.Stock = int64(rate*fine), s.need(rate, now), s.free(now)+hits
 	s.Serial = max(s.Serial+1, now) // a record that was lost must not give a number twice
 	s.Begun, s.Asked, s.Deadline = now, hits, now+timeout+slack
 	s.Used, s.Missed, s.Waiting = 0, 0, s.Missed
@@ -186,7 +195,7 @@ func (s *State) Answer(a *rls.Answer, c *Clock, window bool, now int64) {
 		s.Remaining, s.Spent = 0, now+jitter(second, now)
 	case a.Code == rls.OverLimit:
 		s.settle(s.Limit, s.Begun-s.Start)
-		s.Refused = now
+		s.Refused, s.Missed = now, 0 // who has waited is refused
 		s.Remaining, s.Spent = 0, max(end, s.later(c, now))
 	default:
 		s.learn(hits, int64(a.Limit)-int64(a.Remaining), window, now)
@@ -221,7 +230,11 @@ func (s *State) reserve(hits, end int64, window bool, c *Clock, now int64) {
 func (s *State) later(c *Clock, now int64) int64 {
 	s.Vain++
 	if !c.Known(now) {
-		return now + jitter(looking<<min(s.Vain/vain, 5), now)
+		between := int64(looking)
+		if s.Waiting+s.Missed > 0 {
+			between = hurried
+		}
+		return now + jitter(between<<min(s.Vain/vain, 5), now)
 	}
 	return now + jitter(spacing<<min(s.Vain/vain, 5), now)
 }
@@ -244,11 +257,11 @@ func jitter(d, now int64) int64 {
 }
 
 // numbers are all of the state, in the order in which they are stored.
-func (s *State) numbers() [28]*int64 {
+func (s *State) numbers() [31]*int64 {
 	return [...]*int64{
 		&s.Free, &s.End, &s.Window, &s.Serial, &s.Begun, &s.Asked, &s.Deadline, &s.Used, &s.Missed, &s.Rate,
 		&s.Next, &s.Spent, &s.Failures, &s.Vain, &s.Sent, &s.Limit, &s.Unit, &s.Counted, &s.Remaining, &s.Reset,
-		&s.Since, &s.Others, &s.Start, &s.Mine, &s.Need, &s.Stock, &s.Refused, &s.Waiting,
+		&s.Since, &s.Others, &s.Start, &s.Mine, &s.Need, &s.Stock, &s.Refused, &s.Waiting, &s.Fickle, &s.Busy, &s.Dry,
 	}
 }
 

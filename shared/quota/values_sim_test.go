@@ -71,7 +71,7 @@ func (w *valueWorld) serve(t *testing.T, task *memhost.Task, process, index int,
 	quotas := quota.NewQuotas(task, record.NewTable(task), fault)
 	limits := quotas.AcquireValues(rule.RateLimitService{Cluster: "rls", Domain: "sentinel", TimeoutMs: 50}, "r", []rls.Entry{{Key: "rule", Value: "r"}})
 	now := task.Now()
-	nextTick, arrival := now+rng.Int64N(tick), now+rng.Int64N(max(w.gap(process, now), 1))
+	nextTick, arrival := now+rng.Int64N(tick), w.after(process, now, rng)
 	var waiting []asking
 	for now < end {
 		wake := box.next(min(nextTick, arrival))
@@ -96,7 +96,7 @@ func (w *valueWorld) serve(t *testing.T, task *memhost.Task, process, index int,
 			if value := rng.Int64N(int64(w.values)); w.take(t, limits, value, false, now) {
 				waiting = append(waiting, asking{value, now})
 			}
-			arrival += int64(float64(w.gap(process, now)) * (0.5 + rng.Float64()))
+			arrival = w.after(process, arrival, rng)
 		}
 	}
 }
@@ -130,7 +130,7 @@ func TestNoValueOver(t *testing.T) {
 		rng := rand.New(rand.NewPCG(seed, 2))
 		s := draw(rng)
 		values := []int{1, 5, 40, 400}[rng.IntN(4)]
-		s.demand = min(s.demand*float64(values), 2000)
+		s.demand = min(s.demand*float64(values), 1000)
 		pages := []uint64{0, 1, 3}[rng.IntN(3)]
 		w := simulateValues(t, seed, s, values, pages, 3*second)
 		for at, n := range w.byValue {
