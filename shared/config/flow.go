@@ -26,6 +26,7 @@ func (r *rules) flowWords(d *flowDraft) words {
 			field{"warmUpPeriodSec", integer(r.parser, &f.WarmUpPeriodSec, 0, maxUint32)},
 			field{"clusterMode", r.clusterMode(&f.Cluster)},
 			field{"clusterConfig", r.clusterConfig(&f.Cluster)},
+			r.countOnly(&f.CountOnly),
 		),
 		own: []field{
 			{"threshold", r.number(&f.Threshold)},
@@ -61,6 +62,7 @@ func (r *rules) flow(s *saying, d *flowDraft) {
 	r.checkFlow(s, &f)
 	r.checkFraction(s, &f)
 	r.checkCluster(s.at, &f)
+	r.checkCountOnly(s.at, &f)
 	r.checkResource(s.at, &f.Target)
 	r.include(s, &f)
 }

@@ -59,7 +59,7 @@ func (tb *Table) Counts() Counts {
 // NewTable returns the process's table. Its keys carry the version of all codecs of what is stored in it: raise it with
 // any change to a payload or to the layout here.
 func NewTable(h Host) *Table {
-	const version = "sentinel/4/"
+	const version = "sentinel/5/"
 	return &Table{host: h, data: h, prefix: version, dir: &Directory{
 		data: h, prefix: version + "dir/", pages: tablePages, slots: &slots{host: h, keys: version + "rec/"},
 	}}

@@ -71,7 +71,22 @@ func (r *Flow) naming() []string {
 	if r.Cluster != nil {
 		parts = append(parts, "cluster")
 	}
-	return parts
+	return append(parts, r.CountOnly.naming()...)
+}
+
+// Name is what the answers are called where they tell budgets apart, "" of none.
+func (a *Answers) Name() string {
+	if a == nil {
+		return ""
+	}
+	return bracketed("countOnly", a.Status.String())
+}
+
+func (a *Answers) naming() []string {
+	if a == nil {
+		return nil
+	}
+	return []string{a.Name()}
 }
 
 func (r *CircuitBreaker) naming() []string {
@@ -92,6 +107,7 @@ func (r *Hotspot) naming() []string {
 			parts = append(parts, r.ControlBehavior.String())
 		}
 	}
+	parts = append(parts, r.CountOnly.naming()...)
 	of := ""
 	for i, p := range r.Each() {
 		if i > 0 {

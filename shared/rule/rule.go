@@ -5,8 +5,10 @@ package rule
 import (
 	"math"
 	"regexp"
+	"strings"
 
 	"sentinel-envoy/shared/answer"
+	"sentinel-envoy/shared/outcome"
 )
 
 // Target is what every rule has: a name, and what it is for.
@@ -88,6 +90,9 @@ type Flow struct {
 
 	// Cluster is nil where the rule is for this Envoy alone. In JSON it is clusterMode and clusterConfig.
 	Cluster *Cluster `json:"-"`
+
+	// CountOnly, of our own, are the answers that the rule counts, when they come; nil are the entries, when they enter.
+	CountOnly *Answers `json:"countOnly,omitempty"`
 }
 
 // CircuitBreaker refuses a resource for a while after it was slow or failed too often.
@@ -135,6 +140,24 @@ type Hotspot struct {
 
 	// Cluster is as in Flow.
 	Cluster *Cluster `json:"-"`
+
+	// Of our own. A value that was refused BanAfter times in DurationInSec is refused for BanMs milliseconds; 0 is never.
+	BanAfter int64 `json:"banAfter,omitempty"`
+	BanMs    int64 `json:"banMs,omitempty"`
+	// CountOnly is as in Flow.
+	CountOnly *Answers `json:"countOnly,omitempty"`
+}
+
+// Answers are some of those that requests get.
+type Answers struct{ Status outcome.StatusSet }
+
+// MarshalJSON writes the answers as a configuration has them.
+func (a *Answers) MarshalJSON() ([]byte, error) {
+	text := a.Status.String()
+	for class := '1'; class <= '5'; class++ {
+		text = strings.ReplaceAll(text, string(class)+"xx", `"`+string(class)+`xx"`)
+	}
+	return []byte(`{"status":[` + text + `]}`), nil
 }
 
 // Param is where a parameter comes from. Sentinel has its index and key only: there the program passes the parameters.

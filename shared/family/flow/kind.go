@@ -53,6 +53,8 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 		return newThrottlingRule(base)
 	case flow.RelationStrategy == rule.AssociatedResource:
 		return &relatedRule{flowRule: base, relation: newRelation(&base)}
+	case flow.CountOnly != nil:
+		return newAnswersRule(base)
 	}
 	return newRejectRule(base)
 }
