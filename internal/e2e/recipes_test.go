@@ -19,7 +19,7 @@ import (
 // endless makes the intervals of a recipe's rules so long that they do not end during the test.
 func endless(bootstrap []byte) []byte {
 	for _, replace := range [][2]string{
-		{"durationInSec: 60", "durationInSec: 3600"},
+		{"durationInSec: 60", "durationInSec: 31622400"},
 		{"statIntervalInMs: 60000", fmt.Sprint("statIntervalInMs: ", forever)},
 		{"statIntervalMs: 10000", "statIntervalMs: 3600000"},
 		{"retryTimeoutMs: 2000", "retryTimeoutMs: 3600000"},

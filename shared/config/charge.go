@@ -8,7 +8,7 @@ import (
 
 const (
 	// maxBanMs is the longest ban, in milliseconds: 366 days.
-	maxBanMs = 366 * 24 * 3600 * 1000
+	maxBanMs = maxWindow
 	// maxBanAfter bounds the refusals before one.
 	maxBanAfter = 1_000_000
 )

@@ -246,7 +246,7 @@ func (r *rules) hotspot(s *saying, d *hotspotDraft) {
 
 // checkClusterHotspot finds what a service that counts cannot do for values.
 func (r *rules) checkClusterHotspot(s *saying, h *rule.Hotspot) {
-	r.cluster(s.at, &h.Target, &h.Cluster, uint32(min(h.DurationInSec*1000, maxInterval)))
+	r.cluster(s.at, &h.Target, &h.Cluster, uint32(min(h.DurationInSec*1000, maxUint32)))
 	if h.Cluster == nil {
 		return
 	}

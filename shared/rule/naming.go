@@ -55,7 +55,7 @@ func bracketed(what, of string) string {
 	return what + "(" + strings.ReplaceAll(of, ")", "))") + ")"
 }
 
-func milliseconds(ms uint32) string { return strconv.FormatUint(uint64(ms), 10) + "ms" }
+func milliseconds(ms uint64) string { return strconv.FormatUint(ms, 10) + "ms" }
 
 func (r *Flow) naming() []string {
 	parts := []string{milliseconds(r.StatIntervalInMs)}
@@ -90,7 +90,7 @@ func (a *Answers) naming() []string {
 }
 
 func (r *CircuitBreaker) naming() []string {
-	parts := []string{r.Strategy.String(), milliseconds(r.StatIntervalMs)}
+	parts := []string{r.Strategy.String(), milliseconds(uint64(r.StatIntervalMs))}
 	if r.StatSlidingWindowBucketCount > 1 {
 		parts = append(parts, strconv.FormatUint(uint64(r.StatSlidingWindowBucketCount), 10)+"buckets")
 	}
