@@ -19,7 +19,7 @@ import (
 // endless makes the intervals of a recipe's rules so long that they do not end during the test.
 func endless(bootstrap []byte) []byte {
 	for _, replace := range [][2]string{
-		{"durationInSec: 60", "durationInSec: 3600"},
+		{"durationInSec: 60", "durationInSec: 31622400"},
 		{"statIntervalInMs: 60000", fmt.Sprint("statIntervalInMs: ", forever)},
 		{"statIntervalMs: 10000", "statIntervalMs: 3600000"},
 		{"retryTimeoutMs: 2000", "retryTimeoutMs: 3600000"},
@@ -44,6 +44,7 @@ func TestRecipes(t *testing.T) {
 		{"per-user.yaml", seePerUser},
 		{"per-token.yaml", seePerToken},
 		{"per-address.yaml", seePerAddress},
+		{"login.yaml", seeLogin},
 		{"match.yaml", seeMatch},
 		{"several.yaml", seeSeveral},
 		{"egress.yaml", seeEgress},
@@ -186,6 +187,53 @@ func seePerAddress(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 			t.Errorf("%s: %d of 600 were let in", address, got)
 		}
 	}
+}
+
+// Only failed logins count; who has had too many is refused, and who goes on asking is banned. Others are none the wiser.
+func seeLogin(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService) {
+	login := func(address string) envoytest.Response {
+		client := envoytest.NewHTTPClient(false) // a connection of its own: any worker
+		defer client.CloseIdleConnections()
+		r, err := envoytest.Do(t.Context(), client, "POST", e.URL("http")+"/login", "x-forwarded-for", address)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	const thief, owner = "203.0.113.7", "203.0.113.8"
+	for range 20 {
+		if r := login(thief); r.Status != http.StatusOK {
+			t.Fatalf("a login that succeeds: %d %s", r.Status, r.Body)
+		}
+	}
+	for i := range 5 {
+		web.Behave(envoytest.Behaviour{Status: []int{http.StatusUnauthorized, http.StatusForbidden}[i%2]})
+		if r := login(thief); r.Status != http.StatusUnauthorized && r.Status != http.StatusForbidden {
+			t.Fatalf("a login that fails: %d %s", r.Status, r.Body)
+		}
+	}
+	web.Behave(envoytest.Behaviour{})
+	before := web.Requests()
+	for i := range 12 {
+		want := "blocked by hotspot rule failed-logins: 5 of 5 answered 401,403 in "
+		if i >= 2 {
+			want = "blocked by hotspot rule failed-logins: 3 of 3 refusals in "
+		}
+		if r := login(thief); r.Status != http.StatusTooManyRequests || !strings.HasPrefix(r.Body, want) {
+			t.Errorf("request %d after the last failure: %d %s, want %s", i, r.Status, r.Body, want)
+		}
+	}
+	if web.Requests() != before {
+		t.Error("the service was asked all the same")
+	}
+	if r := login(owner); r.Status != http.StatusOK {
+		t.Errorf("another address gets %d %s", r.Status, r.Body)
+	}
+	if r := e.Get("http", "/login", "x-forwarded-for", thief); r.Status != http.StatusOK {
+		t.Errorf("another resource gets %d", r.Status)
+	}
+	waitMetric(t, e, 1, "sentinel_hotspot_bans", "rule", "failed-logins")
+	waitMetric(t, e, 10, "sentinel_hotspot_banned", "rule", "failed-logins")
 }
 
 func seeShadowFirst(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {

@@ -123,3 +123,22 @@ func TestRateLimitHeadersAreOfTheirRequest(t *testing.T) {
 	e.Run(time.Second)
 	e.Faults()
 }
+
+// An answer that counts is charged before its client is told what is left, whoever gave it, and one that does not is not.
+func TestAnswersThatCount(t *testing.T) {
+	_, p := start(t, `"rate_limit_headers": "draft_03", "flowRules": [{"id": "failures", "resource": "web", "threshold": 2,
+		"statIntervalInMs": 60000, "countOnly": {"status": [401, "5xx"]}}]`)
+	for i, c := range []struct{ status, left string }{{"200", "2"}, {"503", "1"}, {"404", "1"}, {"401", "0"}} {
+		s := begin(t, p, envoyhost.Continue)
+		s.Response[":status"] = c.status
+		s.ResponseHeaders()
+		if got := s.Response["x-ratelimit-remaining"]; got != c.left {
+			t.Errorf("answer %d, %s: %q left, want %s", i, c.status, got, c.left)
+		}
+		s.End()
+	}
+	s := begin(t, p, envoyhost.Pause)
+	if text := s.Answers[0].Body; !strings.HasPrefix(text, "blocked by flow rule failures: 2 of 2 answered 401,5xx in 60000 ms") {
+		t.Errorf("refused with %q", text)
+	}
+}

@@ -79,6 +79,9 @@ func (s *stream) OnResponseHeaders() {
 	}
 	now := envoyhost.Now()
 	s.Entry.Answered(now)
+	if s.Entry.AwaitsStatus() { // before the client is told what is left
+		s.Entry.Status(s.ending(now).Status(), now)
+	}
 	if s.Plugin.Quotes() {
 		for _, l := range s.handler.quotas.write(s, now) {
 			s.check("setting "+l.name, envoyhost.SetResponseHeader(l.name, l.value))

@@ -26,10 +26,11 @@ func (r *rules) flowWords(d *flowDraft) words {
 			field{"warmUpPeriodSec", integer(r.parser, &f.WarmUpPeriodSec, 0, maxUint32)},
 			field{"clusterMode", r.clusterMode(&f.Cluster)},
 			field{"clusterConfig", r.clusterConfig(&f.Cluster)},
+			r.countOnly(&f.CountOnly),
 		),
 		own: []field{
 			{"threshold", r.number(&f.Threshold)},
-			{"statIntervalInMs", integer(r.parser, &f.StatIntervalInMs, 0, maxInterval)},
+			{"statIntervalInMs", integer(r.parser, &f.StatIntervalInMs, 0, maxWindow)},
 			{"tokenCalculateStrategy", enum(r.parser, &f.TokenCalculateStrategy, rule.Direct, rule.WarmUp, rule.MemoryAdaptive)},
 			{"relationStrategy", enum(r.parser, &f.RelationStrategy, rule.CurrentResource, rule.AssociatedResource)},
 			{"warmUpColdFactor", integer(r.parser, &f.WarmUpColdFactor, 0, maxUint32)},
@@ -61,6 +62,7 @@ func (r *rules) flow(s *saying, d *flowDraft) {
 	r.checkFlow(s, &f)
 	r.checkFraction(s, &f)
 	r.checkCluster(s.at, &f)
+	r.checkCountOnly(s.at, &f)
 	r.checkResource(s.at, &f.Target)
 	r.include(s, &f)
 }
@@ -83,7 +85,7 @@ func (r *rules) checkFlow(s *saying, f *rule.Flow) {
 
 // checkCluster finds what a service that counts cannot do.
 func (r *rules) checkCluster(at *place, f *rule.Flow) {
-	r.cluster(at, &f.Target, &f.Cluster, f.StatIntervalInMs)
+	r.cluster(at, &f.Target, &f.Cluster, uint32(min(f.StatIntervalInMs, maxUint32)))
 	if f.Cluster == nil {
 		return
 	}
@@ -99,7 +101,7 @@ func (r *rules) checkFraction(s *saying, f *rule.Flow) {
 		return
 	}
 	hint := "write 1, or 0 to say so"
-	if interval := float64(f.StatIntervalInMs) / f.Threshold; interval <= maxInterval {
+	if interval := float64(f.StatIntervalInMs) / f.Threshold; interval <= maxWindow {
 		hint = "for one request in " + strconv.FormatFloat(interval/1000, 'g', 6, 64) +
 			" s write threshold 1 and statIntervalInMs " + strconv.FormatFloat(interval, 'f', 0, 64)
 	}

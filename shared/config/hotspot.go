@@ -205,6 +205,9 @@ func (r *rules) hotspotWords(d *hotspotDraft) words {
 			field{"params", func(at *place, v value) { r.params(at, v, h) }},
 			field{"clusterMode", r.clusterMode(&h.Cluster)},
 			field{"clusterConfig", r.clusterConfig(&h.Cluster)},
+			field{"banAfter", integer(r.parser, &h.BanAfter, 0, maxBanAfter)},
+			field{"banMs", integer(r.parser, &h.BanMs, 0, maxBanMs)},
+			r.countOnly(&h.CountOnly),
 		), r.paramFields(&h.Param)...),
 		own: []field{
 			{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
@@ -235,13 +238,15 @@ func (r *rules) hotspot(s *saying, d *hotspotDraft) {
 	}
 	r.checkItems(s.key("specificItems", "paramFlowItemList"), s.item(), &h)
 	r.checkClusterHotspot(s, &h)
+	r.checkBan(s, &h)
+	r.checkCountOnlyHotspot(s.at, &h)
 	r.checkResource(s.at, &h.Target)
 	r.include(s, &h)
 }
 
 // checkClusterHotspot finds what a service that counts cannot do for values.
 func (r *rules) checkClusterHotspot(s *saying, h *rule.Hotspot) {
-	r.cluster(s.at, &h.Target, &h.Cluster, uint32(min(h.DurationInSec*1000, maxInterval)))
+	r.cluster(s.at, &h.Target, &h.Cluster, uint32(min(h.DurationInSec*1000, maxUint32)))
 	if h.Cluster == nil {
 		return
 	}

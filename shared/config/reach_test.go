@@ -60,7 +60,7 @@ func TestWarnings(t *testing.T) {
 		{"entry named like its path", KindHTTP, `{"resources": [{"name": "/orders", "match": {"path": {"prefix": "/orders"}}}], ` + flow("/orders") + `}`, nil},
 		{"parameters of a segment", KindHTTP, `{"resources": [{"name": "a", "match": {"path": {"regex": "/a;v=[12]"}}}]}`,
 			[]string{`resources[0].match.path.regex: no path has a semicolon: paths are matched without the parameters of their segments`}},
-		{"fraction", KindVM, `{"flowRules": [{"id": "x", "resource": "r", "threshold": 0.5}, {"resource": "r", "threshold": 0.0001},
+		{"fraction", KindVM, `{"flowRules": [{"id": "x", "resource": "r", "threshold": 0.5}, {"resource": "r", "threshold": 0.00000001},
 			{"id": "y", "resource": "r", "threshold": 0.5, "controlBehavior": "Throttling", "maxQueueingTimeMs": 9}, {"id": "z", "resource": "r", "threshold": 0}]}`,
 			[]string{`flowRules[0].threshold: rule "x" refuses everything: with Reject a threshold below 1 has no room for a request; ` +
 				`for one request in 2 s write threshold 1 and statIntervalInMs 2000`,

@@ -12,10 +12,11 @@ import (
 )
 
 const (
-	maxInterval = 3600 * 1000 // milliseconds
-	maxSeconds  = 3600
+	maxInterval = 3600 * 1000 // milliseconds, of breakers and what a service counts
+	maxSeconds  = 366 * 24 * 3600
+	maxWindow   = maxSeconds * 1000 // milliseconds
 	maxUint32   = 1<<32 - 1
-	maxBuckets  = 20
+	maxBuckets  = 60
 	maxItems    = 1024 // specificItems of a hotspot rule
 	coldFactor  = 3    // Sentinel's default
 )

@@ -151,7 +151,7 @@ func newFlowDuel(t *testing.T, now int64, r rule.Flow) *flowDuel {
 	d.filter = d.vm.NewFilter("sentinel_http", c, nil)
 	d.setClock()
 	_, err := sentinelflow.LoadRules([]*sentinelflow.Rule{{
-		ID: r.ID, Resource: r.Resource, Threshold: r.Threshold, StatIntervalInMs: r.StatIntervalInMs,
+		ID: r.ID, Resource: r.Resource, Threshold: r.Threshold, StatIntervalInMs: uint32(r.StatIntervalInMs),
 		TokenCalculateStrategy: sentinelflow.TokenCalculateStrategy(r.TokenCalculateStrategy),
 		ControlBehavior:        sentinelflow.ControlBehavior(r.ControlBehavior),
 		RelationStrategy:       sentinelflow.RelationStrategy(r.RelationStrategy), RefResource: r.RefResource,
@@ -364,7 +364,7 @@ func sameAsSentinel(t *testing.T, seed uint64, r rule.Flow, outcomes map[string]
 // drawFlow completes a rule with a threshold and times that both sides mean the same by.
 func drawFlow(rng *rand.Rand, r rule.Flow) rule.Flow {
 	r.Threshold = []float64{0, 0.5, 1, 1.5, 2, 3, 7.9, 20, 100}[rng.IntN(9)]
-	r.StatIntervalInMs = []uint32{1000, 1000, 500, 700, 2000, 10000, 15000, 1500}[rng.IntN(8)]
+	r.StatIntervalInMs = []uint64{1000, 1000, 500, 700, 2000, 10000, 15000, 1500}[rng.IntN(8)]
 	r.MaxQueueingTimeMs = []uint32{0, 10, 500, 3000}[rng.IntN(4)]
 	if r.RelationStrategy == rule.AssociatedResource && 10000%r.StatIntervalInMs > 0 {
 		r.StatIntervalInMs = 2500

@@ -103,7 +103,7 @@ func newDuel(t *testing.T, now int64) *duel {
 }
 
 func (d *duel) rule(id string, threshold float64, intervalMs uint32) rule.Flow {
-	return rule.Flow{Target: rule.Target{ID: id, Resource: d.resource}, Threshold: threshold, StatIntervalInMs: intervalMs}
+	return rule.Flow{Target: rule.Target{ID: id, Resource: d.resource}, Threshold: threshold, StatIntervalInMs: uint64(intervalMs)}
 }
 
 // load puts rules in force on both sides.
@@ -117,7 +117,7 @@ func (d *duel) load(rules ...rule.Flow) {
 	var theirs []*sentinelflow.Rule
 	for _, r := range rules {
 		theirs = append(theirs, &sentinelflow.Rule{
-			ID: r.ID, Resource: r.Resource, Threshold: r.Threshold, StatIntervalInMs: r.StatIntervalInMs,
+			ID: r.ID, Resource: r.Resource, Threshold: r.Threshold, StatIntervalInMs: uint32(r.StatIntervalInMs),
 			TokenCalculateStrategy: sentinelflow.Direct, ControlBehavior: sentinelflow.Reject,
 		})
 	}
@@ -203,7 +203,7 @@ func wait(p *memhost.Process, rng *rand.Rand, rules []rule.Flow) {
 	case 1:
 		p.Advance(rng.Int64N(20) * rng.Int64N(second))
 	case 2:
-		bucket := newTally(rules[rng.IntN(len(rules))].StatIntervalInMs).window.BucketMs * millisecond
+		bucket := newTally(uint32(rules[rng.IntN(len(rules))].StatIntervalInMs)).window.BucketMs * millisecond
 		p.Advance(bucket - p.Now()%bucket - rng.Int64N(2))
 	case 3, 4, 5, 6:
 		p.Advance(rng.Int64N(60 * millisecond))

@@ -46,8 +46,8 @@ type Entry struct {
 	// holds are what it took and may have to give back; told is whether the rule of one wants to know its end.
 	holds []hold
 	told  bool
-	// answers is whether the rule of one wants to know that the service begins to answer.
-	answers bool
+	// answers is whether the rule of one wants to know that the service begins to answer, statuses which status its client gets.
+	answers, statuses bool
 	// spared is the refusal that it was spared, because its filter or the rule does not enforce.
 	spared *Block
 	// wasSpared is whether there was one, also before it waited.
@@ -106,7 +106,7 @@ func (e *Entry) enter(f *Filter, now int64) *Block {
 // reset makes the entry one of none, field by field: the compiler clears a large struct by a call. What it does not set, is
 // only read of an entry that is in a resource, after Enter has set it.
 func (e *Entry) reset() {
-	e.inFlight, e.told, e.answers, e.sent, e.answered = false, false, false, 0, 0
+	e.inFlight, e.told, e.answers, e.statuses, e.sent, e.answered = false, false, false, false, 0, 0
 	e.next, e.nth, e.since = 0, 0, 0
 	e.holds, e.exceeded, e.quotes, e.wasSpared = e.holds[:0], e.exceeded[:0], e.quotes[:0], false
 	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil || e.several != nil {
@@ -275,9 +275,9 @@ func (e *Entry) askEach(now int64) (*Block, error) {
 			e.next, e.nth = e.next-1, nth+1
 		}
 		waits := e.ticket.Waits && r.enforces()
-		e.told = e.told || e.ticket.Exit
-		e.answers = e.answers || e.ticket.Answer
-		if waits || e.ticket.Exit || e.next < len(res.rules) || e.several.follows() { // of the others nothing can be given back any more
+		e.told = e.told || e.ticket.Exit || e.ticket.Status
+		e.answers, e.statuses = e.answers || e.ticket.Answer, e.statuses || e.ticket.Status
+		if waits || e.ticket.Exit || e.ticket.Status || e.next < len(res.rules) || e.several.follows() { // of the others nothing can be given back any more
 			e.hold(r.Checker)
 		}
 		if waits {
@@ -398,7 +398,7 @@ func (e *Entry) abandon(now int64) {
 	for i := range e.holds {
 		e.filter.vm.env.Check("giving back", e.holds[i].undo(now))
 	}
-	e.holds, e.answers = e.holds[:0], false
+	e.holds, e.answers, e.statuses = e.holds[:0], false, false
 	e.endWait()
 	e.part()
 }
@@ -505,6 +505,19 @@ func (e *Entry) Answers(o outcome.Outcome, now int64) {
 		h.ticket = ticket
 		e.answers = e.answers || ticket.Answer
 		e.filter.vm.env.Check("observing an answer", err)
+	}
+}
+
+// AwaitsStatus is whether Status has something to do.
+func (e *Entry) AwaitsStatus() bool { return e.statuses && e.inFlight }
+
+// Status says which HTTP status the client of an entry is answered with, by whomever, at the time now in nanoseconds.
+func (e *Entry) Status(status, now int64) {
+	e.statuses = false
+	for i := range e.holds {
+		if h := &e.holds[i]; h.ticket.Status {
+			e.filter.vm.env.Check("counting an answer", h.rule.Status(h.ticket, status, now))
+		}
 	}
 }
 

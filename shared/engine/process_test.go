@@ -22,7 +22,7 @@ const (
 
 // limit is a flow rule on the resource "r".
 func limit(id string, threshold float64, intervalMs uint32) rule.Flow {
-	return rule.Flow{Target: rule.Target{ID: id, Resource: "r"}, Threshold: threshold, StatIntervalInMs: intervalMs}
+	return rule.Flow{Target: rule.Target{ID: id, Resource: "r"}, Threshold: threshold, StatIntervalInMs: uint64(intervalMs)}
 }
 
 func cfg(rules ...rule.Flow) *config.Config {
@@ -121,7 +121,7 @@ type tally struct {
 }
 
 func newTally(intervalMs uint32) *tally {
-	return &tally{window: flow.WindowOf(intervalMs), admitted: map[int64]int64{}}
+	return &tally{window: flow.WindowOf(uint64(intervalMs)), admitted: map[int64]int64{}}
 }
 
 func (ta *tally) add(at int64) { ta.admitted[ta.window.Bucket(at)]++ }

@@ -241,6 +241,9 @@ func (b *Base) Undo(Ticket, int64) error { return nil }
 // Answered implements Checker for rules that do not ask for it.
 func (b *Base) Answered(t Ticket, _ outcome.End, _ int64) (Ticket, error) { return t, nil }
 
+// Status implements Checker for rules that do not ask for it.
+func (b *Base) Status(Ticket, int64, int64) error { return nil }
+
 // Exit implements Checker for rules that do not ask for it.
 func (b *Base) Exit(Ticket, outcome.End, int64) error { return nil }
 

@@ -24,6 +24,8 @@ type Checker interface {
 	// Answered says that the service has begun to answer an entry whose ticket asks for that, and how it ends if it goes on
 	// like that. It returns what is left of the ticket.
 	Answered(t Ticket, end outcome.End, now int64) (Ticket, error)
+	// Status says which HTTP status an entry is answered with, whose ticket asks for that.
+	Status(t Ticket, status, now int64) error
 	// Exit says how an entry ended whose ticket asks for that.
 	Exit(t Ticket, end outcome.End, now int64) error
 	// Of is whose rule it is.
@@ -70,8 +72,9 @@ type Later struct {
 	Again bool
 }
 
-// Wants is what a rule wants to know of an entry: Exit how it ends, Answer also when the service begins to answer.
-type Wants struct{ Exit, Answer bool }
+// Wants is what a rule wants to know of an entry: Exit how it ends, Answer also when the service begins to answer, Status which
+// status its client is answered with.
+type Wants struct{ Exit, Answer, Status bool }
 
 // ErrUndecided is the error of a rule that depends on somebody who does not answer: the failure mode decides. It is no fault.
 var ErrUndecided = errors.New("undecided")

@@ -1,5 +1,7 @@
 package outcome
 
+import "strconv"
+
 // Failures is what counts as a failed request or connection.
 type Failures struct {
 	Status  StatusSet // status: of an HTTP response; default every 5xx
@@ -41,6 +43,23 @@ func (s *StatusSet) Has(status int64) bool {
 
 // Empty is whether the set has no status.
 func (s *StatusSet) Empty() bool { return *s == StatusSet{} }
+
+// String is the set as a list of statuses with commas between; a class that it has all of is written as "5xx".
+func (s *StatusSet) String() string {
+	var b []byte
+	for class := int64(1); class <= 5; class++ {
+		n, start := 0, len(b)
+		for status := 100 * class; status < 100*class+100; status++ {
+			if s.Has(status) {
+				n, b = n+1, append(strconv.AppendInt(b, status, 10), ',')
+			}
+		}
+		if n == 100 {
+			b = append(strconv.AppendInt(b[:start], class, 10), "xx,"...)
+		}
+	}
+	return string(b[:max(len(b)-1, 0)])
+}
 
 // Add adds a status from MinStatus to MaxStatus.
 func (s *StatusSet) Add(status int) {

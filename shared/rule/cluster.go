@@ -34,9 +34,9 @@ type Cluster struct {
 }
 
 // IntervalMs is what the threshold is for, in milliseconds.
-func (r *Flow) IntervalMs() uint32 {
+func (r *Flow) IntervalMs() uint64 {
 	if r.Cluster != nil {
-		return r.Cluster.WindowIntervalMs
+		return uint64(r.Cluster.WindowIntervalMs)
 	}
 	return r.StatIntervalInMs
 }

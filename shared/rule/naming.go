@@ -55,7 +55,7 @@ func bracketed(what, of string) string {
 	return what + "(" + strings.ReplaceAll(of, ")", "))") + ")"
 }
 
-func milliseconds(ms uint32) string { return strconv.FormatUint(uint64(ms), 10) + "ms" }
+func milliseconds(ms uint64) string { return strconv.FormatUint(ms, 10) + "ms" }
 
 func (r *Flow) naming() []string {
 	parts := []string{milliseconds(r.StatIntervalInMs)}
@@ -71,11 +71,26 @@ func (r *Flow) naming() []string {
 	if r.Cluster != nil {
 		parts = append(parts, "cluster")
 	}
-	return parts
+	return append(parts, r.CountOnly.naming()...)
+}
+
+// Name is what the answers are called where they tell budgets apart, "" of none.
+func (a *Answers) Name() string {
+	if a == nil {
+		return ""
+	}
+	return bracketed("countOnly", a.Status.String())
+}
+
+func (a *Answers) naming() []string {
+	if a == nil {
+		return nil
+	}
+	return []string{a.Name()}
 }
 
 func (r *CircuitBreaker) naming() []string {
-	parts := []string{r.Strategy.String(), milliseconds(r.StatIntervalMs)}
+	parts := []string{r.Strategy.String(), milliseconds(uint64(r.StatIntervalMs))}
 	if r.StatSlidingWindowBucketCount > 1 {
 		parts = append(parts, strconv.FormatUint(uint64(r.StatSlidingWindowBucketCount), 10)+"buckets")
 	}
@@ -92,6 +107,7 @@ func (r *Hotspot) naming() []string {
 			parts = append(parts, r.ControlBehavior.String())
 		}
 	}
+	parts = append(parts, r.CountOnly.naming()...)
 	of := ""
 	for i, p := range r.Each() {
 		if i > 0 {

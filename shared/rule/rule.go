@@ -5,8 +5,10 @@ package rule
 import (
 	"math"
 	"regexp"
+	"strings"
 
 	"sentinel-envoy/shared/answer"
+	"sentinel-envoy/shared/outcome"
 )
 
 // Target is what every rule has: a name, and what it is for.
@@ -77,7 +79,7 @@ type Flow struct {
 	MaxQueueingTimeMs      uint32                 `json:"maxQueueingTimeMs"` // milliseconds, with Throttling; 0 never waits
 	WarmUpPeriodSec        uint32                 `json:"warmUpPeriodSec"`   // seconds, with WarmUp
 	WarmUpColdFactor       uint32                 `json:"warmUpColdFactor"`  // with WarmUp: starts at Threshold / factor
-	StatIntervalInMs       uint32                 `json:"statIntervalInMs"`  // milliseconds, 1 to 3,600,000; never 0 after parsing
+	StatIntervalInMs       uint64                 `json:"statIntervalInMs"`  // milliseconds, 1 to 366 days; never 0 after parsing
 
 	// With MemoryAdaptive the threshold falls from LowMem… at MemLowWaterMarkBytes to HighMem… at MemHighWaterMarkBytes.
 	// Sentinel looks at the memory of its own process, we at that in use on the machine that system_source tells of.
@@ -88,6 +90,9 @@ type Flow struct {
 
 	// Cluster is nil where the rule is for this Envoy alone. In JSON it is clusterMode and clusterConfig.
 	Cluster *Cluster `json:"-"`
+
+	// CountOnly, of our own, are the answers that the rule counts, when they come; nil are the entries, when they enter.
+	CountOnly *Answers `json:"countOnly,omitempty"`
 }
 
 // CircuitBreaker refuses a resource for a while after it was slow or failed too often.
@@ -97,7 +102,7 @@ type CircuitBreaker struct {
 	RetryTimeoutMs               uint32          `json:"retryTimeoutMs"`               // milliseconds open before the first probe
 	MinRequestAmount             uint64          `json:"minRequestAmount"`             // requests per StatIntervalMs, below which it stays closed
 	StatIntervalMs               uint32          `json:"statIntervalMs"`               // milliseconds, 1 to 3,600,000
-	StatSlidingWindowBucketCount uint32          `json:"statSlidingWindowBucketCount"` // 1 to 20, divides StatIntervalMs
+	StatSlidingWindowBucketCount uint32          `json:"statSlidingWindowBucketCount"` // 1 to 60, divides StatIntervalMs
 	MaxAllowedRtMs               uint64          `json:"maxAllowedRtMs"`               // milliseconds; longer is slow
 	Threshold                    float64         `json:"threshold"`                    // ratio 0 to 1, or a count with ErrorCount
 	ProbeNum                     uint64          `json:"probeNum"`                     // successful probes that close it; 0 means 1
@@ -125,7 +130,7 @@ type Hotspot struct {
 	Threshold         int64           `json:"threshold"` // per value: entries per DurationInSec, or in flight
 	MaxQueueingTimeMs int64           `json:"maxQueueingTimeMs"`
 	BurstCount        int64           `json:"burstCount"`        // entries above Threshold, with Reject
-	DurationInSec     int64           `json:"durationInSec"`     // seconds, 1 to 3600 with QPS
+	DurationInSec     int64           `json:"durationInSec"`     // seconds, 1 to 366 days with QPS
 	ParamsMaxCapacity int64           `json:"paramsMaxCapacity"` // values tracked at once; 0 lets the engine choose
 	SpecificItems     []SpecificItem  `json:"specificItems"`     // values with a threshold of their own
 
@@ -135,6 +140,24 @@ type Hotspot struct {
 
 	// Cluster is as in Flow.
 	Cluster *Cluster `json:"-"`
+
+	// Of our own. A value that was refused BanAfter times in DurationInSec is refused for BanMs milliseconds; 0 is never.
+	BanAfter int64 `json:"banAfter,omitempty"`
+	BanMs    int64 `json:"banMs,omitempty"`
+	// CountOnly is as in Flow.
+	CountOnly *Answers `json:"countOnly,omitempty"`
+}
+
+// Answers are some of those that requests get.
+type Answers struct{ Status outcome.StatusSet }
+
+// MarshalJSON writes the answers as a configuration has them.
+func (a *Answers) MarshalJSON() ([]byte, error) {
+	text := a.Status.String()
+	for class := '1'; class <= '5'; class++ {
+		text = strings.ReplaceAll(text, string(class)+"xx", `"`+string(class)+`xx"`)
+	}
+	return []byte(`{"status":[` + text + `]}`), nil
 }
 
 // Param is where a parameter comes from. Sentinel has its index and key only: there the program passes the parameters.

@@ -15,7 +15,7 @@ import (
 
 const (
 	// MaxBuckets is the largest number of buckets in a window.
-	MaxBuckets = 20
+	MaxBuckets = 60
 	// MaxOutstanding is the largest number of probes that are under way at one time. A rule with more gets them one after
 	// another.
 	MaxOutstanding = 64

@@ -90,7 +90,7 @@ func simulate(t *testing.T, seed uint64, s scenario, duration int64) *outcome {
 	start := 1000*second + int64(seed%997)*millisecond
 	sim := memhost.NewSim(seed, start)
 	defer sim.Close()
-	w := flow.WindowOf(s.intervalMs)
+	w := flow.WindowOf(uint64(s.intervalMs))
 	o := &outcome{window: w, admitted: map[int64]int64{}, first: w.Bucket(start), last: w.Bucket(start + duration)}
 	for i := range s.workers {
 		sim.Go(func(task *memhost.Task) { serve(t, task, s, i, o, start, start+duration) })
@@ -201,7 +201,7 @@ func TestGuarantee2HardlyUnderWithTwiceTheDemand(t *testing.T) {
 		}
 		// The guarantee speaks of a demand that is there in every tick, and in every bucket: arrivals are random, and 40
 		// expected in a bucket are never fewer than twice a small threshold.
-		bucket := float64(flow.WindowOf(s.intervalMs).BucketMs) / 1000
+		bucket := float64(flow.WindowOf(uint64(s.intervalMs)).BucketMs) / 1000
 		s.demand = max(s.demand, 40/bucket, 10*float64(second/tick))
 		windows := int64(12)
 		interval := nanoseconds(s.intervalMs)

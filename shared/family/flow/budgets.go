@@ -33,6 +33,8 @@ type SharedBudget struct {
 	warm    *WarmUp
 	figures *figures
 	shows   bool
+	// charging is the last update of a budget of answers.
+	charging charging
 }
 
 // NewBudgets returns the budgets of a worker.

@@ -19,7 +19,7 @@ func newClusterRule(base flowRule) *clusterRule {
 	r.Queue = family.NewQueue(r.Env)
 	r.quota = r.Env.Quotas.Acquire(r.Cluster.Service, r.ID, quota.Descriptor(r.Cluster.Name(r.ID), r.Mode == config.Shadow))
 	if r.Cluster.FallbackToLocalWhenFail {
-		w := WindowOf(r.Cluster.WindowIntervalMs)
+		w := WindowOf(uint64(r.Cluster.WindowIntervalMs))
 		r.local = r.kind.budgets.Acquire(r.RecordID("fallback", r.measure), &r.Base, w)
 	}
 	return r

@@ -26,8 +26,8 @@ func FuzzDecode(f *testing.F) {
 	f.Add(make([]byte, 168), uint32(10000))
 	f.Add(make([]byte, 16), uint32(1))
 	f.Fuzz(func(t *testing.T, code []byte, interval uint32) {
-		w := flow.WindowOf(interval % 3600_001)
-		rule := flow.NewWarmUp(10, max(interval%3600_001, 1), 10, 3)
+		w := flow.WindowOf(uint64(interval) % 31_622_400_001)
+		rule := flow.NewWarmUp(10, uint64(max(interval%3600_001, 1)), 10, 3)
 		fuzzWindow(t, code, w)
 		fuzzWarm(t, code, w, rule)
 		fuzzPace(t, code, w, rule)

@@ -36,7 +36,7 @@ func New(env *family.Env) family.Kind {
 func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Checker {
 	flow := r.(*rule.Flow)
 	base := flowRule{Base: family.NewBase(k.env, r, f, resource, resource), Flow: flow, kind: k}
-	base.measure = "in " + strconv.FormatUint(uint64(flow.IntervalMs()), 10) + " ms"
+	base.measure = "in " + strconv.FormatUint(flow.IntervalMs(), 10) + " ms"
 	switch flow.TokenCalculateStrategy {
 	case rule.WarmUp:
 		base.warm = NewWarmUp(flow.Threshold, flow.StatIntervalInMs, flow.WarmUpPeriodSec, flow.WarmUpColdFactor)
@@ -53,6 +53,8 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 		return newThrottlingRule(base)
 	case flow.RelationStrategy == rule.AssociatedResource:
 		return &relatedRule{flowRule: base, relation: newRelation(&base)}
+	case flow.CountOnly != nil:
+		return newAnswersRule(base)
 	}
 	return newRejectRule(base)
 }

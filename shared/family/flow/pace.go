@@ -5,7 +5,8 @@ import "math"
 // Pace is how far apart a rule with Throttling lets entries in.
 type Pace struct {
 	// IntervalMs is the interval in milliseconds that a threshold is for, MaxWaitMs how long an entry may wait.
-	IntervalMs, MaxWaitMs uint32
+	IntervalMs uint64
+	MaxWaitMs  uint32
 }
 
 // Gap is the time in nanoseconds between two entries under a threshold of permits per interval, 0 if none may enter:

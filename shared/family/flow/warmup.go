@@ -23,7 +23,7 @@ type WarmUp struct {
 //
 // Sentinel's formula takes the threshold for one per second, whatever the interval: with 2 s a cold resource would never
 // warm up. Here it is converted.
-func NewWarmUp(threshold float64, intervalMs, periodSec, coldFactor uint32) *WarmUp {
+func NewWarmUp(threshold float64, intervalMs uint64, periodSec, coldFactor uint32) *WarmUp {
 	interval := float64(intervalMs) / 1000
 	perSecond := threshold / interval
 	period, factor := float64(periodSec), float64(coldFactor)

@@ -76,7 +76,7 @@ func TestWarmUpOfTheJavaExample(t *testing.T) {
 func TestWarmUpInEveryInterval(t *testing.T) {
 	for _, interval := range []uint32{100, 500, 700, 1000, 2000, 10000, 60000} {
 		threshold := 100 * float64(interval) / 1000
-		w := flow.NewWarmUp(threshold, interval, 10, 3)
+		w := flow.NewWarmUp(threshold, uint64(interval), 10, 3)
 		var warmth flow.Warmth
 		w.Advance(&warmth, 5000, 0)
 		cold := w.Threshold(warmth)
@@ -98,7 +98,7 @@ func TestWarmUpNeverStarves(t *testing.T) {
 		for range 3000 {
 			threshold := []float64{1, 1.5, 2, 3, 10, 1e4, 1e18, 1e300}[rng.IntN(8)]
 			interval, period, factor := 1+rng.Uint32N(100_000), 1+rng.Uint32N(5000), 2+rng.Uint32N(1000)
-			w := flow.NewWarmUp(threshold, interval, period, factor)
+			w := flow.NewWarmUp(threshold, uint64(interval), period, factor)
 			var warmth flow.Warmth
 			second := 1 + rng.Int64N(1_000_000)
 			for range 20 {

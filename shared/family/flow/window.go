@@ -16,7 +16,7 @@ type Window struct {
 
 // WindowOf is the window that sentinel-golang 1.0.4 uses for statIntervalInMs (core/flow, generateStatFor): sliding
 // over 500 ms buckets where the interval is made of them and at most 10 s, one aligned bucket otherwise. 0 means 1000.
-func WindowOf(statIntervalInMs uint32) Window {
+func WindowOf(statIntervalInMs uint64) Window {
 	interval := int64(statIntervalInMs)
 	if interval == 0 {
 		interval = 1000

@@ -43,7 +43,7 @@ func TestWindowOfIsSentinels(t *testing.T) {
 		intervals = append(intervals, i)
 	}
 	for _, interval := range intervals {
-		if got, want := flow.WindowOf(interval), sentinelWindow(t, interval); got != want {
+		if got, want := flow.WindowOf(uint64(interval)), sentinelWindow(t, interval); got != want {
 			t.Errorf("WindowOf(%d) = %+v, sentinel-golang has %+v", interval, got, want)
 		}
 	}

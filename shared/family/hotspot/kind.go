@@ -40,6 +40,8 @@ type (
 		*Values
 		queue             *family.Queue
 		evicted, regained metrics.Counter
+		// bans are those that began, banned the entries that were refused by one.
+		bans, banned metrics.Counter
 		unlimited
 	}
 	sharedCounts struct {
@@ -93,6 +95,8 @@ func (k *kind) Export(now int64) {
 		v.evicted.N, v.regained.N = v.Evicted, v.Regained
 		k.env.Metrics.Export(&v.evicted, now)
 		k.env.Metrics.Export(&v.regained, now)
+		k.env.Metrics.Export(&v.bans, now)
+		k.env.Metrics.Export(&v.banned, now)
 		v.unlimited.export(k.env.Metrics, now)
 	})
 	k.counts.All(func(c *sharedCounts) {

@@ -30,6 +30,8 @@ type Limit struct {
 	Paced bool
 	// MaxWaitMs is how long an entry may wait for its turn, where Paced.
 	MaxWaitMs int64
+	// BanMs is for how many milliseconds a value is refused that was refused BanAfter times in DurationMs; 0 is never.
+	BanAfter, BanMs int64
 }
 
 // limitOf is the limit of a rule that counts entries, for a value that has none of its own.
@@ -37,6 +39,7 @@ func limitOf(r *rule.Hotspot) Limit {
 	return Limit{
 		Threshold: r.Threshold, Burst: r.BurstCount, DurationMs: r.DurationInSec * 1000,
 		Paced: r.ControlBehavior == rule.Throttling, MaxWaitMs: r.MaxQueueingTimeMs,
+		BanAfter: r.BanAfter, BanMs: r.BanMs,
 	}
 }
 
@@ -55,6 +58,8 @@ type Verdict struct {
 	At int64
 	// FreeAt is when asking again makes sense for a refused entry, in nanoseconds, 0 if never.
 	FreeAt int64
+	// Banned is whether an entry is refused because its value was refused too often, Begins whether that is so from now on.
+	Banned, Begins bool
 }
 
 // most is what a bucket holds at most.
@@ -120,12 +125,12 @@ func (l Limit) pace(b *bucket, known bool, maxWait, now int64) Verdict {
 func (l Limit) seen(hash uint64, rule uint32, b bucket) seen {
 	s := seen{hash: hash, rule: rule, bucket: b}
 	if l.Paced {
-		s.fullMs = max(clip(l.Gap()/1e6), 1)
+		s.fullMs = min(max(l.Gap()/1e6, 1), longestMs)
 		return s
 	}
-	s.most = max(clip(l.most()), 1)
+	s.most = min(max(clip(l.most()), 1), refusalsMark-1)
 	if used := l.most() - max(b.left, 0); used > 0 {
-		s.fullMs = clip(max(l.DurationMs+1, l.fills(used)))
+		s.fullMs = min(max(l.DurationMs+1, l.fills(used)), longestMs)
 	}
 	return s
 }

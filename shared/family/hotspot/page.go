@@ -7,7 +7,7 @@ import (
 
 // A page is the time before which nothing is known of any value (8 bytes, in nanoseconds, 0 where all is known), and
 // then the values that were seen, of any rule: hash (8 bytes), rule (4), and the bucket's time and permits (8 each), most
-// and milliseconds to be full (4 each), little-endian.
+// and the time to be full (4 each), little-endian. That time is in milliseconds or, with the highest bit, in seconds.
 const (
 	pageHeader = 8
 	valueSize  = 8 + 4 + 8 + 8 + 4 + 4
@@ -35,7 +35,7 @@ func (p page) value(i int) seen {
 		bucket: bucket{
 			at: int64(binary.LittleEndian.Uint64(v[12:])), left: max(int64(binary.LittleEndian.Uint64(v[20:])), coolest),
 		},
-		most: binary.LittleEndian.Uint32(v[28:]), fullMs: binary.LittleEndian.Uint32(v[32:]),
+		most: binary.LittleEndian.Uint32(v[28:]), fullMs: expand(binary.LittleEndian.Uint32(v[32:])),
 	}
 }
 
@@ -46,7 +46,7 @@ func (p page) put(i int, s seen) {
 	binary.LittleEndian.PutUint64(v[12:], uint64(s.at))
 	binary.LittleEndian.PutUint64(v[20:], uint64(s.left))
 	binary.LittleEndian.PutUint32(v[28:], s.most)
-	binary.LittleEndian.PutUint32(v[32:], s.fullMs)
+	binary.LittleEndian.PutUint32(v[32:], shrink(s.fullMs))
 }
 
 // find is the place of a value, −1 where it has none.
@@ -88,19 +88,22 @@ type seen struct {
 	// rule tells the rules of a page apart.
 	rule uint32
 	bucket
-	// most is what the bucket holds at most, 0 of a value that is paced; fullMs is how many milliseconds after its time
-	// the value has nothing to regain. Whose rule it is need not be known to judge it.
-	most, fullMs uint32
+	// most is what the bucket holds at most, 0 of a value that is paced, refusalsMark of a value's refusals; fullMs is how many
+	// milliseconds after its time the value has nothing to regain. Whose rule it is need not be known to judge it.
+	most   uint32
+	fullMs int64
 }
 
 // regains is how many permits a value gets that it would not have, if it is forgotten at the time now; about that many,
 // where it is filled in parts.
 func (s *seen) regains(now int64) int64 {
-	full := int64(s.fullMs) * 1e6
+	full := s.fullMs * 1e6
 	rest := s.at + full - now
 	switch {
 	case rest <= 0:
 		return 0
+	case s.most == refusalsMark:
+		return 1
 	case s.most == 0:
 		return (rest + full - 1) / full
 	}
@@ -110,8 +113,11 @@ func (s *seen) regains(now int64) int64 {
 // heat is larger the hotter a value is: what it regains and by how much it is refused.
 func (s *seen) heat(now int64) int64 {
 	regains := s.regains(now)
-	if regains == 0 {
+	switch {
+	case regains == 0:
 		return 0
+	case s.most == refusalsMark:
+		return s.refusalsHeat()
 	}
 	return regains - min(s.left, 0)
 }
@@ -122,6 +128,28 @@ func (s *seen) ahead(now int64) bool {
 		return s.at > now+farthest
 	}
 	return s.at > now
+}
+
+const (
+	// inSeconds is the bit of a time in a page that is in seconds.
+	inSeconds = 1 << 31
+	// longestMs is the longest time that a page can say, in milliseconds.
+	longestMs = (inSeconds - 1) * 1000
+)
+
+// shrink is a time in milliseconds as a page has it, not shorter than it is; expand is the other way round.
+func shrink(ms int64) uint32 {
+	if ms < inSeconds {
+		return uint32(max(ms, 0))
+	}
+	return inSeconds | uint32(min((ms-1)/1000+1, inSeconds-1))
+}
+
+func expand(t uint32) int64 {
+	if t < inSeconds {
+		return int64(t)
+	}
+	return int64(t-inSeconds) * 1000
 }
 
 // clip is a number as a page has it.

@@ -27,7 +27,7 @@ func (r *reserve) spend(l *Limit, now int64) bool {
 	return true
 }
 
-// reserve is that of a value, nil where too many have one or it makes no sense.
+// reserve is that of a value, nil where too many have one or it makes no sense: a ban is to stop every worker at once.
 func (v *Values) reserve(hash uint64, l *Limit) *reserve {
 	r := v.last
 	if r == nil || v.lastHash != hash {
@@ -39,7 +39,7 @@ func (v *Values) reserve(hash uint64, l *Limit) *reserve {
 		r.uses++
 		return r
 	}
-	if l.Paced || l.most() < reservePart || len(v.reserves) >= maxReserves {
+	if l.Paced || l.BanAfter > 0 || l.most() < reservePart || len(v.reserves) >= maxReserves {
 		return nil
 	}
 	r = &reserve{}

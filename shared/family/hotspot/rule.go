@@ -12,14 +12,20 @@ import (
 type valueRule struct {
 	hotspotRule
 	values *sharedValues
-	// measure is what the threshold counts, waitMeasure what the longest wait does.
-	measure, waitMeasure string
+	// measure is what the threshold counts, waitMeasure what the longest wait does, banMeasure what a ban does.
+	measure, waitMeasure, banMeasure string
 }
 
 func newValueRule(base hotspotRule) *valueRule {
 	r := &valueRule{hotspotRule: base}
-	r.identify("values", r.ControlBehavior.String(), strconv.FormatInt(r.DurationInSec, 10))
+	shape := []string{r.ControlBehavior.String(), strconv.FormatInt(r.DurationInSec, 10)}
 	r.measure = "in " + strconv.FormatInt(r.DurationInSec*1000, 10) + " ms for one " + r.param.String()
+	r.banMeasure = "refusals " + r.measure + ": banned for " + strconv.FormatInt(r.BanMs, 10) + " ms"
+	if r.CountOnly != nil {
+		shape = append(shape, r.CountOnly.Name())
+		r.measure = "answered " + r.CountOnly.Status.String() + " " + r.measure
+	}
+	r.identify("values", shape...)
 	r.waitMeasure = "ms to wait for one " + r.param.String()
 	r.limits.Limit = limitOf(r.Hotspot)
 	r.values = r.acquireValues()
@@ -35,6 +41,8 @@ func (r *hotspotRule) acquireValues() *sharedValues {
 			queue:     family.NewQueue(r.Env),
 			evicted:   metrics.Counter{Name: "sentinel_hotspot_evicted" + r.labels()},
 			regained:  metrics.Counter{Name: "sentinel_hotspot_regained" + r.labels()},
+			bans:      metrics.Counter{Name: "sentinel_hotspot_bans" + r.labels()},
+			banned:    metrics.Counter{Name: "sentinel_hotspot_banned" + r.labels()},
 			unlimited: r.newUnlimited(),
 		}
 	})
@@ -49,10 +57,35 @@ func (r *hotspotRule) releaseValues(v *sharedValues, now int64) {
 // Enter implements family.Checker.
 func (r *valueRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
 	q, decided, b, err := r.ask(t, &r.values.unlimited, now)
-	if decided {
+	switch {
+	case decided:
 		return b, err
+	case r.CountOnly != nil:
+		return r.look(q, t, now)
 	}
 	return r.take(q, t, now)
+}
+
+// look asks whether a value has a permit left for an entry whose answer may be one that counts.
+func (r *valueRule) look(q question, t *family.Ticket, now int64) (*family.Refusal, error) {
+	t.ID = q.hash
+	v, err := r.values.Look(q.hash, &r.limits, now)
+	switch {
+	case err != nil:
+		return nil, err
+	case !v.OK:
+		return r.refuse(q.threshold, v, false, now), nil
+	}
+	t.Status, t.Again = true, q.again
+	return nil, nil
+}
+
+// Status implements family.Checker: the value pays for an answer that counts.
+func (r *valueRule) Status(t family.Ticket, status, now int64) error {
+	if !r.CountOnly.Status.Has(status) {
+		return nil
+	}
+	return r.values.Charge(t.ID, &r.limits, now)
 }
 
 // take asks for a permit for a value.
@@ -75,11 +108,16 @@ func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refus
 	return nil, nil
 }
 
-// refuse says why a value gets nothing: it may have nothing at all, has had it all, would have to wait for too long, or
-// too many wait already.
+// refuse says why a value gets nothing: it is banned, may have nothing at all, has had it all, would have to wait for too long,
+// or too many wait already.
 func (r *valueRule) refuse(threshold int64, v Verdict, full bool, now int64) *family.Refusal {
 	wait := v.At - now
 	switch {
+	case v.Banned:
+		if r.values.banned.N++; v.Begins {
+			r.values.bans.N++
+		}
+		return r.Refuse(float64(r.BanAfter), float64(r.BanAfter), r.banMeasure, v.FreeAt, now)
 	case !r.limits.Paced || threshold <= 0:
 		most := float64(threshold)
 		if threshold > 0 && !r.limits.Paced {
@@ -104,7 +142,7 @@ func (r *valueRule) Quota(hash uint64, now int64) (family.Quota, error) {
 
 // Undo implements family.Checker.
 func (r *valueRule) Undo(t family.Ticket, now int64) error {
-	if t.ID == 0 { // nothing was taken
+	if t.ID == 0 || r.CountOnly != nil { // nothing was taken
 		return nil
 	}
 	return r.values.GiveBack(t.ID, &r.limits, t.At, now)

@@ -84,13 +84,44 @@ func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict,
 	return v.take(r, hash, limit, maxWait, now)
 }
 
+// Look asks whether a value has a permit left, and takes none: Charge does, if it turns out to be due. It returns like Take.
+func (v *Values) Look(hash uint64, limits *Limits, now int64) (Verdict, error) {
+	limit := limits.Of(hash)
+	if limit.Threshold <= 0 {
+		return Verdict{}, nil
+	}
+	if verdict, ok := v.refusals.of(hash, limit, 0, now); ok {
+		return verdict, nil
+	}
+	v.op = taking{values: v, hash: hash, limit: *limit, now: now, looks: true}
+	return v.ask(nil)
+}
+
+// Charge takes a permit of a value, whether or not it has one left. An error is the host's, or record.ErrContended.
+func (v *Values) Charge(hash uint64, limits *Limits, now int64) error {
+	limit := limits.Of(hash)
+	if limit.Threshold <= 0 {
+		return nil
+	}
+	v.op = taking{values: v, hash: hash, limit: *limit, now: now, charges: true}
+	err := v.update(hash, now, &v.op)
+	v.forgot()
+	return err
+}
+
 // take asks the value's page, with what its reserve, if it has one, still has.
 func (v *Values) take(r *reserve, hash uint64, limit *Limit, maxWait, now int64) (Verdict, error) {
 	v.op = taking{values: v, hash: hash, limit: *limit, maxWait: maxWait, now: now}
 	if r != nil {
 		v.op.back, v.op.extra = *r, r.uses
 	}
-	switch err := v.update(hash, now, &v.op); err {
+	return v.ask(r)
+}
+
+// ask asks the page that v.op is about.
+func (v *Values) ask(r *reserve) (Verdict, error) {
+	now := v.op.now
+	switch err := v.update(v.op.hash, now, &v.op); err {
 	case nil:
 	case record.ErrContended:
 		return Verdict{FreeAt: now + 1e6}, nil
@@ -98,17 +129,22 @@ func (v *Values) take(r *reserve, hash uint64, limit *Limit, maxWait, now int64)
 		return Verdict{}, err
 	}
 	if r != nil {
-		r.at, r.left, r.limit = v.op.verdict.At, v.op.got, *limit
-		r.until = (r.at/1e6 + limit.DurationMs + 1) * 1e6
+		r.at, r.left, r.limit = v.op.verdict.At, v.op.got, v.op.limit
+		r.until = (r.at/1e6 + r.limit.DurationMs + 1) * 1e6
 	}
-	if v.op.regained > 0 {
-		v.Evicted++
-		v.Regained += uint64(v.op.regained)
-	}
+	v.forgot()
 	if v.op.steady {
 		v.refusals.remember(&v.op)
 	}
 	return v.op.verdict, nil
+}
+
+// forgot counts what was forgotten for the value that was asked about.
+func (v *Values) forgot() {
+	if v.op.regained > 0 {
+		v.Evicted++
+		v.Regained += uint64(v.op.regained)
+	}
 }
 
 // GiveBack returns a permit that was taken, with the time of its verdict, where the bucket is still the same. Times that
@@ -135,6 +171,9 @@ func (v *Values) giveBack(hash uint64, n int64, l Limit, at, now int64) error {
 
 // taking is one update of a page: a permit for a value.
 type taking struct {
+	// looks is whether none is taken where there is one, charges whether one is also where there is none.
+	looks, charges bool
+
 	values  *Values
 	hash    uint64
 	limit   Limit
@@ -143,7 +182,7 @@ type taking struct {
 	verdict Verdict
 	// steady is whether the page says of the value what it said before.
 	steady bool
-	// regained is what the value got that had to make room.
+	// regained is what the values got that had to make room.
 	regained int64
 	// back is what this worker still has of the value, extra how many more it would like than the one, and got
 	// how many it gets.
@@ -165,6 +204,11 @@ func (o *taking) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 		return dst[:start], record.Unreadable
 	}
 	p := page(dst[start:])
+	o.regained = 0
+	if until := p.bannedUntil(o.hash, &o.limit, o.now); until > 0 && !o.charges {
+		o.verdict, o.steady = Verdict{Banned: true, FreeAt: until}, true
+		return dst[:start], record.Keep
+	}
 	i := p.find(o.hash)
 	b, known := o.unseen(p.lostAt()), p.lostAt() > 0
 	if i >= 0 {
@@ -174,26 +218,46 @@ func (o *taking) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 		return dst[:start], record.Unreadable
 	}
 	before := b
-	o.take(&b, known)
-	o.regained = 0
-	switch {
-	case i >= 0:
-	case p.values() < room:
-		dst = append(dst, make([]byte, valueSize)...)
-		p = page(dst[start:])
-		i = p.values() - 1
-	default:
-		i, o.regained = o.coolest(p)
+	if o.take(&b, known); o.looks && o.verdict.OK {
+		o.steady = false
+		return dst[:start], record.Keep
 	}
-	p.put(i, o.limit.seen(o.hash, o.values.rule, b))
+	if i < 0 {
+		dst, i = o.place(dst, start, -1)
+	}
+	page(dst[start:]).put(i, o.limit.seen(o.hash, o.values.rule, b))
 	o.steady = !o.verdict.OK && b == before && !r.Lost
+	if o.limit.BanAfter > 0 && !o.verdict.OK && !o.charges {
+		dst, o.steady = o.countRefusal(dst, start, i), false
+	}
 	return dst, record.StoreIf(!o.steady)
+}
+
+// place makes a place in the page that begins at start of dst: a new one, or that of a value that makes room, but not of the
+// one at keep, −1 for any.
+func (o *taking) place(dst []byte, start, keep int) (grown []byte, place int) {
+	p := page(dst[start:])
+	if n := p.values(); n < room {
+		return append(dst, make([]byte, valueSize)...), n
+	}
+	place, regained := o.coolest(p, p.crowded(o.values.rule), keep)
+	if place < 0 { // the rule has no other
+		place, regained = o.coolest(p, p.value((keep+1)%room).rule, keep)
+	}
+	o.regained += regained
+	return dst, place
 }
 
 // take takes a permit from a bucket, and as many more as this worker would like, and returns what it still had.
 func (o *taking) take(b *bucket, known bool) {
 	if o.back.left > 0 && b.at == o.back.at {
 		b.left = min(max(b.left, 0)+o.back.left, max(o.back.limit.most(), b.left))
+	}
+	if o.looks {
+		if left, _ := o.limit.filled(*b, o.now); !known || left > 0 {
+			o.verdict = Verdict{OK: true, At: o.now}
+			return
+		}
 	}
 	o.verdict = o.limit.take(b, known, o.maxWait, o.now)
 	o.got = 0
@@ -212,14 +276,17 @@ func (o *taking) unseen(lostAt int64) bucket {
 	return bucket{at: lostAt}
 }
 
-// coolest is the place of the value that makes room, and what it regains: of the rule that has most in the page, the one
-// seen longest ago of those that regain least. A rule that is flooded with values so makes room for them itself.
-func (o *taking) coolest(p page) (place int, regains int64) {
+// coolest is the place of the value that makes room, and what it regains: of a rule's, the one seen longest ago of those
+// that regain least. The rule is mostly the one that has most in the page, so that one that is flooded with values makes
+// room for them itself. The one at keep makes none; the place is −1 where the rule has no other.
+func (o *taking) coolest(p page, of uint32, keep int) (place int, regains int64) {
 	place = -1
 	var least, oldest int64
-	of := p.crowded(o.values.rule)
 	for i := range p.values() {
 		s := p.value(i)
+		if i == keep {
+			continue
+		}
 		if s.ahead(o.now) {
 			return i, 0 // it would stay for ever
 		}
@@ -300,6 +367,10 @@ func (o *quoting) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 		o.left, o.fullAt = o.limit.most(), 0
 		return dst, record.Keep
 	}
+	if until := p.bannedUntil(o.hash, &o.limit, r.Now); until > 0 {
+		o.fullAt = until
+		return dst, record.Keep
+	}
 	b, known := bucket{at: p.lostAt()}, p.lostAt() > 0
 	if i := p.find(o.hash); i >= 0 {
 		b, known = p.value(i).bucket, true
@@ -315,6 +386,6 @@ func (o *quoting) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	b.left = min(left, o.limit.most())
 	o.left, o.at = b.left, b.at
 	s := o.limit.seen(o.hash, 0, b)
-	o.fullAt = b.at + int64(s.fullMs)*1e6
+	o.fullAt = b.at + s.fullMs*1e6
 	return dst, record.Keep
 }

@@ -1,0 +1,274 @@
+package engine_test
+
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"sentinel-envoy/internal/seeds"
+	"sentinel-envoy/shared/config"
+	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/outcome"
+	"sentinel-envoy/shared/rule"
+)
+
+// failures are the answers 401 and 403.
+func failures() *rule.Answers {
+	a := &rule.Answers{}
+	a.Status.Add(401)
+	a.Status.Add(403)
+	return a
+}
+
+// banning is a rule of three entries a second that bans for 10 s after two refusals.
+func banning() rule.Hotspot {
+	r := perUser("h", 3)
+	r.BanAfter, r.BanMs = 2, 10_000
+	return r
+}
+
+// try asks for an entry of a user, which is answered at once, with a status, and reports why it was refused.
+func (wk *worker) try(user string, status, now int64) *engine.Block {
+	wk.as(user)
+	wk.http.Stream.Begin()
+	var e engine.Entry
+	if b := wk.http.Enter("r", now, &e); b != nil {
+		return b
+	}
+	if e.AwaitsStatus() {
+		e.Status(status, now)
+	}
+	e.Exit(now, outcome.End{ResponseMs: outcome.NoTime})
+	return nil
+}
+
+func TestBanHoldsOnAllWorkers(t *testing.T) {
+	w := newProcess(3, hot(banning()))
+	for i := range 4 {
+		if b := w.workers[i%3].try("alice", 200, w.Now()); (b != nil) != (i == 3) || b != nil && b.Measure != "in 1000 ms for one header x-user" {
+			t.Fatalf("entry %d: %+v", i, b)
+		}
+	}
+	banned := w.Now()
+	b := w.workers[1].try("alice", 200, banned)
+	if b == nil || b.Measure != "refusals in 1000 ms for one header x-user: banned for 10000 ms" || b.RetryAfterMs != 10_000 || b.Seen != 2 {
+		t.Fatalf("the refusal that bans: %+v", b)
+	}
+	if b := w.workers[0].try("bob", 200, banned); b != nil {
+		t.Fatalf("another is banned, too: %+v", b)
+	}
+	for w.Now() < banned+9960*millisecond { // the window is full anew ten times meanwhile
+		for i, wk := range w.workers {
+			b := wk.try("alice", 200, w.Now())
+			if b == nil || !strings.Contains(b.Measure, "banned") || b.RetryAfterMs > (banned+10*second-w.Now())/1e6+1 {
+				t.Fatalf("worker %d, %d ms later: %+v", i, (w.Now()-banned)/1e6, b)
+			}
+		}
+		w.run(331 * millisecond)
+	}
+	w.run(banned + 10*second + millisecond - w.Now())
+	for i := range 4 { // and begins anew
+		if b := w.workers[i%3].try("alice", 200, w.Now()); (b != nil) != (i == 3) || b != nil && strings.Contains(b.Measure, "banned") {
+			t.Errorf("entry %d after the ban: %+v", i, b)
+		}
+	}
+	w.run(second)
+	if n, _ := w.Metric("sentinel_hotspot_bans;resource=r;rule=h"); n != 1 {
+		t.Errorf("%d bans", n)
+	}
+}
+
+// Refusals that are too far from each other ban nobody, nor do those of another value; a rule that no longer bans lets in.
+func TestBanNeedsItsRefusals(t *testing.T) {
+	w := newProcess(2, hot(banning()))
+	for range 5 {
+		for i := range 4 {
+			if b := w.workers[i%2].try("alice", 200, w.Now()); b != nil && (i < 3 || strings.Contains(b.Measure, "banned")) {
+				t.Fatalf("entry %d: %+v", i, b)
+			}
+		}
+		w.run(1020 * millisecond)
+	}
+	for range 5 {
+		w.workers[0].try("alice", 200, w.Now())
+	}
+	w.run(2 * second)
+	if b := w.workers[1].try("alice", 200, w.Now()); b == nil {
+		t.Fatal("there is no ban to lift")
+	}
+	mild := banning()
+	mild.BanMs = 1000
+	for _, wk := range w.workers {
+		wk.update(hot(mild))
+	}
+	if b := w.workers[1].try("alice", 200, w.Now()); b != nil {
+		t.Errorf("a shorter ban holds on: %+v", b)
+	}
+}
+
+// A ban outlives a flood of other values, and is told as nothing left.
+func TestBanOutlivesAFlood(t *testing.T) {
+	c := hot(banning())
+	c.RateLimitHeaders = config.Draft03
+	w := newProcess(1, c)
+	wk := w.workers[0]
+	for range 5 {
+		wk.try("alice", 200, w.Now())
+	}
+	for i := range 300_000 {
+		wk.try(string(rune('a'+i%26))+strings.Repeat("x", i%7)+string(rune(0x4e00+i%20000))+string(rune('a'+i/20000)), 200, w.Now())
+	}
+	wk.as("alice")
+	var e engine.Entry
+	b := wk.http.Enter("r", w.Now(), &e)
+	if b == nil || !strings.Contains(b.Measure, "banned") {
+		t.Fatalf("a flood of other values has lifted the ban: %+v", b)
+	}
+	q := e.Quotas(nil, w.Now())
+	if len(q) != 1 || q[0].Left != 0 || q[0].ResetMs < 9_900 || q[0].ResetMs > 10_000 {
+		t.Errorf("what is left: %+v", q)
+	}
+}
+
+// Whatever the workers and the times: who was banned gets nothing until the ban ends, and who was not refused often enough is not.
+func TestBansOfManyWorkers(t *testing.T) {
+	bans := 0
+	seeds.Try(t, 100, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 7))
+		r := banning()
+		r.Threshold, r.BanAfter, r.BanMs = 1+rng.Int64N(100), 1+rng.Int64N(5), 100+rng.Int64N(5000)
+		w := newProcess(1+rng.IntN(8), hot(r))
+		var until, first, refused int64
+		for range 3000 {
+			b := w.workers[rng.IntN(len(w.workers))].try("alice", 200, w.Now())
+			told := b != nil && strings.Contains(b.Measure, "banned")
+			if now := w.Now(); now < until {
+				if !told {
+					t.Fatalf("%+v: %d ms before the end of the ban: %+v", r, (until-now)/1e6, b)
+				}
+			} else if b != nil {
+				if refused == 0 || now-first > second {
+					first, refused = now, 0
+				}
+				if refused++; told != (refused == r.BanAfter) {
+					t.Fatalf("%+v: refusal %d: %+v", r, refused, b)
+				}
+				if told {
+					until, refused = now+r.BanMs*millisecond, 0
+					bans++
+				}
+			}
+			w.Advance(rng.Int64N(2 * second / r.Threshold))
+		}
+	})
+	if seeds.Complete() && bans < 100 {
+		t.Errorf("only %d bans", bans)
+	}
+}
+
+// Only answers that count are charged, when they come, by rules of both families and on all workers.
+func TestCountOnlyAnswers(t *testing.T) {
+	h, f := perUser("h", 3), limit("f", 3, 60_000)
+	h.DurationInSec, h.CountOnly, f.CountOnly = 60, failures(), failures()
+	for name, c := range map[string]*config.Config{"hotspot": hot(h), "flow": cfg(f)} {
+		w := newProcess(3, c)
+		for i := range 100 {
+			if b := w.workers[i%3].try("alice", []int64{200, 404, 500, 429}[i%4], w.Now()); b != nil {
+				t.Fatalf("%s: entry %d, which does not count: %+v", name, i, b)
+			}
+		}
+		for i := range 3 {
+			if b := w.workers[i].try("alice", []int64{401, 403}[i%2], w.Now()); b != nil {
+				t.Fatalf("%s: failure %d: %+v", name, i, b)
+			}
+		}
+		for i, wk := range w.workers {
+			b := wk.try("alice", 200, w.Now())
+			if b == nil || !strings.HasPrefix(b.Measure, "answered 401,403 in 60000 ms") || b.Seen != 3 || b.RetryAfterMs <= 0 || b.RetryAfterMs > 60_001 {
+				t.Errorf("%s: worker %d after three failures: %+v", name, i, b)
+			}
+		}
+		w.run(61 * second)
+		if b := w.workers[0].try("alice", 200, w.Now()); b != nil {
+			t.Errorf("%s: a minute later: %+v", name, b)
+		}
+	}
+}
+
+// A window has at most the threshold and what was under way when it was reached, whatever the workers, and all of it is charged.
+func TestCountOnlyIsOverByWhatIsUnderWay(t *testing.T) {
+	over := 0
+	seeds.Try(t, 100, func(t *testing.T, seed uint64) {
+		rng := rand.New(rand.NewPCG(seed, 11))
+		threshold := 1 + rng.IntN(200)
+		h, f := perUser("h", int64(threshold)), limit("f", float64(threshold), 3_600_000)
+		h.DurationInSec, h.CountOnly, f.CountOnly = 3600, failures(), failures()
+		c := hot(h)
+		if rng.IntN(2) == 0 {
+			c = cfg(f)
+		}
+		w := newProcess(1+rng.IntN(8), c)
+		var open []*engine.Entry
+		charged, atOnce := 0, 1+rng.IntN(50)
+		for range 5000 {
+			if len(open) > 0 && (len(open) == atOnce || rng.IntN(2) == 0) {
+				i := rng.IntN(len(open))
+				e := open[i]
+				open[i] = open[len(open)-1]
+				open = open[:len(open)-1]
+				if status := []int64{200, 401}[rng.IntN(2)]; status == 401 {
+					e.Status(status, w.Now())
+					charged++
+				} else if rng.IntN(2) == 0 { // the others never get an answer
+					e.Status(status, w.Now())
+				}
+				e.Exit(w.Now(), outcome.End{ResponseMs: outcome.NoTime})
+			} else {
+				wk := w.workers[rng.IntN(len(w.workers))]
+				wk.as("alice")
+				wk.http.Stream.Begin()
+				e := &engine.Entry{}
+				switch b := wk.http.Enter("r", w.Now(), e); {
+				case (b == nil) != (charged < threshold):
+					t.Fatalf("with %d of %d charged: %+v", charged, threshold, b)
+				case b == nil:
+					open = append(open, e)
+				}
+			}
+			w.Advance(rng.Int64N(10 * millisecond))
+		}
+		if over += max(charged-threshold, 0); charged > threshold+atOnce-1 {
+			t.Errorf("%d charged of %d, with %d at once", charged, threshold, atOnce)
+		}
+	})
+	if seeds.Complete() && over == 0 {
+		t.Error("none was over: nothing was under way")
+	}
+}
+
+// What a later rule refuses, or what leaves while it waits, is charged to nobody; shadow counts apart.
+func TestCountOnlyChargesWhatEntered(t *testing.T) {
+	h := perUser("h", 1)
+	h.DurationInSec, h.CountOnly = 60, failures()
+	none := perUser("none", 0)
+	c := hot(h, none)
+	w := newProcess(1, c)
+	for range 5 {
+		if b := w.workers[0].try("alice", 401, w.Now()); b == nil || b.Rule != "none" {
+			t.Fatalf("%+v", b)
+		}
+	}
+	shadow := hot(h)
+	shadow.Mode = config.Shadow
+	other := w.join(shadow)
+	for range 5 {
+		other.try("alice", 401, w.Now())
+	}
+	w.workers[0].update(hot(h))
+	if b := w.workers[0].try("alice", 401, w.Now()); b != nil {
+		t.Errorf("it was charged: %+v", b)
+	}
+	if b := w.workers[0].try("alice", 401, w.Now()); b == nil || b.Rule != "h" {
+		t.Errorf("it was not charged: %+v", b)
+	}
+}
