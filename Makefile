@@ -167,10 +167,10 @@ pgo: ## measure plugins/default.pgo anew, by which the compiler inlines
 	$(GO) test ./plugins/http -run '^$$' -bench Request -benchtime 3s -cpuprofile dist/http.pprof -o dist/http.test
 	$(GO) tool pprof -proto dist/engine.pprof dist/http.pprof > plugins/default.pgo
 
-scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8
-	$(GO) run ./internal/scaling -figures docs/figures/scaling.json
-	$(GO) run ./internal/bench admitted -figures docs/figures/admitted.json
-	$(GO) run ./internal/pictures
+scaling: $(WASM) ## what is admitted at --concurrency 1, 2, 4, 8; WINDOW=exact or fixed judges such windows
+	$(GO) run ./internal/scaling $(if $(WINDOW),-window $(WINDOW),-figures docs/figures/scaling.json)
+	$(if $(WINDOW),,$(GO) run ./internal/bench admitted -figures docs/figures/admitted.json)
+	$(if $(WINDOW),,$(GO) run ./internal/pictures)
 
 pictures: $(WASM) ## draw docs/img anew: natively, from docs/figures, and the demo's page where there is a Chromium
 	$(GO) run ./internal/pictures

@@ -9,7 +9,7 @@ import (
 )
 
 // Pattern matches a line about decisions, after Envoy's [time][thread]. Its submatches are what Read takes.
-const Pattern = `^\[[^]]*\]\[(\d+)\].*\baudit rule=(\S+) bucket_ms=(\d+) bucket=(\d+) admitted=(-?\d+) refused=(\d+)$`
+const Pattern = `^\[[^]]*\]\[(\d+)\].*\baudit rule=(\S+) bucket_ms=(\d+)(?:/(\d+))? bucket=(\d+) admitted=(-?\d+) refused=(\d+)$`
 
 var pattern = regexp.MustCompile(Pattern)
 
@@ -18,7 +18,8 @@ var pattern = regexp.MustCompile(Pattern)
 type Line struct {
 	Thread            string // Envoy's number of the worker's thread
 	Rule              string // id
-	BucketMs          int    // how long the bucket is
+	BucketMs          int    // how long the bucket is, or where Slices is not 0
+	Slices            int    // that many of them together, of an exact window
 	Bucket            int    // its number since the clock's zero
 	Admitted, Refused int
 }
@@ -40,7 +41,10 @@ func Parse(text []byte) (l Line, ok bool) {
 // Read makes a Line of what Pattern matched. The error is about a number that is too large.
 func Read(match []string) (Line, error) {
 	l := Line{Thread: match[1], Rule: match[2]}
-	for i, n := range []*int{&l.BucketMs, &l.Bucket, &l.Admitted, &l.Refused} {
+	for i, n := range []*int{&l.BucketMs, &l.Slices, &l.Bucket, &l.Admitted, &l.Refused} {
+		if match[3+i] == "" {
+			continue // not sliced
+		}
 		var err error
 		if *n, err = strconv.Atoi(match[3+i]); err != nil {
 			return Line{}, fmt.Errorf("%w in %q", err, match[0])

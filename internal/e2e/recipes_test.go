@@ -11,6 +11,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/ruleserver"
@@ -39,6 +40,7 @@ func TestRecipes(t *testing.T) {
 		see  func(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService)
 	}{
 		{"requests-per-second.yaml", seeRequestsPerSecond},
+		{"windows.yaml", seeWindows},
 		{"concurrency.yaml", seeConcurrency},
 		{"upstream-breaker.yaml", seeUpstreamBreaker},
 		{"per-user.yaml", seePerUser},
@@ -97,6 +99,21 @@ func seeRequestsPerSecond(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPSer
 	if got := admitted(t, e, 20, 0, "/other"); got != 20 {
 		t.Errorf("what no rule names: %d of 20 were let in", got)
 	}
+}
+
+func seeWindows(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	wantAdmitted(t, e, 5, "/login")
+	var passed spans
+	for len(passed) < 2*exactThreshold+1 {
+		before := time.Now()
+		r := e.Get("http", "/quote")
+		if r.Status == http.StatusOK {
+			passed = append(passed, span{before, time.Now()})
+		} else if !strings.HasPrefix(r.Body, "blocked by flow rule exact: 40 of 40 in 1000 ms") {
+			t.Fatalf("%d, %q", r.Status, r.Body)
+		}
+	}
+	passed.within(t, exactThreshold, time.Second)
 }
 
 func seeConcurrency(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService) {

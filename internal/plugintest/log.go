@@ -61,6 +61,8 @@ type Decided struct {
 	Rule              string
 	BucketMs, Bucket  int64
 	Admitted, Refused int
+	// Slices is not 0 where a bucket is that part of BucketMs, of an exact window.
+	Slices int64
 }
 
 // ParseDecided reads a whole line of the log. ok is whether it is one that tells of decisions.
@@ -71,8 +73,14 @@ func ParseDecided(line string) (d Decided, ok bool, err error) {
 		return d, false, nil
 	}
 	d.Rule, text, _ = strings.Cut(text, " ")
-	const format = "bucket_ms=%d bucket=%d admitted=%d refused=%d\n"
-	_, err = fmt.Sscanf(text, format, &d.BucketMs, &d.Bucket, &d.Admitted, &d.Refused)
+	sliced := strings.IndexByte(text, '/')
+	if sliced < 0 {
+		const format = "bucket_ms=%d bucket=%d admitted=%d refused=%d\n"
+		_, err = fmt.Sscanf(text, format, &d.BucketMs, &d.Bucket, &d.Admitted, &d.Refused)
+	} else {
+		const format = "bucket_ms=%d/%d bucket=%d admitted=%d refused=%d\n"
+		_, err = fmt.Sscanf(text, format, &d.BucketMs, &d.Slices, &d.Bucket, &d.Admitted, &d.Refused)
+	}
 	if err != nil {
 		err = fmt.Errorf("%w in %q", err, line)
 	}

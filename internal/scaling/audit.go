@@ -8,11 +8,22 @@ import (
 	"sentinel-envoy/internal/audit"
 )
 
-const (
-	// intervalMs is the interval of every rule here, and bucketMs are the buckets that its window slides over.
-	intervalMs = 1000
-	bucketMs   = 500
-)
+// intervalMs is the interval of every rule here.
+const intervalMs = 1000
+
+// window is what is judged: that many adjacent buckets, of which every step-th begins one of those that the table tells of.
+type window struct {
+	name       string     // as in a rule
+	line       audit.Line // of which BucketMs and Slices are those of the audit's lines
+	span, step int
+}
+
+// windows are those that a rule can have.
+var windows = []window{
+	{name: "sliding", line: audit.Line{BucketMs: 500}, span: 2, step: 1},
+	{name: "fixed", line: audit.Line{BucketMs: intervalMs}, span: 1, step: 1},
+	{name: "exact", line: audit.Line{BucketMs: intervalMs, Slices: 1000}, span: 1000, step: 500},
+}
 
 // decided counts decisions.
 type decided struct{ admitted, refused int }
@@ -26,20 +37,20 @@ func (d *decided) add(o decided) {
 
 // decisions are what all workers decided about one rule.
 type decisions struct {
-	buckets map[int]decided    // by the number of the 500 ms bucket that holds the time of the decision
+	buckets map[int]decided    // by the number of the bucket that holds the time of the decision
 	threads map[string]decided // by Envoy's thread
 }
 
 // sumAudit adds up the matches of audit.Pattern by rule.
-func sumAudit(matches [][]string) (map[string]*decisions, error) {
+func sumAudit(matches [][]string, w window) (map[string]*decisions, error) {
 	rules := map[string]*decisions{}
 	for _, match := range matches {
 		line, err := audit.Read(match)
 		if err != nil {
 			return nil, err
 		}
-		if line.BucketMs != bucketMs {
-			return nil, fmt.Errorf("buckets are not %d ms long: %q", bucketMs, match[0])
+		if line.BucketMs != w.line.BucketMs || line.Slices != w.line.Slices {
+			return nil, fmt.Errorf("buckets are not those of a window that is %s: %q", w.name, match[0])
 		}
 		a := rules[line.Rule]
 		if a == nil {
@@ -53,6 +64,14 @@ func sumAudit(matches [][]string) (map[string]*decisions, error) {
 		a.buckets[line.Bucket], a.threads[line.Thread] = bucket, thread
 	}
 	return rules, nil
+}
+
+// sum adds up n adjacent buckets.
+func (a *decisions) sum(from, n int) (sum decided) {
+	for b := from; b < from+n; b++ {
+		sum.add(a.buckets[b])
+	}
+	return sum
 }
 
 func (a *decisions) total() decided {

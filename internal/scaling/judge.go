@@ -48,7 +48,7 @@ type result struct {
 	detail  string // of a verdict other than exact
 }
 
-// judge holds a cell's audit against its threshold. A window is two adjacent buckets, so every bucket is in two of them.
+// judge holds a cell's audit against its threshold. Every bucket begins a window.
 func judge(c cell, a *decisions, s seen) result {
 	r := result{cell: c, seen: s, workers: a.workers()}
 	if s.elapsed > 0 {
@@ -59,14 +59,14 @@ func judge(c cell, a *decisions, s seen) result {
 		r.verdict, r.detail = mismatch, "nothing was decided"
 		return r
 	}
-	worst, sum := 0, 0
-	for b := first; b < last; b++ {
-		older, newer := a.buckets[b], a.buckets[b+1]
+	worst, sum, half := 0, 0, max(c.window.span/2, 1)
+	for b := first; b+c.window.span-1 <= last; b++ {
+		older, newer := a.sum(b, half), a.sum(b+half, c.window.span-half)
 		admitted := older.admitted + newer.admitted
 		if o := admitted - c.threshold; o > r.over {
 			r.over, worst = o, b
 		}
-		if b == first || b+1 == last {
+		if b == first || b+c.window.span > last || (b-first-1)%c.window.step != 0 {
 			continue // the load covers a part of the first and the last bucket only
 		}
 		if demand := older.all() + newer.all(); len(r.windows) == 0 || demand < r.slowest {
@@ -75,7 +75,7 @@ func judge(c cell, a *decisions, s seen) result {
 		r.windows = append(r.windows, admitted)
 		// Twice the threshold a second is once in half a second. It must be there in both halves: what a window can
 		// admit at its end is only what the one before has left.
-		if older.all() >= c.threshold && newer.all() >= c.threshold {
+		if older.all() >= c.threshold && newer.all() >= c.threshold || c.window.span == 1 && older.all() >= 2*c.threshold {
 			r.judged++
 			sum += admitted
 		}
@@ -94,7 +94,7 @@ func (r *result) conclude(total decided, worst int) {
 	switch {
 	case r.over > 0:
 		r.verdict = over
-		r.detail = fmt.Sprintf("%d above %d in the buckets %d and %d", r.over, r.threshold, worst, worst+1)
+		r.detail = fmt.Sprintf("%d above %d in the %d buckets from %d on", r.over, r.threshold, r.window.span, worst)
 	case total.admitted != r.metric:
 		r.verdict = mismatch
 		r.detail = fmt.Sprintf("admitted %d by the audit, %d by sentinel_passed", total.admitted, r.metric)

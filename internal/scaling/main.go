@@ -36,6 +36,7 @@ type options struct {
 	short       bool
 	concurrency []int
 	thresholds  []int
+	window      window
 	high        bool // also the highest threshold that the machine can exceed threefold
 	duration    time.Duration
 	version     string
@@ -100,7 +101,7 @@ func failures(results []result) error {
 }
 
 func parseFlags(args []string, stderr io.Writer) (options, error) {
-	o := options{concurrency: []int{1, 2, 4, 8}, thresholds: []int{20, 1000}, high: true}
+	o := options{concurrency: []int{1, 2, 4, 8}, thresholds: []int{20, 1000}, high: true, window: windows[0]}
 	fs := flag.NewFlagSet("scaling", flag.ContinueOnError)
 	fs.SetOutput(stderr)
 	fs.BoolVar(&o.short, "short", false, "a few cells in less than a minute: 4 workers, thresholds 20 and 1000")
@@ -115,6 +116,14 @@ func parseFlags(args []string, stderr io.Writer) (options, error) {
 			o.thresholds, err = numbers(slices.DeleteFunc(list, func(s string) bool { return s == highName }), unlimited-1)
 			return err
 		})
+	fs.Func("window", "`shape` of the rules' windows: sliding, fixed or exact (default sliding)", func(text string) error {
+		i := slices.IndexFunc(windows, func(w window) bool { return w.name == text })
+		if i < 0 {
+			return fmt.Errorf("must be sliding, fixed or exact, got %q", text)
+		}
+		o.window = windows[i]
+		return nil
+	})
 	seconds := fs.Float64("seconds", longSeconds, "length of a cell in `seconds`")
 	fs.StringVar(&o.version, "envoy-version", "", "Envoy `release`; empty for the default; $ENVOY_PATH wins")
 	fs.StringVar(&o.wasm, "wasm", "dist/sentinel.wasm", "the Sentinel `binary`")

@@ -52,6 +52,7 @@ func (g guard) listeners() int {
 
 // cell is one row of the table: one rule with a budget of its own, and the load on it.
 type cell struct {
+	window      window
 	concurrency int // Envoy's worker threads
 	guard       guard
 	spread      bool // over many connections; otherwise one connection, or with TCP one at a time
@@ -85,6 +86,9 @@ func (c cell) demand() float64 {
 		return 0
 	}
 	if d := plentyFactor * float64(c.threshold); d <= plenty {
+		if c.window.span > 2 {
+			return plenty // what comes back has to wait for the next request, and that is lost
+		}
 		return d
 	}
 	return demandFactor * float64(c.threshold)
@@ -131,6 +135,7 @@ func (c cell) listeners(wasm, upstream string, httpPort, tcpPort int) ([]envoyte
 		"resource_name": c.rule(),
 		"flowRules": []any{map[string]any{
 			"id": c.rule(), "resource": c.rule(), "threshold": c.threshold, "statIntervalInMs": intervalMs,
+			"window": c.window.name,
 		}},
 	})
 	if err != nil {
@@ -155,20 +160,20 @@ func (c cell) listeners(wasm, upstream string, httpPort, tcpPort int) ([]envoyte
 }
 
 // kinds are all cells at a concurrency that differ in what is guarded and how the load lies.
-func kinds(concurrency int) []cell {
+func kinds(w window, concurrency int) []cell {
 	var cells []cell
 	for _, g := range guards {
-		cells = append(cells, cell{concurrency: concurrency, guard: g, spread: true}, cell{concurrency: concurrency, guard: g})
+		cells = append(cells, cell{window: w, concurrency: concurrency, guard: g, spread: true}, cell{window: w, concurrency: concurrency, guard: g})
 	}
 	return cells
 }
 
 // plan gives the cells of one Envoy. highest has the highest threshold of each of the kinds; it is empty where none is
 // asked for.
-func plan(concurrency int, thresholds []int, highest map[cell]int, short bool) []cell {
+func plan(w window, concurrency int, thresholds []int, highest map[cell]int, short bool) []cell {
 	var cells []cell
 	for _, threshold := range thresholds {
-		for _, c := range kinds(concurrency) {
+		for _, c := range kinds(w, concurrency) {
 			c.threshold = threshold
 			if short && !c.spread && c.guard.listeners() == 1 && c.demand() >= togetherBelow {
 				continue // one connection is tried there on both listeners only, for the time it takes
@@ -176,7 +181,7 @@ func plan(concurrency int, thresholds []int, highest map[cell]int, short bool) [
 			cells = append(cells, c)
 		}
 	}
-	for _, c := range kinds(concurrency) {
+	for _, c := range kinds(w, concurrency) {
 		if threshold, ok := highest[c]; ok {
 			c.threshold, c.high = threshold, true
 			cells = append(cells, c)

@@ -26,6 +26,7 @@ const (
 // rig is one Envoy whose listeners change from batch to batch.
 type rig struct {
 	concurrency int
+	window      window
 	wasm        string
 	envoy       *envoytest.Process
 	upstream    *envoytest.TCPService
@@ -44,7 +45,7 @@ func measure(ctx context.Context, o options, concurrency int, log io.Writer) (re
 			return nil, err
 		}
 	}
-	for _, batch := range batches(plan(concurrency, o.thresholds, highest, o.short)) {
+	for _, batch := range batches(plan(o.window, concurrency, o.thresholds, highest, o.short)) {
 		rows, err := g.run(ctx, batch, o.duration)
 		if err != nil {
 			return results, err
@@ -62,7 +63,7 @@ func start(ctx context.Context, o options, concurrency int) (*rig, error) {
 	if err != nil {
 		return nil, err
 	}
-	g := &rig{concurrency: concurrency, upstream: upstream, wasm: o.wasm}
+	g := &rig{concurrency: concurrency, window: o.window, upstream: upstream, wasm: o.wasm}
 	g.envoy, err = envoytest.Launch(ctx, envoytest.Config{
 		Dynamic: true, Upstreams: []string{upstream.Addr()},
 		Concurrency: concurrency, Version: o.version,
@@ -86,7 +87,7 @@ func (g *rig) stop() error {
 // refusals cost something else, with that limit. The slowest second counts.
 func (g *rig) calibrate(ctx context.Context, log io.Writer) (map[cell]int, error) {
 	highest := map[cell]int{}
-	for _, c := range kinds(g.concurrency) {
+	for _, c := range kinds(g.window, g.concurrency) {
 		trial := c
 		trial.threshold, trial.high = unlimited, true
 		for range 2 {
@@ -228,7 +229,7 @@ func (g *rig) settle(ctx context.Context, cells []cell, observed []seen, before 
 }
 
 func (g *rig) audits(cells []cell) ([]*decisions, error) {
-	byRule, err := sumAudit(g.envoy.Log.All(audit.Pattern))
+	byRule, err := sumAudit(g.envoy.Log.All(audit.Pattern), g.window)
 	if err != nil {
 		return nil, err
 	}

@@ -43,7 +43,7 @@ func TestProcessWideLimitIsExactOnEveryListenerAndLoad(t *testing.T) {
 			t.Errorf("%d workers served one connection: %s", len(r.workers), r.progress())
 		}
 	}
-	if want := 2*len(kinds(4)) - 2; len(results) != want {
+	if want := 2*len(kinds(windows[0], 4)) - 2; len(results) != want {
 		t.Errorf("%d cells, want %d", len(results), want)
 	}
 }
@@ -61,11 +61,11 @@ func steady(n int, ds ...decided) *decisions {
 // agreeing is what clients and metrics say who agree with an audit.
 func agreeing(a *decisions) seen {
 	t := a.total()
-	return seen{sent: t.all(), passed: t.admitted, elapsed: float64(len(a.buckets)) * bucketMs / 1000, metric: t.admitted}
+	return seen{sent: t.all(), passed: t.admitted, elapsed: float64(len(a.buckets)) / 2, metric: t.admitted}
 }
 
 func TestVerdicts(t *testing.T) {
-	rule := cell{concurrency: 2, guard: guards[0], threshold: 100}
+	rule := cell{window: windows[0], concurrency: 2, guard: guards[0], threshold: 100}
 	full := []decided{{100, 200}, {0, 300}}
 	for _, c := range []struct {
 		name   string
@@ -80,12 +80,12 @@ func TestVerdicts(t *testing.T) {
 			a := steady(14, full...)
 			a.buckets[1005] = decided{1, 299}
 			return a
-		}(), want: over, over: 1, detail: "buckets 1004 and 1005"},
+		}(), want: over, over: 1, detail: "the 2 buckets from 1004 on"},
 		{name: "over where the load begins", audit: func() *decisions {
 			a := steady(14, full...)
 			a.buckets[1000] = decided{102, 0}
 			return a
-		}(), want: over, over: 2, detail: "buckets 1000 and 1001"},
+		}(), want: over, over: 2, detail: "the 2 buckets from 1000 on"},
 		{name: "98 % in every window", audit: steady(14, decided{98, 200}, decided{0, 300}), want: under, detail: "98.00 %"},
 		{name: "99 % in every window", audit: steady(14, decided{99, 200}, decided{0, 300}), want: exact},
 		{name: "too few windows to tell", audit: steady(12, full...), want: tooSlow},
@@ -114,6 +114,29 @@ func TestVerdicts(t *testing.T) {
 	}
 }
 
+// An interval of an exact window is judged wherever it begins.
+func TestVerdictsOfExactWindows(t *testing.T) {
+	rule := cell{window: windows[2], concurrency: 2, guard: guards[0], threshold: 100}
+	good := func() *decisions { // the hundred of each second come in its first ten milliseconds, and a bit later in each
+		a := steady(9000, decided{0, 1})
+		for second := range 9 {
+			for ms := range 10 {
+				a.buckets[1000+1001*second+ms] = decided{10, 5}
+			}
+		}
+		return a
+	}
+	a := good()
+	if r := judge(rule, a, agreeing(a)); r.verdict != exact {
+		t.Errorf("%q, %q", r.verdict, r.detail)
+	}
+	a.buckets[1000+1001] = decided{9, 0}
+	a.buckets[1000+999] = decided{1, 0} // in the second of the first hundred
+	if r := judge(rule, a, agreeing(a)); r.verdict != over || r.over != 1 {
+		t.Errorf("one more within a second: %q, over %d", r.verdict, r.over)
+	}
+}
+
 func TestAuditIsSummedOverWorkersAndLines(t *testing.T) {
 	const log = `[2026-01-02 20:43:35.429][25][warning][main] something else
 [2026-01-02 20:43:35.445][41][debug][wasm] [a.cc:1] wasm log sentinel_http sentinel: audit rule=r bucket_ms=500 bucket=9 admitted=3 refused=1
@@ -121,7 +144,7 @@ func TestAuditIsSummedOverWorkersAndLines(t *testing.T) {
 [2026-01-02 20:43:35.465][41][debug][wasm] [a.cc:1] wasm log sentinel_http sentinel: audit rule=r bucket_ms=500 bucket=9 admitted=-1 refused=5
 [2026-01-02 20:43:35.945][41][debug][wasm] [a.cc:1] wasm log sentinel_http sentinel: audit rule=r bucket_ms=500 bucket=10 admitted=0 refused=8
 [2026-01-02 20:43:35.945][41][debug][wasm] [a.cc:1] wasm log sentinel_http sentinel: audit rule=other bucket_ms=500 bucket=10 admitted=1 refused=0`
-	rules, err := sumAudit(found(log))
+	rules, err := sumAudit(found(log), windows[0])
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -132,7 +155,7 @@ func TestAuditIsSummedOverWorkersAndLines(t *testing.T) {
 	if w := r.workers(); len(w) != 2 || w[0] != 0.8 || w[1] != 0.2 {
 		t.Errorf("shares %v, want 0.8 and 0.2", w)
 	}
-	if _, err := sumAudit(found(strings.ReplaceAll(log, "bucket_ms=500", "bucket_ms=1000"))); err == nil {
+	if _, err := sumAudit(found(strings.ReplaceAll(log, "bucket_ms=500", "bucket_ms=1000")), windows[0]); err == nil {
 		t.Error("buckets of another length are accepted")
 	}
 }
@@ -150,10 +173,10 @@ func found(log string) (lines [][]string) {
 
 func TestPlanAndBatches(t *testing.T) {
 	highest := map[cell]int{}
-	for _, c := range kinds(2) {
+	for _, c := range kinds(windows[0], 2) {
 		highest[c] = 5000
 	}
-	cells := plan(2, []int{20, 1000}, highest, false)
+	cells := plan(windows[0], 2, []int{20, 1000}, highest, false)
 	if len(cells) != 18 {
 		t.Fatalf("%d cells, want 18", len(cells))
 	}
@@ -208,7 +231,7 @@ func TestFlags(t *testing.T) {
 	}
 	for _, args := range [][]string{
 		{"-concurrency", "0"}, {"-concurrency", "1,65"}, {"-thresholds", "0"}, {"-thresholds", "much"}, {"-seconds", "6"},
-		{"-seconds", "NaN"}, {"more"},
+		{"-seconds", "NaN"}, {"more"}, {"-window", "exakt"},
 	} {
 		if _, err := parseFlags(args, io.Discard); err == nil {
 			t.Errorf("%v is accepted", args)
@@ -218,7 +241,7 @@ func TestFlags(t *testing.T) {
 
 func TestTableHasARowForEachCell(t *testing.T) {
 	a := steady(14, decided{100, 200}, decided{0, 300})
-	r := judge(cell{concurrency: 2, guard: guards[2], spread: true, threshold: 100}, a, agreeing(a))
+	r := judge(cell{window: windows[0], concurrency: 2, guard: guards[2], spread: true, threshold: 100}, a, agreeing(a))
 	r.retries = 3
 	var b strings.Builder
 	if err := writeMarkdown(&b, []result{r}); err != nil {

@@ -50,6 +50,7 @@ func (r *rules) checkCountOnly(at *place, f *rule.Flow) {
 		r.countsEntries(at, must{f.TokenCalculateStrategy == rule.Direct, "tokenCalculateStrategy", "Direct"},
 			must{f.ControlBehavior == rule.Reject, "controlBehavior", "Reject"},
 			must{f.RelationStrategy == rule.CurrentResource, "relationStrategy", "CurrentResource"},
+			must{f.Window != rule.ExactWindow, "window", "fixed or sliding"}, // what is counted late was in some interval before
 			must{f.Cluster == nil, "clusterMode", "false"})
 	}
 }

@@ -31,6 +31,7 @@ func (r *rules) flowWords(d *flowDraft) words {
 		own: []field{
 			{"threshold", r.number(&f.Threshold)},
 			{"statIntervalInMs", integer(r.parser, &f.StatIntervalInMs, 0, maxWindow)},
+			{"window", enum(r.parser, &f.Window, rule.SlidingWindow, rule.FixedWindow, rule.ExactWindow)},
 			{"tokenCalculateStrategy", enum(r.parser, &f.TokenCalculateStrategy, rule.Direct, rule.WarmUp, rule.MemoryAdaptive)},
 			{"relationStrategy", enum(r.parser, &f.RelationStrategy, rule.CurrentResource, rule.AssociatedResource)},
 			{"warmUpColdFactor", integer(r.parser, &f.WarmUpColdFactor, 0, maxUint32)},
@@ -61,6 +62,7 @@ func (r *rules) flow(s *saying, d *flowDraft) {
 	}
 	r.checkFlow(s, &f)
 	r.checkFraction(s, &f)
+	r.checkWindow(s.at, &f)
 	r.checkCluster(s.at, &f)
 	r.checkCountOnly(s.at, &f)
 	r.checkResource(s.at, &f.Target)
@@ -80,6 +82,25 @@ func (r *rules) checkFlow(s *saying, f *rule.Flow) {
 		r.checkWarmUp(s, f, hasThreshold)
 	case rule.MemoryAdaptive:
 		r.checkMemory(s.at, f)
+	}
+}
+
+// checkWindow finds what the window of a rule cannot do.
+func (r *rules) checkWindow(at *place, f *rule.Flow) {
+	at = at.at("window")
+	switch {
+	case f.Window == rule.SlidingWindow:
+	case f.Cluster != nil:
+		r.add(at, "does not go with clusterMode: the service counts in windows of its own; leave it out")
+	case f.ControlBehavior == rule.Throttling:
+		r.add(at, "does not go with controlBehavior Throttling, which spaces entries and counts them in no window; leave it out")
+	case f.Window != rule.ExactWindow:
+	case f.TokenCalculateStrategy == rule.WarmUp:
+		r.add(at, "must not be exact with tokenCalculateStrategy WarmUp, whose threshold follows from the entries of whole windows; ",
+			"write fixed or sliding, or Direct")
+	case f.RelationStrategy == rule.AssociatedResource:
+		r.add(at, "must not be exact with relationStrategy AssociatedResource, whose entries are seen up to two ticks late; ",
+			"write fixed or sliding, or CurrentResource")
 	}
 }
 

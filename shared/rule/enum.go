@@ -41,6 +41,19 @@ func (s RelationStrategy) String() string {
 	return name(int(s), "CurrentResource", "AssociatedResource")
 }
 
+// Window says how a flow rule's interval lies in time.
+type Window int32
+
+// The windows. Sentinel has the first.
+const (
+	SlidingWindow Window = 0 // two or more buckets of 500 ms, the last of which is not over; one aligned bucket where that does not fit
+	FixedWindow   Window = 1 // one aligned bucket
+	ExactWindow   Window = 2 // every interval, wherever it begins
+)
+
+// String is the window's name in a configuration.
+func (w Window) String() string { return name(int(w), "sliding", "fixed", "exact") }
+
 // BreakerStrategy says what opens a circuit breaker.
 type BreakerStrategy int32
 

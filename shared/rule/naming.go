@@ -65,6 +65,9 @@ func (r *Flow) naming() []string {
 	if r.ControlBehavior != Reject {
 		parts = append(parts, r.ControlBehavior.String())
 	}
+	if r.Window != SlidingWindow {
+		parts = append(parts, r.Window.String())
+	}
 	if of := r.Refers(); of != "" {
 		parts = append(parts, bracketed("of", of))
 	}

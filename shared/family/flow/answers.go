@@ -99,6 +99,6 @@ func (o *charging) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 		s.Fill(w, o.capacity)
 	}
 	s.Take(w, MaxCapacity, o.n)
-	o.used, o.freeAt = s.Used(w), s.FreeAt(w, o.capacity)
+	o.used, o.freeAt = s.Used(w), s.FreeAt(w, o.capacity, 1)
 	return s.Encode(dst, w), record.StoreIf(o.n > 0 || r.Lost)
 }

@@ -1,15 +1,19 @@
 package flow
 
 import (
+	"math"
+
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/record"
 )
 
 const (
 	// holdMs is how long a reservation should last at this worker's own rate. What is held when its bucket ends is lost,
-	// so it is at most a 128th of the bucket.
-	holdMs        = 4
-	holdPerBucket = 128
+	// so it is at most a 128th of the bucket. Of an exact window, which counts it at the end of that time, it is a part of the
+	// interval.
+	holdMs          = 4
+	holdPerBucket   = 128
+	holdPerInterval = 2000
 	// shareLeft is the part of what is left that one reservation takes at most: reservations shrink to 1 as the budget
 	// ends, and so no worker sits on the last permits.
 	shareLeft = 8
@@ -60,12 +64,17 @@ type Budget struct {
 
 	op   operation
 	look looking
+	// log is where the record of an exact window is read to, nil of others.
+	log *Log
 }
 
 // NewBudget returns the budget with that id in a table.
 func NewBudget(table *record.Table, id record.ID, window Window) *Budget {
-	b := &Budget{table: table, cell: record.Cell{ID: id}, window: window, bucket: -1, refusedIn: -1}
+	b := &Budget{table: table, cell: record.Cell{ID: id}, window: window, bucket: -1}
 	b.op.budget = b
+	if window.Ticks > 0 {
+		b.log = new(Log)
+	}
 	b.end()
 	return b
 }
@@ -77,7 +86,7 @@ func (b *Budget) Window() Window { return b.window }
 func (b *Budget) Holding() bool { return b.left > b.crumbs(b.capacity) }
 
 // crumbs are the permits of a capacity that may be left unspent.
-func (b *Budget) crumbs(capacity int64) int64 { return capacity / (crumb * int64(b.window.Buckets)) }
+func (b *Budget) crumbs(capacity int64) int64 { return capacity / (crumb * b.window.spans()) }
 
 // Take asks for one permit under a threshold, at the time now in nanoseconds. An error is the host's, or record.ErrFull; a
 // record that too many workers fight for refuses.
@@ -95,7 +104,7 @@ func (b *Budget) take(capacity int64, warm *WarmUp, now int64) (Verdict, error) 
 	if b.spend(capacity, now) {
 		return Verdict{OK: true, At: now, Used: b.usedNow}, nil
 	}
-	if bucket := b.window.Bucket(now); bucket == b.refusedIn && now < b.refusedUntil && capacity <= b.refusedCapacity {
+	if now < b.refusedUntil && capacity <= b.refusedCapacity && b.window.Bucket(now) >= b.refusedIn {
 		v := b.refused
 		v.At = now
 		return v, nil
@@ -137,6 +146,9 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 	}
 	b.bucket, b.left, b.capacity = bucket, op.granted-1, capacity
 	b.begins, b.ends = b.startOf(bucket), b.startOf(bucket+1)
+	if b.log != nil {
+		b.bucket, b.begins, b.ends = op.until, op.now, b.startOf(op.until+1)
+	}
 	b.size, b.since = op.granted, op.now
 	b.begin(op.granted, op.used, op.capacity)
 	return Verdict{OK: true, At: op.now, Used: op.used}, nil
@@ -149,13 +161,24 @@ func (b *Budget) remember(op *operation, capacity, bucket int64) {
 		b.refused.FreeAt = max(b.startOf(op.freeAt), op.now+1)
 	}
 	pause := min(refusalMs*1e6, b.window.BucketMs*1e6/holdPerBucket)
-	b.refusedIn, b.refusedUntil, b.refusedCapacity = bucket, op.now+pause, capacity
+	b.refusedIn, b.refusedUntil, b.refusedCapacity = bucket, min(op.now+pause, b.changesAt(op, bucket)), capacity
+}
+
+// changesAt is when a refusal does not hold any more though nobody gives anything back, in nanoseconds.
+func (b *Budget) changesAt(op *operation, bucket int64) int64 {
+	if b.log == nil {
+		return b.startOf(bucket + 1)
+	}
+	if op.freeAt < 0 {
+		return math.MaxInt64
+	}
+	return b.startOf(op.freeAt)
 }
 
 // appetite is how many permits this worker would spend in holdMs at the rate at which it spent the last reservation. It
 // at most quadruples from one reservation to the next.
 func (b *Budget) appetite(now int64) int64 {
-	hold := min(holdMs*1e6, b.window.BucketMs*1e6/holdPerBucket)
+	hold := min(holdMs*1e6, b.window.hold())
 	spent, elapsed := b.size-b.left, now-b.since
 	if spent <= 0 || elapsed > 1000*hold {
 		return 1
@@ -165,13 +188,21 @@ func (b *Budget) appetite(now int64) int64 {
 
 // GiveBack returns a permit that Take granted at the time at, its verdict's, and that was not used after all.
 func (b *Budget) GiveBack(at, now int64) error {
-	b.refusedIn = -1
+	b.refusedUntil = 0
 	bucket := b.window.Bucket(at)
-	if bucket == b.bucket && b.window.Bucket(now) == bucket {
+	if b.holds(at) && b.holds(now) {
 		b.left++
 		return nil
 	}
 	return b.giveBack(bucket, 1, now)
+}
+
+// holds is whether a time lies in the reservation's.
+func (b *Budget) holds(at int64) bool {
+	if b.log != nil { // at its very beginning the reservation before may have been spent
+		return at > b.begins && at < b.ends
+	}
+	return at >= b.begins && at < b.ends
 }
 
 // Settle returns to the shared record what this worker has reserved and not spent. It is called in each tick: a worker
@@ -189,7 +220,7 @@ func (b *Budget) Settle(now int64) error {
 }
 
 func (b *Budget) giveBack(bucket, n, now int64) error {
-	keeps := int64(b.window.Buckets)
+	keeps := b.window.spans()
 	if b.warms {
 		keeps++
 	}
@@ -207,10 +238,10 @@ func (b *Budget) giveBack(bucket, n, now int64) error {
 // used, and what this worker has reserved.
 func (b *Budget) quota(q *family.Quota, threshold float64, warm *WarmUp, now int64) error {
 	look := &b.look
-	*look = looking{window: b.window, full: Capacity(threshold), warm: warm}
+	*look = looking{window: b.window, log: b.log, full: Capacity(threshold), warm: warm}
 	if err := b.table.Update(&b.cell, now, look); err != nil || look.unsure {
 		q.Limit = look.full
-		q.ResetIn(b.startOf(b.window.Bucket(now)+int64(b.window.Buckets)), now)
+		q.ResetIn(b.startOf(b.window.Bucket(now)+b.window.spans()), now)
 		return err
 	}
 	own := int64(0)
@@ -226,7 +257,15 @@ func (b *Budget) quota(q *family.Quota, threshold float64, warm *WarmUp, now int
 // Touch marks the record as in use; see record.Table.Touch.
 func (b *Budget) Touch(now int64) error { return b.table.Touch(&b.cell, now) }
 
-func (b *Budget) startOf(bucket int64) int64 { return bucket * b.window.BucketMs * 1e6 }
+func (b *Budget) startOf(bucket int64) int64 { return b.window.Start(bucket) }
+
+// hold is how long a reservation should last at most, in nanoseconds.
+func (w Window) hold() int64 {
+	if w.Ticks > 0 {
+		return w.BucketMs * 1e6 / holdPerInterval
+	}
+	return w.BucketMs * 1e6 / holdPerBucket
+}
 
 // operation is one update of a budget's record: give back, then take.
 type operation struct {
@@ -239,12 +278,16 @@ type operation struct {
 	capacity      int64 // what the window admits now
 	granted, used int64
 	freeAt        int64
+	until         int64 // of an exact window, the last tick in which what is granted may be used
 }
 
 // Apply implements record.Transition.
 func (o *operation) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	w := o.budget.window
 	o.now = r.Now
+	if w.Ticks > 0 {
+		return o.applyExact(dst, r)
+	}
 	var s WarmState
 	if r.Payload != nil && (!s.Decode(r.Payload, w) || s.ahead(w, r.Now)) {
 		return dst, record.Unreadable
@@ -258,8 +301,34 @@ func (o *operation) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	free := o.capacity - s.Used(w)
 	want := max(o.want, o.budget.crumbs(o.capacity))
 	o.granted = s.Take(w, o.capacity, min(want, max(1, free/shareLeft)))
-	o.used, o.freeAt = s.Used(w), s.FreeAt(w, o.capacity)
+	o.used, o.freeAt = s.Used(w), s.FreeAt(w, o.capacity, 1)
 	return s.Encode(dst, w), record.StoreIf(o.granted > 0 || gaveBack || warmed || r.Lost)
+}
+
+// applyExact is Apply for an exact window. Such a one does not warm up.
+func (o *operation) applyExact(dst []byte, r record.State) ([]byte, record.Outcome) {
+	s, w := o.budget.log, o.budget.window
+	now := w.Bucket(r.Now)
+	if s.clear(); r.Payload != nil && (!s.Decode(r.Payload) || s.Newest > now) {
+		return dst, record.Unreadable
+	}
+	s.Advance(now)
+	if r.Lost {
+		s.Fill(max(o.full, o.budget.capacity))
+	}
+	gaveBack := o.back > 0 && !r.Lost && s.GiveBack(o.backIn, o.back)
+	o.capacity = o.full
+	free := o.capacity - s.Used()
+	want := max(o.want, o.budget.crumbs(o.capacity))
+	o.granted, o.until = max(min(want, max(1, free/shareLeft), free), 0), now
+	if o.granted > 1 {
+		o.until = w.Bucket(r.Now + w.hold())
+	}
+	if o.granted > 0 {
+		s.Take(o.until, o.granted)
+	}
+	o.used, o.freeAt = s.Used(), s.FreeAt(o.capacity, 1)
+	return s.Encode(dst), record.StoreIf(o.granted > 0 || gaveBack || r.Lost)
 }
 
 // warmUp finds what the window admits now, and reports whether that changed the state.

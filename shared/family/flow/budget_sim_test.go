@@ -11,6 +11,7 @@ import (
 	"sentinel-envoy/shared/family/flow"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/rule"
 )
 
 var simRuns = flag.Int("sim.runs", 400, "how many random simulations each property is tried on")
@@ -31,6 +32,7 @@ type scenario struct {
 	spread     int     // one of spreads
 	deaths     bool
 	stalls     bool
+	shape      rule.Window
 }
 
 // How the load lies on the workers.
@@ -43,8 +45,8 @@ const (
 )
 
 func (s scenario) String() string {
-	return fmt.Sprintf("%d workers, threshold %g (some %g) in %d ms, demand %.0f/s, spread %d, deaths %t, stalls %t",
-		s.workers, s.threshold, s.lower, s.intervalMs, s.demand, s.spread, s.deaths, s.stalls)
+	return fmt.Sprintf("%d workers, threshold %g (some %g) in %d ms, demand %.0f/s, spread %d, deaths %t, stalls %t, window %s",
+		s.workers, s.threshold, s.lower, s.intervalMs, s.demand, s.spread, s.deaths, s.stalls, s.shape)
 }
 
 func draw(r *rand.Rand) scenario {
@@ -69,6 +71,7 @@ type outcome struct {
 	admitted map[int64]int64
 	first    int64
 	last     int64
+	times    []int64 // of the decisions that admitted
 }
 
 // worst is the largest sum over a window.
@@ -90,7 +93,7 @@ func simulate(t *testing.T, seed uint64, s scenario, duration int64) *outcome {
 	start := 1000*second + int64(seed%997)*millisecond
 	sim := memhost.NewSim(seed, start)
 	defer sim.Close()
-	w := flow.WindowOf(uint64(s.intervalMs))
+	w := flow.ShapedWindow(uint64(s.intervalMs), s.shape)
 	o := &outcome{window: w, admitted: map[int64]int64{}, first: w.Bucket(start), last: w.Bucket(start + duration)}
 	for i := range s.workers {
 		sim.Go(func(task *memhost.Task) { serve(t, task, s, i, o, start, start+duration) })
@@ -131,6 +134,7 @@ func serve(t *testing.T, task *memhost.Task, s scenario, index int, o *outcome, 
 		}
 		if v.OK {
 			o.admitted[o.window.Bucket(v.At)]++
+			o.times = append(o.times, v.At)
 		}
 		arrival += int64(float64(gap) * (0.5 + rng.Float64()))
 	}

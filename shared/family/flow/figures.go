@@ -46,7 +46,7 @@ func (bs *Budgets) Export(now int64) {
 	}
 	due := min(looksPerExport, len(bs.shown))
 	for _, b := range bs.shown[:due] {
-		look := looking{window: b.window, full: Capacity(b.limit), warm: b.warm}
+		look := looking{window: b.window, log: b.log, full: Capacity(b.limit), warm: b.warm}
 		err := bs.env.Table.Update(&b.cell, now, &look)
 		bs.env.Check("reading a budget", err)
 		bs.env.Metrics.Set(&b.figures.threshold, uint64(look.capacity), now)
@@ -78,6 +78,7 @@ func (b *SharedBudget) close(now int64) {
 // looking reads a budget's record: what the window admits at the time, and what of it was used.
 type looking struct {
 	window         Window
+	log            *Log // of an exact window, to be overwritten
 	full           int64
 	warm           *WarmUp // nil: it is always
 	capacity, used int64
@@ -91,17 +92,32 @@ func (o *looking) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	var s WarmState
 	o.capacity, o.used, o.emptyAt = o.full, 0, 0
 	o.unsure = r.Lost || r.Payload != nil
+	if o.log != nil {
+		o.lookExact(r)
+		return dst, record.Keep
+	}
 	if r.Payload == nil || !s.Decode(r.Payload, o.window) || s.ahead(o.window, r.Now) {
 		return dst, record.Keep
 	}
 	o.unsure = false
 	s.Advance(o.window, o.window.Bucket(r.Now))
-	o.used, o.emptyAt = s.Used(o.window), s.EmptyAt(o.window)*o.window.BucketMs*1e6
+	o.used, o.emptyAt = s.Used(o.window), o.window.Start(s.EmptyAt(o.window))
 	if o.warm != nil {
 		o.warm.Advance(&s.Warmth, Second(r.Now), s.Previous(o.window))
 		o.capacity = Capacity(o.warm.Threshold(s.Warmth))
 	}
 	return dst, record.Keep
+}
+
+// lookExact is Apply for an exact window.
+func (o *looking) lookExact(r record.State) {
+	s, now := o.log, o.window.Bucket(r.Now)
+	if r.Payload == nil || !s.Decode(r.Payload) || s.Newest > now {
+		return
+	}
+	o.unsure = false
+	s.Advance(now)
+	o.used, o.emptyAt = s.Used(), o.window.Start(s.EmptyAt())
 }
 
 // nearLimit counts the permits that were spent beyond four fifths of the capacity, as Envoy's rate limit service does.

@@ -46,7 +46,7 @@ func fuzzWindow(t *testing.T, code []byte, w flow.Window) {
 	if got := s.Take(w, 10, 20); used < 0 || got > 10 || used+got > max(used, 10) {
 		t.Errorf("%d of 10 used, and %d granted", used, got)
 	}
-	if free := s.FreeAt(w, 10); free < s.Newest {
+	if free := s.FreeAt(w, 10, 1); free < s.Newest {
 		t.Errorf("free in bucket %d, before %d", free, s.Newest)
 	}
 	s.Advance(w, s.Newest+1)

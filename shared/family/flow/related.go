@@ -1,8 +1,6 @@
 package flow
 
 import (
-	"strconv"
-
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/record"
@@ -45,7 +43,7 @@ type relation struct {
 func newRelation(f *flowRule) *relation {
 	w, env := f.window(), f.Env
 	r := &relation{kind: f.kind, warm: f.warm}
-	r.countID = record.IDOf("associated", f.RefResource, strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets))
+	r.countID = record.IDOf(append([]string{"associated", f.RefResource}, w.shape()...)...)
 	r.count = f.kind.counts.Acquire(r.countID, func() *associatedCount {
 		env.Observe()
 		return &associatedCount{AssociatedCount: NewAssociatedCount(env.Table, r.countID, w), env: env, resource: f.RefResource}

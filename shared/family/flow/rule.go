@@ -24,11 +24,19 @@ type flowRule struct {
 
 // recordID names a record of the rule's: windows of another length have each their own.
 func (r *flowRule) recordID(what string) record.ID {
-	w := r.window()
-	return r.RecordID(what, strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets))
+	return r.RecordID(what, r.window().shape()...)
 }
 
-func (r *flowRule) window() Window { return WindowOf(r.StatIntervalInMs) }
+func (r *flowRule) window() Window { return ShapedWindow(r.StatIntervalInMs, r.Window) }
+
+// shape tells the records of windows apart that are cut differently.
+func (w Window) shape() []string {
+	shape := []string{strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets)}
+	if w.Ticks > 0 {
+		shape = append(shape, strconv.FormatInt(w.Ticks, 10))
+	}
+	return shape
+}
 
 // limit is the threshold at the time now, of a rule that warms up that of a warm one.
 //

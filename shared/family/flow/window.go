@@ -1,5 +1,7 @@
 package flow
 
+import "sentinel-envoy/shared/rule"
+
 // Sentinel's global statistic: 20 buckets of 500 ms. A rule whose interval is made of such buckets slides over them.
 const (
 	sharedBucketMs = 500
@@ -12,6 +14,9 @@ const (
 type Window struct {
 	BucketMs int64
 	Buckets  int
+	// Ticks is in how many ticks the one bucket of an exact window, the interval, is cut; 0 of others. Numbers of buckets are
+	// then those of ticks.
+	Ticks int64
 }
 
 // WindowOf is the window that sentinel-golang 1.0.4 uses for statIntervalInMs (core/flow, generateStatFor): sliding
@@ -27,8 +32,43 @@ func WindowOf(statIntervalInMs uint64) Window {
 	return Window{BucketMs: interval, Buckets: 1}
 }
 
+// ShapedWindow is the window of that shape for statIntervalInMs, of which 0 means 1000.
+func ShapedWindow(statIntervalInMs uint64, shape rule.Window) Window {
+	w := Window{BucketMs: int64(statIntervalInMs), Buckets: 1}
+	if w.BucketMs == 0 {
+		w.BucketMs = 1000
+	}
+	switch shape {
+	case rule.FixedWindow:
+		return w
+	case rule.ExactWindow:
+		w.Ticks = ExactTicks
+		return w
+	}
+	return WindowOf(statIntervalInMs)
+}
+
 // Bucket is the number of the bucket that holds the time now, in nanoseconds.
-func (w Window) Bucket(now int64) int64 { return now / (w.BucketMs * 1e6) }
+func (w Window) Bucket(now int64) int64 { return now / w.bucketNs() }
+
+// Start is when a bucket begins, in nanoseconds.
+func (w Window) Start(bucket int64) int64 { return bucket * w.bucketNs() }
+
+// bucketNs is the length of a bucket in nanoseconds.
+func (w Window) bucketNs() int64 {
+	if w.Ticks > 0 {
+		return w.BucketMs * 1e6 / w.Ticks
+	}
+	return w.BucketMs * 1e6
+}
+
+// spans is over how many buckets the window counts.
+func (w Window) spans() int64 {
+	if w.Ticks > 0 {
+		return w.Ticks + 1
+	}
+	return int64(w.Buckets)
+}
 
 // State is what a window has counted. Its zero value has counted nothing.
 type State struct {
@@ -88,16 +128,16 @@ func (s *State) Fill(w Window, capacity int64) {
 	s.Counts[s.Newest%int64(w.Buckets)] = capacity
 }
 
-// FreeAt is the number of the first bucket in which at least one permit of capacity is free if nothing more is taken,
-// or −1 if capacity is below 1 and there is none.
-func (s *State) FreeAt(w Window, capacity int64) int64 {
-	if capacity < 1 {
+// FreeAt is the number of the first bucket in which need permits of capacity are free if nothing more is taken, or −1 if
+// capacity is below that.
+func (s *State) FreeAt(w Window, capacity, need int64) int64 {
+	if capacity < need {
 		return -1
 	}
 	used := s.Used(w)
 	n := int64(w.Buckets)
 	for ahead := int64(0); ahead < n; ahead++ {
-		if used < capacity {
+		if used+need <= capacity {
 			return s.Newest + ahead
 		}
 		// The oldest bucket is the first to leave.

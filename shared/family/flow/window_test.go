@@ -128,7 +128,7 @@ func checkState(t *testing.T, s *flow.State, model *history, capacity int64) {
 	if got, want := s.Used(model.w), model.used(model.newest); got != want {
 		t.Errorf("Used = %d, want %d", got, want)
 	}
-	if got, want := s.FreeAt(model.w, capacity), model.freeAt(capacity); got != want {
+	if got, want := s.FreeAt(model.w, capacity, 1), model.freeAt(capacity); got != want {
 		t.Errorf("FreeAt(%d) = %d, want %d (newest %d)", capacity, got, want, model.newest)
 	}
 	var again flow.State
