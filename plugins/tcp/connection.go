@@ -132,15 +132,13 @@ func (c *connection) close() {
 // OnEnd implements vm.Stream: the connection leaves its resource.
 func (c *connection) OnEnd() {
 	delete(c.handler.closing, c.Context())
-	if c.Entry.InFlight() {
-		c.exit(envoyhost.Now())
-	}
 	if len(c.handler.free) < maxFree {
 		c.handler.free = append(c.handler.free, c)
 	}
-}
-
-func (c *connection) exit(now int64) {
+	if !c.Entry.InFlight() {
+		return
+	}
+	now := envoyhost.Now()
 	c.Entry.Exit(now, c.Plugin.Config().Failures.TCP(outcome.TCPEnd{
 		Flags: envoyhost.ResponseFlags(), Asked: c.asked, Answered: c.Entry.HasAnswer(), WaitMs: c.Entry.WaitMs(now),
 	}))

@@ -28,8 +28,9 @@ type Filter struct {
 	annotates bool
 	// resources are nil while the filter is parked; see Park for those it is counting in then.
 	resources map[string]*guarded
-	// byName are the same, for entries.
-	byName   lookup.Table[*guarded]
+	// names are theirs, and named they by the number of their name, for entries.
+	names    lookup.Table
+	named    []*guarded
 	counting []*guarded
 	// last is the resource that was entered last: mostly it is the next one, too.
 	last           *guarded
@@ -151,7 +152,7 @@ func withShared(own, shared []rule.Rule) []rule.Rule {
 // the configuration can produce, whether or not a rule is for them: all are counted.
 func (f *Filter) bind(rules []rule.Rule) {
 	f.rules, f.resources, f.annotates = len(rules), map[string]*guarded{}, false
-	f.byName = lookup.Table[*guarded]{}
+	f.names, f.named = lookup.Table{}, nil
 	rules = slices.Clone(rules)
 	sort.SliceStable(rules, func(i, j int) bool { return rules[i].Family().Order < rules[j].Family().Order })
 	f.declare(f.cfg.ResourceName)
@@ -187,7 +188,8 @@ func (f *Filter) declare(name string) {
 		res.own = family.InFailures
 	}
 	f.resources[res.name] = res
-	f.byName.Put(res.name, res)
+	f.names.Add(res.name)
+	f.named = append(f.named, res)
 	f.vm.resources.Add(res.node)
 }
 
@@ -248,8 +250,10 @@ func (vm *VM) connect(f *Filter) {
 
 // guardedBy is the resource of a name, nil where nothing is known of it.
 func (f *Filter) guardedBy(name string) *guarded {
-	res, _ := f.byName.Get(name)
-	return res
+	if n := f.names.Find(name); n != lookup.None {
+		return f.named[n]
+	}
+	return nil
 }
 
 // Resources are the names of the resources that the filter knows.

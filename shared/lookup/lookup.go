@@ -1,65 +1,67 @@
-// Package lookup finds values by names that are known beforehand, for requests to look up what they name. A map of Go's would
-// do, but TinyGo's puts the name that it looks for on the heap, each time.
+// Package lookup finds names that are known beforehand, for requests to look up what they name. A map of Go's would do, but
+// TinyGo's puts the name that it looks for on the heap, each time.
 package lookup
 
-// Table is a hash table by names, with linear probing. Its zero value is empty. Nothing can be removed. What is looked up may
-// be a client's: it adds nothing, and no more of it is read than the longest of the names has bytes.
-type Table[V any] struct {
-	slots   []slot[V] // a power of two of them, at least half of which are free
+// None is the number of a name that is not there.
+const None = -1
+
+// Table numbers names in the order in which they come, from 0 on. It is a hash table with linear probing; its zero value is
+// empty. What is looked up may be a client's: it adds nothing, and no more of it is read than the longest of the names has bytes.
+type Table struct {
+	slots   []slot // a power of two of them, at least half of which are free
 	n       int
 	longest int // of the names, in bytes
 }
 
-type slot[V any] struct {
-	hash  uint32 // 0 where the slot is free
-	name  string
-	value V
+type slot struct {
+	hash   uint32 // 0 where the slot is free
+	number int32
+	name   string
 }
 
-// Len is how many names there are.
-func (t *Table[V]) Len() int { return t.n }
-
-// Get is the value of a name, and whether there is one.
-func (t *Table[V]) Get(name string) (value V, found bool) {
+// Find is the number of a name, or None.
+func (t *Table) Find(name string) int {
 	if t.n == 0 || len(name) > t.longest {
-		return value, false
+		return None
 	}
-	s := &t.slots[t.find(hash(name), name)]
-	return s.value, s.hash != 0
-}
-
-// Put gives a name a value, in place of that which it had.
-func (t *Table[V]) Put(name string, value V) {
-	if 2*(t.n+1) > len(t.slots) {
-		t.grow()
-	}
-	h := hash(name)
-	s := &t.slots[t.find(h, name)]
-	if s.hash == 0 {
-		t.n++
-		t.longest = max(t.longest, len(name))
-	}
-	*s = slot[V]{h, name, value}
-}
-
-func (t *Table[V]) grow() {
-	old := t.slots
-	t.slots = make([]slot[V], max(8, 2*len(old)))
-	for i := range old {
-		if s := &old[i]; s.hash != 0 {
-			t.slots[t.find(s.hash, s.name)] = *s
+	h, last := hash(name), uint32(len(t.slots)-1)
+	for i := h; ; i++ {
+		switch s := &t.slots[i&last]; {
+		case s.hash == 0:
+			return None
+		case s.hash == h && s.name == name:
+			return int(s.number)
 		}
 	}
 }
 
-// find is the slot of a name, or the free one where it would be.
-func (t *Table[V]) find(h uint32, name string) uint32 {
+// Add is the number of a name, which is added where it is not there.
+func (t *Table) Add(name string) int {
+	if n := t.Find(name); n != None {
+		return n
+	}
+	if old := t.slots; 2*(t.n+1) > len(old) {
+		t.slots = make([]slot, max(8, 2*len(old)))
+		for i := range old {
+			if old[i].hash != 0 {
+				t.put(&old[i])
+			}
+		}
+	}
+	t.put(&slot{hash(name), int32(t.n), name})
+	t.n++
+	t.longest = max(t.longest, len(name))
+	return t.n - 1
+}
+
+// put puts what is in a slot into a free one.
+func (t *Table) put(s *slot) {
 	last := uint32(len(t.slots) - 1)
-	i := h & last
-	for s := &t.slots[i]; s.hash != 0 && (s.hash != h || s.name != name); s = &t.slots[i] {
+	i := s.hash & last
+	for t.slots[i].hash != 0 {
 		i = (i + 1) & last
 	}
-	return i
+	t.slots[i] = *s
 }
 
 // hash is 32-bit FNV-1a with the bits mixed as MurmurHash3 ends, and never 0. It has no key: what clients send is not stored.

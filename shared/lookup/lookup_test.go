@@ -8,39 +8,41 @@ import (
 	"sentinel-envoy/internal/seeds"
 )
 
-// TestTableIsAMap: what is put and what is asked for give what a map gives.
-func TestTableIsAMap(t *testing.T) {
+// TestNumbers: names have the numbers that a map would give them.
+func TestNumbers(t *testing.T) {
 	seeds.Try(t, 20, func(t *testing.T, seed uint64) {
 		r := rand.New(rand.NewPCG(seed, 0))
-		var table Table[int]
+		var table Table
 		want := map[string]int{}
-		if _, found := table.Get(""); found {
-			t.Error("an empty table has a name")
-		}
 		for range 5000 {
 			name := fmt.Sprint(r.IntN(1000))
 			if name == "7" {
 				name = ""
 			}
-			if r.IntN(4) == 0 {
-				value := r.IntN(5)
-				table.Put(name, value)
-				want[name] = value
+			number, is := want[name]
+			if !is {
+				number = None
 			}
-			got, found := table.Get(name)
-			if value, is := want[name]; got != value || found != is {
-				t.Fatalf("%q is %d (%t), want %d (%t)", name, got, found, value, is)
+			if got := table.Find(name); got != number {
+				t.Fatalf("%q is %d, want %d", name, got, number)
 			}
-		}
-		if table.Len() != len(want) {
-			t.Errorf("%d names, want %d", table.Len(), len(want))
+			if r.IntN(4) > 0 {
+				continue
+			}
+			if !is {
+				number = len(want)
+				want[name] = number
+			}
+			if got := table.Add(name); got != number {
+				t.Fatalf("%q is added as %d, want %d", name, got, number)
+			}
 		}
 	})
 }
 
-// TestNamesWithOneHash lie behind each other, also beyond the table's end.
-func TestNamesWithOneHash(t *testing.T) {
-	var table Table[string]
+// TestNamesInOnePlace lie behind each other, also beyond the table's end.
+func TestNamesInOnePlace(t *testing.T) {
+	var table Table
 	var alike []string
 	for i := 0; len(alike) < 4; i++ { // the table has 8 slots
 		if name := fmt.Sprint(i); hash(name)&7 == 7 {
@@ -48,11 +50,11 @@ func TestNamesWithOneHash(t *testing.T) {
 		}
 	}
 	for _, name := range alike[:3] {
-		table.Put(name, name)
+		table.Add(name)
 	}
-	for i, name := range alike {
-		if got, found := table.Get(name); found != (i < 3) || found && got != name {
-			t.Errorf("%q is %q (%t)", name, got, found)
+	for i, want := range []int{0, 1, 2, None} {
+		if got := table.Find(alike[i]); got != want {
+			t.Errorf("%q is %d, want %d", alike[i], got, want)
 		}
 	}
 }

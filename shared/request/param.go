@@ -136,16 +136,16 @@ func (p *Parameter) Values() *Values {
 	return &p.values
 }
 
-// add adds a value, in its one form. That of an address is written into memory that is kept: there is one at most.
-func (p *Parameter) add(value string) {
-	if p.Source == rule.SourceAddress {
-		if a, ok := parseAddress(value); ok {
-			p.text = p.network(a).AppendTo(p.text[:0])
-			p.values.add(unsafe.String(unsafe.SliceData(p.text), len(p.text)))
-			return
-		}
+// add adds a value, in its one form.
+func (p *Parameter) add(value string) { p.values.add(p.Canonical(value)) }
+
+// addAddress is add of an address, which is written into memory that is kept: a stream has one at most.
+func (p *Parameter) addAddress(value string) {
+	if a, ok := parseAddress(value); ok {
+		p.text = p.network(a).AppendTo(p.text[:0])
+		value = unsafe.String(unsafe.SliceData(p.text), len(p.text))
 	}
-	p.values.add(p.Canonical(value))
+	p.values.add(value)
 }
 
 func (p *Parameter) read() {
@@ -172,7 +172,7 @@ func (p *Parameter) read() {
 		}
 	case rule.SourceAddress:
 		if text, ok := p.source.text(); ok {
-			p.add(text)
+			p.addAddress(text)
 		}
 	case rule.SNI:
 		if name, ok := p.attribute.Value(); ok && name != "" {

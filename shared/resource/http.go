@@ -19,13 +19,15 @@ type HTTP struct {
 	authority *request.Header
 	exempt    []step // of the entries that are unlimited: they are asked first
 	steps     []step
-	paths     lookup.Table[string] // of paths that are rules' resources, in their normal form
-	patterns  pattern.Paths        // that are rules' resources
-	before    []string             // of the stream that is being resolved
+	paths     lookup.Table  // of paths that are rules' resources, in their normal form
+	named     []string      // are the resources of paths
+	patterns  pattern.Paths // that are rules' resources
+	before    []string      // of the stream that is being resolved
 	taken     Taken
 	// from is whose name is a resource where it is one of names; nil is nobody's.
 	from  *request.Attribute
-	names lookup.Table[string]
+	names lookup.Table
+	known []string // by the number of their name
 	// hasPaths is whether there is a path or a pattern at all.
 	hasPaths bool
 	fallback string
@@ -33,7 +35,8 @@ type HTTP struct {
 
 // step is one entry of `resources`, or a run of entries with exact paths: those are looked up, not tried one by one.
 type step struct {
-	byPath *lookup.Table[[]entry] // nil for a single entry
+	paths  *lookup.Table // nil for a single entry
+	byPath [][]entry     // by the number of their path
 	entry  entry
 }
 
@@ -87,7 +90,9 @@ func (h *HTTP) nameFrom(from config.ResourceFrom, known []string) {
 		h.from = h.stream.Attribute("xds", "virtual_host_name")
 	}
 	for _, name := range known {
-		h.names.Put(name, name)
+		if h.names.Add(name) == len(h.known) {
+			h.known = append(h.known, name)
+		}
 	}
 }
 
@@ -96,16 +101,22 @@ func (h *HTTP) byEnvoy() string {
 	if h.from == nil {
 		return ""
 	}
-	asked, _ := h.from.Value()
-	name, _ := h.names.Get(asked)
-	return name
+	name, _ := h.from.Value()
+	if n := h.names.Find(name); n != lookup.None {
+		return h.known[n]
+	}
+	return ""
 }
 
 // addPath adds a path, or a path pattern, that is a resource.
 func (h *HTTP) addPath(name string) error {
 	h.hasPaths = true
 	if !pattern.IsPattern(name) {
-		h.paths.Put(pattern.NormalPath(name), name)
+		if n := h.paths.Add(pattern.NormalPath(name)); n == len(h.named) {
+			h.named = append(h.named, name)
+		} else {
+			h.named[n] = name
+		}
 		return nil
 	}
 	p, err := pattern.ParsePath(name)
@@ -122,12 +133,15 @@ func add(steps []step, e entry) []step {
 	if !path.IsExact() || e.goesOn {
 		return append(steps, step{entry: e})
 	}
-	if n := len(steps); n == 0 || steps[n-1].byPath == nil {
-		steps = append(steps, step{byPath: &lookup.Table[[]entry]{}})
+	if n := len(steps); n == 0 || steps[n-1].paths == nil {
+		steps = append(steps, step{paths: &lookup.Table{}})
 	}
-	run := steps[len(steps)-1].byPath
-	same, _ := run.Get(path.Value)
-	run.Put(path.Value, append(same, e))
+	run := &steps[len(steps)-1]
+	n := run.paths.Add(path.Value)
+	if n == len(run.byPath) {
+		run.byPath = append(run.byPath, nil)
+	}
+	run.byPath[n] = append(run.byPath[n], e)
 	return steps
 }
 
@@ -181,14 +195,14 @@ func (h *HTTP) byPath() string {
 	if !ok {
 		return ""
 	}
-	if name, _ := h.paths.Get(p); name != "" {
-		return name
+	if n := h.paths.Find(p); n != lookup.None {
+		return h.named[n]
 	}
 	return h.patterns.Find(p)
 }
 
 func (h *HTTP) resolve(s *step, spared bool) string {
-	if s.byPath == nil {
+	if s.paths == nil {
 		if h.meets(s.entry.match, spared) {
 			return s.entry.name
 		}
@@ -198,8 +212,11 @@ func (h *HTTP) resolve(s *step, spared bool) string {
 	if !ok {
 		return ""
 	}
-	entries, _ := s.byPath.Get(p)
-	for _, e := range entries {
+	n := s.paths.Find(p)
+	if n == lookup.None {
+		return ""
+	}
+	for _, e := range s.byPath[n] {
 		if h.meets(e.match, spared) {
 			return e.name
 		}

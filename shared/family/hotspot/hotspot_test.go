@@ -24,7 +24,7 @@ const (
 // TestJoin: a hash of two is that of their bytes.
 func TestJoin(t *testing.T) {
 	seed := hotspot.Seed{3, 4}
-	if got, want := seed.Join(0x0807060504030201, 0x100f0e0d0c0b0a09),
+	if got, want := seed.Join(new([16]byte), 0x0807060504030201, 0x100f0e0d0c0b0a09),
 		seed.Hash("\x01\x02\x03\x04\x05\x06\x07\x08\x09\x0a\x0b\x0c\x0d\x0e\x0f\x10"); got != want {
 		t.Errorf("%x, want %x", got, want)
 	}

@@ -124,6 +124,8 @@ type hotspotRule struct {
 	// seen, by the hashes of these.
 	tiers *request.Tiers
 	found map[uint64]*request.Tier
+	// joined is memory for Join.
+	joined [16]byte
 }
 
 // identify gives the rule its values, told apart by its parameter and by shape.
@@ -197,11 +199,11 @@ func (r *hotspotRule) find(now int64) (q question, err error) {
 	var tier *request.Tier
 	if r.tiers != nil {
 		if tier = r.tierOf(q.hash, values[0]); tier != nil && tier.Shared {
-			q.hash = r.seed.Join(r.seed.Hash(tier.Kind.String()), r.seed.Hash(tier.Text)) // no value of a client's has it
+			q.hash = r.seed.Join(&r.joined, r.seed.Hash(tier.Kind.String()), r.seed.Hash(tier.Text)) // no value of a client's has it
 		}
 	}
 	for _, value := range values[1:] {
-		q.hash = r.seed.Join(q.hash, r.seed.Hash(value))
+		q.hash = r.seed.Join(&r.joined, q.hash, r.seed.Hash(value))
 	}
 	if tier != nil {
 		r.remember(q.hash, tier.Threshold)

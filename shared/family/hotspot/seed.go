@@ -3,6 +3,7 @@ package hotspot
 import (
 	"encoding/binary"
 	"math/bits"
+	"unsafe"
 
 	"sentinel-envoy/shared/record"
 )
@@ -12,39 +13,31 @@ type Seed [2]uint64
 
 // Hash is SipHash-2-4 of a value.
 func (s Seed) Hash(value string) uint64 {
-	h, rest := s.begin(), value
-	for ; len(rest) >= 8; rest = rest[8:] {
-		h = h.add(word8(rest))
+	a, b, c, d := s[0]^0x736f6d6570736575, s[1]^0x646f72616e646f6d, s[0]^0x6c7967656e657261, s[1]^0x7465646279746573
+	for rest, last := value, false; !last; {
+		var m uint64
+		if last = len(rest) < 8; last {
+			m = word(rest) | uint64(len(value))<<56
+		} else {
+			m, rest = word8(rest), rest[8:]
+		}
+		d ^= m
+		a, b, c, d = sipRound(a, b, c, d)
+		a, b, c, d = sipRound(a, b, c, d)
+		a ^= m
 	}
-	return h.end(word(rest) | uint64(len(value))<<56)
-}
-
-// Join is a hash of two hashes: that of their 16 bytes.
-func (s Seed) Join(a, b uint64) uint64 { return s.begin().add(a).add(b).end(16 << 56) }
-
-// sip is SipHash's state.
-type sip struct{ a, b, c, d uint64 }
-
-func (s Seed) begin() sip {
-	return sip{s[0] ^ 0x736f6d6570736575, s[1] ^ 0x646f72616e646f6d, s[0] ^ 0x6c7967656e657261, s[1] ^ 0x7465646279746573}
-}
-
-func (h sip) add(m uint64) sip {
-	h.d ^= m
-	h.a, h.b, h.c, h.d = sipRound(h.a, h.b, h.c, h.d)
-	h.a, h.b, h.c, h.d = sipRound(h.a, h.b, h.c, h.d)
-	h.a ^= m
-	return h
-}
-
-// end adds the last word, which has the length.
-func (h sip) end(m uint64) uint64 {
-	h = h.add(m)
-	h.c ^= 0xff
+	c ^= 0xff
 	for range 4 {
-		h.a, h.b, h.c, h.d = sipRound(h.a, h.b, h.c, h.d)
+		a, b, c, d = sipRound(a, b, c, d)
 	}
-	return h.a ^ h.b ^ h.c ^ h.d
+	return a ^ b ^ c ^ d
+}
+
+// Join is a hash of two hashes: that of their bytes, which are written into text. A copy would be on TinyGo's heap.
+func (s Seed) Join(text *[16]byte, a, b uint64) uint64 {
+	binary.LittleEndian.PutUint64(text[:], a)
+	binary.LittleEndian.PutUint64(text[8:], b)
+	return s.Hash(unsafe.String(&text[0], len(text)))
 }
 
 // Of is the key of the hash of one rule's values.
