@@ -203,7 +203,7 @@ func TestVariants(t *testing.T) {
 		}
 	}
 	add(familyVariants(ours))
-	want = append(want, sentinelTiny)
+	want = append(want, sentinelTiny, "sentinel, TinyGo, 1,000 rules")
 	add(familyVariants(tiny))
 	want = append(want, sentinelGo, nativeRefusing, emptyRefusing)
 	add(sentinelRefusals(ours))

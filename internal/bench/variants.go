@@ -131,13 +131,11 @@ func cpuVariants(modules []module) []variant {
 			v.control = &control
 		}
 		variants = append(variants, v)
-		if m.name == sentinel {
-			many := variant{name: sentinelMany, listener: guarded(module{sentinelMany, m.file}, rulesFor(paths))}
-			many.listener.Wasm[0].VMID = v.listener.Wasm[0].VMID + "-many"
-			variants = append(variants, many)
-		}
 		if isOurs(m.name) {
-			variants = append(variants, familyVariants(m)...)
+			name := rowOf(m, sentinelMany)
+			many := variant{name: name, listener: guarded(module{name, m.file}, rulesFor(paths))}
+			many.listener.Wasm[0].VMID = v.listener.Wasm[0].VMID + "-many"
+			variants = append(append(variants, many), familyVariants(m)...)
 		}
 	}
 	return variants
