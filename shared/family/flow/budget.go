@@ -125,7 +125,7 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 	switch err {
 	case nil:
 	case record.ErrContended:
-		return Verdict{At: op.now, Capacity: capacity, FreeAt: b.startOf(b.window.Bucket(op.now) + 1)}, nil
+		return Verdict{At: op.now, Capacity: capacity, FreeAt: b.startOf(b.window.Bucket(op.now)+1, op.now)}, nil
 	default:
 		return Verdict{At: op.now}, err
 	}
@@ -136,7 +136,7 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 		return b.refused, nil
 	}
 	b.bucket, b.left, b.capacity = bucket, op.granted-1, capacity
-	b.begins, b.ends = b.startOf(bucket), b.startOf(bucket+1)
+	b.begins, b.ends = b.startOf(bucket, op.now), b.startOf(bucket+1, op.now)
 	b.size, b.since = op.granted, op.now
 	b.begin(op.granted, op.used, op.capacity)
 	return Verdict{OK: true, At: op.now, Used: op.used}, nil
@@ -146,7 +146,7 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 func (b *Budget) remember(op *operation, capacity, bucket int64) {
 	b.refused = Verdict{At: op.now, Used: op.used, Capacity: op.capacity}
 	if op.freeAt >= 0 {
-		b.refused.FreeAt = max(b.startOf(op.freeAt), op.now+1)
+		b.refused.FreeAt = max(b.startOf(op.freeAt, op.now), op.now+1)
 	}
 	pause := min(refusalMs*1e6, b.window.BucketMs*1e6/holdPerBucket)
 	b.refusedIn, b.refusedUntil, b.refusedCapacity = bucket, op.now+pause, capacity
@@ -210,7 +210,7 @@ func (b *Budget) quota(q *family.Quota, threshold float64, warm *WarmUp, now int
 	*look = looking{window: b.window, full: Capacity(threshold), warm: warm}
 	if err := b.table.Update(&b.cell, now, look); err != nil || look.unsure {
 		q.Limit = look.full
-		q.ResetIn(b.startOf(b.window.Bucket(now)+int64(b.window.Buckets)), now)
+		q.ResetIn(b.startOf(b.window.Bucket(now)+int64(b.window.Buckets), now), now)
 		return err
 	}
 	own := int64(0)
@@ -226,7 +226,7 @@ func (b *Budget) quota(q *family.Quota, threshold float64, warm *WarmUp, now int
 // Touch marks the record as in use; see record.Table.Touch.
 func (b *Budget) Touch(now int64) error { return b.table.Touch(&b.cell, now) }
 
-func (b *Budget) startOf(bucket int64) int64 { return bucket * b.window.BucketMs * 1e6 }
+func (b *Budget) startOf(bucket, now int64) int64 { return b.window.Start(bucket, now) }
 
 // operation is one update of a budget's record: give back, then take.
 type operation struct {

@@ -96,7 +96,10 @@ func (o *looking) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	}
 	o.unsure = false
 	s.Advance(o.window, o.window.Bucket(r.Now))
-	o.used, o.emptyAt = s.Used(o.window), s.EmptyAt(o.window)*o.window.BucketMs*1e6
+	o.used = s.Used(o.window)
+	if at := s.EmptyAt(o.window); at > 0 {
+		o.emptyAt = o.window.Start(at, r.Now)
+	}
 	if o.warm != nil {
 		o.warm.Advance(&s.Warmth, Second(r.Now), s.Previous(o.window))
 		o.capacity = Capacity(o.warm.Threshold(s.Warmth))

@@ -24,11 +24,33 @@ type flowRule struct {
 
 // recordID names a record of the rule's: windows of another length have each their own.
 func (r *flowRule) recordID(what string) record.ID {
-	w := r.window()
-	return r.RecordID(what, strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets))
+	return r.RecordID(what, r.shape()...)
 }
 
-func (r *flowRule) window() Window { return WindowOf(r.StatIntervalInMs) }
+// shape is what tells the rule's windows from those of others.
+func (r *flowRule) shape() []string {
+	if name := r.Calendar.Name(); name != "" {
+		return []string{name}
+	}
+	w := r.window()
+	return []string{strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets)}
+}
+
+func (r *flowRule) window() Window {
+	if c := r.Env.Windows(&r.Calendar); c != nil {
+		return OfUnit(r.Unit, c)
+	}
+	return WindowOf(r.StatIntervalInMs)
+}
+
+// windowMs is how long the rule's window is at the time now, in milliseconds.
+func (r *flowRule) windowMs(w *Window, now int64) int64 {
+	if w.Calendar == nil {
+		return int64(r.StatIntervalInMs)
+	}
+	start, end := w.Calendar.Bounds(now)
+	return (end - start) / 1e6
+}
 
 // limit is the threshold at the time now, of a rule that warms up that of a warm one.
 //

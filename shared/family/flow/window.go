@@ -1,5 +1,7 @@
 package flow
 
+import "sentinel-envoy/shared/rule"
+
 // Sentinel's global statistic: 20 buckets of 500 ms. A rule whose interval is made of such buckets slides over them.
 const (
 	sharedBucketMs = 500
@@ -12,6 +14,18 @@ const (
 type Window struct {
 	BucketMs int64
 	Buckets  int
+	// Calendar, where not nil, are the buckets: BucketMs is then about how long one is, and there is one.
+	Calendar Calendar
+}
+
+// Calendar are windows by the wall clock. Times are the monotonic clock's, in nanoseconds.
+type Calendar interface {
+	// Bucket is the number of the window that holds the time now.
+	Bucket(now int64) int64
+	// Start is when a window begins, as seen at the time now.
+	Start(number, now int64) int64
+	// Bounds are when the window that holds the time now begins, and when the next does.
+	Bounds(now int64) (start, end int64)
 }
 
 // WindowOf is the window that sentinel-golang 1.0.4 uses for statIntervalInMs (core/flow, generateStatFor): sliding
@@ -27,8 +41,34 @@ func WindowOf(statIntervalInMs uint64) Window {
 	return Window{BucketMs: interval, Buckets: 1}
 }
 
+// OfUnit is a window that is a unit of the calendar.
+func OfUnit(u rule.Unit, c Calendar) Window {
+	return Window{BucketMs: u.Ms(), Buckets: 1, Calendar: c}
+}
+
 // Bucket is the number of the bucket that holds the time now, in nanoseconds.
-func (w Window) Bucket(now int64) int64 { return now / (w.BucketMs * 1e6) }
+func (w Window) Bucket(now int64) int64 {
+	if w.Calendar != nil {
+		return w.Calendar.Bucket(now)
+	}
+	return now / (w.BucketMs * 1e6)
+}
+
+// Start is when a bucket begins, in nanoseconds, as seen at the time now.
+func (w Window) Start(bucket, now int64) int64 {
+	if w.Calendar != nil {
+		return w.Calendar.Start(bucket, now)
+	}
+	return bucket * w.BucketMs * 1e6
+}
+
+// newest is the largest number that the newest bucket of a record can have at the time now: a wall clock may have been set back.
+func (w Window) newest(now int64) int64 {
+	if w.Calendar != nil {
+		return w.Calendar.Bucket(now) + 1
+	}
+	return w.Bucket(now)
+}
 
 // State is what a window has counted. Its zero value has counted nothing.
 type State struct {
