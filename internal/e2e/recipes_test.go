@@ -12,6 +12,7 @@ import (
 	"strings"
 	"testing"
 	"time"
+	_ "time/tzdata"
 
 	"sentinel-envoy/internal/envoytest"
 	"sentinel-envoy/internal/ruleserver"
@@ -22,6 +23,7 @@ func endless(bootstrap []byte) []byte {
 	for _, replace := range [][2]string{
 		{"durationInSec: 60", "durationInSec: 31622400"},
 		{"statIntervalInMs: 60000", fmt.Sprint("statIntervalInMs: ", forever)},
+		{"unit: DAY", "unit: YEAR"}, {"unit: MONTH", "unit: YEAR"},
 		{"statIntervalMs: 10000", "statIntervalMs: 3600000"},
 		{"retryTimeoutMs: 2000", "retryTimeoutMs: 3600000"},
 	} {
@@ -47,6 +49,7 @@ func TestRecipes(t *testing.T) {
 		{"per-token.yaml", seePerToken},
 		{"per-address.yaml", seePerAddress},
 		{"login.yaml", seeLogin},
+		{"calendar.yaml", seeCalendar},
 		{"match.yaml", seeMatch},
 		{"several.yaml", seeSeveral},
 		{"egress.yaml", seeEgress},
@@ -202,6 +205,29 @@ func seePerAddress(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 	for _, address := range []string{"192.0.2.1", "192.0.2.2"} {
 		if got := admitted(t, e, 600, http.StatusTooManyRequests, "/a", "x-forwarded-for", address); got != 600 {
 			t.Errorf("%s: %d of 600 were let in", address, got)
+		}
+	}
+}
+
+// A year of Berlin's, so that it does not end during the test, has its budgets over all workers, and refusals say when the next begins.
+func seeCalendar(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	wantAdmitted(t, e, 20, "/reports")
+	wantAdmitted(t, e, 10, "/api/a", "x-customer", "alice")
+	wantAdmitted(t, e, 10, "/api/b", "x-customer", "bob")
+	berlin, err := time.LoadLocation("Europe/Berlin")
+	if err != nil {
+		t.Fatal(err)
+	}
+	for path, rule := range map[string]string{"/reports": "flow rule reports-a-day: 20 of 20", "/api/a": "hotspot rule plan: 10 of 10"} {
+		r := e.Get("http", path, "x-customer", "alice")
+		if want := "blocked by " + rule + " in this YEAR(Europe/Berlin)"; !strings.HasPrefix(r.Body, want) {
+			t.Errorf("%s: %q, want %s", path, r.Body, want)
+		}
+		seconds, err := strconv.Atoi(r.Header.Get("retry-after"))
+		now := time.Now()
+		left := time.Date(now.In(berlin).Year()+1, 1, 1, 0, 0, 0, 0, berlin).Sub(now).Seconds()
+		if d := float64(seconds) - left; err != nil || d < -5 || d > 60 {
+			t.Errorf("%s: again after %d s, and the year ends in %.0f s", path, seconds, left)
 		}
 	}
 }

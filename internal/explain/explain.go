@@ -288,7 +288,11 @@ func describe(r rule.Rule) string {
 		if r.MetricType == rule.HotspotConcurrency {
 			return fmt.Sprintf("%d in flight %s", r.Threshold, of)
 		}
-		return fmt.Sprintf("%d in %d s %s, burst %d, %s", r.Threshold, r.DurationInSec, of, r.BurstCount, r.ControlBehavior)
+		interval := fmt.Sprintf("%d s", r.DurationInSec)
+		if r.Unit != rule.NoUnit {
+			interval = "a " + r.Calendar.Name()
+		}
+		return fmt.Sprintf("%d in %s %s, burst %d, %s", r.Threshold, interval, of, r.BurstCount, r.ControlBehavior)
 	case *rule.CircuitBreaker:
 		return breakerInWords(r)
 	case *rule.System:
@@ -336,7 +340,11 @@ func tried(t *rule.Trial) (text string) {
 }
 
 func flowInWords(r *rule.Flow) string {
-	text := fmt.Sprintf("%v in %d ms, %s, %s", r.Threshold, r.StatIntervalInMs, r.TokenCalculateStrategy, r.ControlBehavior)
+	interval := fmt.Sprintf("%d ms", r.StatIntervalInMs)
+	if r.Unit != rule.NoUnit {
+		interval = "a " + r.Calendar.Name()
+	}
+	text := fmt.Sprintf("%v in %s, %s, %s", r.Threshold, interval, r.TokenCalculateStrategy, r.ControlBehavior)
 	if of := r.Refers(); of != "" {
 		text += ", of " + of
 	}

@@ -61,7 +61,7 @@ var layers = [][]string{
 	{"checksum", "host", "lookup", "percent", "rls", "version", "outcome"},
 	{"answer", "pattern"},
 	{"rule"},
-	{"request"},
+	{"request", "calendar"},
 	{"config", "record", "worker", "stat"},
 	{"machine", "metrics", "source"},
 	{"publication", "quota"},

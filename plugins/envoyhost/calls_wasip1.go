@@ -250,6 +250,14 @@ func monotonic() int64 {
 	return t
 }
 
+// wall is the time of the wall clock.
+func wall() int64 {
+	const clockRealtime = 0
+	var t int64
+	clockTimeGet(clockRealtime, 0, &t)
+	return t
+}
+
 // logLevel is the level of Envoy's wasm logger. An error of the host counts as Info.
 func logLevel() host.Level {
 	var level uint32

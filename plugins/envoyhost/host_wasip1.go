@@ -53,6 +53,9 @@ func (h *Host) Resolve(name string) (uint32, error) {
 // Now implements host.Clock.
 func (*Host) Now() int64 { return monotonic() }
 
+// Wall implements host.Clock.
+func (*Host) Wall() int64 { return wall() }
+
 // Define implements host.Metrics. The SDK's calls for metrics know no way to fail but a panic.
 func (*Host) Define(kind host.MetricKind, name string) (id uint32, err error) {
 	const counter, gauge = 0, 1

@@ -47,6 +47,12 @@ func (h *Host) Now() int64 {
 	return h.Worker.Now()
 }
 
+// Wall implements host.Clock.
+func (h *Host) Wall() int64 {
+	recorder.Counts["wall"]++
+	return h.Worker.Wall()
+}
+
 // Define implements host.Metrics.
 func (h *Host) Define(kind host.MetricKind, name string) (uint32, error) {
 	recorder.Counts["define"]++

@@ -29,37 +29,47 @@ func (r *rules) countOnly(dst **rule.Answers) field {
 	})}
 }
 
-// countsEntries finds what does not go with counting answers: a rule that does more than count. Each key is told what it
-// must be.
-func (r *rules) countsEntries(at *place, keys ...must) {
-	for _, k := range keys {
-		if !k.is {
-			r.add(at.at(k.key), "must be ", k.what, " with countOnly, which only counts")
-		}
-	}
-}
-
 // must is what a key has to be, and whether it is.
 type must struct {
 	is        bool
 	key, what string
 }
 
-func (r *rules) checkCountOnly(at *place, f *rule.Flow) {
-	if f.CountOnly != nil {
-		r.countsEntries(at, must{f.TokenCalculateStrategy == rule.Direct, "tokenCalculateStrategy", "Direct"},
-			must{f.ControlBehavior == rule.Reject, "controlBehavior", "Reject"},
-			must{f.RelationStrategy == rule.CurrentResource, "relationStrategy", "CurrentResource"},
-			must{f.Window != rule.ExactWindow, "window", "fixed or sliding"}, // what is counted late was in some interval before
-			must{f.Cluster == nil, "clusterMode", "false"})
+// onlyCounts finds what does not go with a key of rules that do nothing but count.
+func (r *rules) onlyCounts(at *place, with string, keys []must) {
+	for _, k := range keys {
+		if !k.is {
+			r.add(at.at(k.key), "must be ", k.what, " with ", with, ", which only counts")
+		}
 	}
 }
 
-func (r *rules) checkCountOnlyHotspot(at *place, h *rule.Hotspot) {
-	if h.CountOnly != nil {
-		r.countsEntries(at, must{h.MetricType == rule.HotspotQPS, "metricType", "QPS"},
-			must{h.ControlBehavior == rule.Reject, "controlBehavior", "Reject"}, must{h.Cluster == nil, "clusterMode", "false"})
+// checkCounts finds what does not go with what a flow rule counts.
+func (r *rules) checkCounts(s *saying, f *rule.Flow) {
+	keys := []must{
+		{f.TokenCalculateStrategy == rule.Direct, "tokenCalculateStrategy", "Direct"},
+		{f.ControlBehavior == rule.Reject, "controlBehavior", "Reject"},
+		{f.RelationStrategy == rule.CurrentResource, "relationStrategy", "CurrentResource"},
+		{f.Window != rule.ExactWindow, "window", "fixed or sliding"}, // what is counted late was in some interval before
+		{f.Cluster == nil, "clusterMode", "false"},
 	}
+	if f.CountOnly != nil {
+		r.onlyCounts(s.at, "countOnly", keys)
+	}
+	r.checkCalendar(s, &f.Calendar, "statIntervalInMs", f.StatIntervalInMs > 0, keys)
+}
+
+// checkCountsHotspot finds what does not go with what a hotspot rule counts.
+func (r *rules) checkCountsHotspot(s *saying, h *rule.Hotspot) {
+	keys := []must{
+		{h.MetricType == rule.HotspotQPS, "metricType", "QPS"},
+		{h.ControlBehavior == rule.Reject, "controlBehavior", "Reject"},
+		{h.Cluster == nil, "clusterMode", "false"},
+	}
+	if h.CountOnly != nil {
+		r.onlyCounts(s.at, "countOnly", keys)
+	}
+	r.checkCalendar(s, &h.Calendar, "durationInSec", h.DurationInSec > 0, keys)
 }
 
 // checkBan finds what does not go with a ban.
@@ -76,8 +86,8 @@ func (r *rules) checkBan(s *saying, h *rule.Hotspot) {
 		r.add(after, "goes with QPS and controlBehavior Reject: refusals are counted in durationInSec")
 	case h.Cluster != nil:
 		r.add(after, "does not go with clusterMode: a ban is this Envoy's")
-	case h.BanMs <= h.DurationInSec*1000 && h.DurationInSec > 0:
+	case h.BanMs <= h.DurationMs():
 		r.warn(ms, label(&h.Target), ": a ban of ", strconv.FormatInt(h.BanMs, 10), " ms is over before the interval of ",
-			strconv.FormatInt(h.DurationInSec*1000, 10), " ms in which the refusals are counted; it adds nothing much")
+			strconv.FormatInt(h.DurationMs(), 10), " ms in which the refusals are counted; it adds nothing much")
 	}
 }

@@ -17,7 +17,7 @@ type flowDraft struct {
 func (r *rules) flowWords(d *flowDraft) words {
 	f := &d.Flow
 	return words{
-		both: r.targetFields(&f.Target,
+		both: append(r.targetFields(&f.Target,
 			r.limitApp(&f.LimitApp),
 			r.candidates(&f.Target),
 			field{"controlBehavior", func(_ *place, v value) { d.behavior = v }},
@@ -27,7 +27,7 @@ func (r *rules) flowWords(d *flowDraft) words {
 			field{"clusterMode", r.clusterMode(&f.Cluster)},
 			field{"clusterConfig", r.clusterConfig(&f.Cluster)},
 			r.countOnly(&f.CountOnly),
-		),
+		), r.calendarFields(&f.Calendar)...),
 		own: []field{
 			{"threshold", r.number(&f.Threshold)},
 			{"statIntervalInMs", integer(r.parser, &f.StatIntervalInMs, 0, maxWindow)},
@@ -57,14 +57,14 @@ func (r *rules) flow(s *saying, d *flowDraft) {
 	case s.has("controlBehavior"):
 		enum(r.parser, &f.ControlBehavior, rule.Reject, rule.Throttling)(s.at.at("controlBehavior"), d.behavior)
 	}
-	if f.StatIntervalInMs == 0 {
+	if f.StatIntervalInMs == 0 && f.Unit == rule.NoUnit {
 		f.StatIntervalInMs = 1000
 	}
 	r.checkFlow(s, &f)
 	r.checkFraction(s, &f)
 	r.checkWindow(s.at, &f)
 	r.checkCluster(s.at, &f)
-	r.checkCountOnly(s.at, &f)
+	r.checkCounts(s, &f)
 	r.checkResource(s.at, &f.Target)
 	r.include(s, &f)
 }
@@ -122,7 +122,7 @@ func (r *rules) checkFraction(s *saying, f *rule.Flow) {
 		return
 	}
 	hint := "write 1, or 0 to say so"
-	if interval := float64(f.StatIntervalInMs) / f.Threshold; interval <= maxWindow {
+	if interval := float64(f.StatIntervalInMs) / f.Threshold; interval > 0 && interval <= maxWindow {
 		hint = "for one request in " + strconv.FormatFloat(interval/1000, 'g', 6, 64) +
 			" s write threshold 1 and statIntervalInMs " + strconv.FormatFloat(interval, 'f', 0, 64)
 	}

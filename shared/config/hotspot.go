@@ -208,7 +208,7 @@ func (r *rules) hotspotWords(d *hotspotDraft) words {
 			field{"banAfter", integer(r.parser, &h.BanAfter, 0, maxBanAfter)},
 			field{"banMs", integer(r.parser, &h.BanMs, 0, maxBanMs)},
 			r.countOnly(&h.CountOnly),
-		), r.paramFields(&h.Param)...),
+		), append(r.calendarFields(&h.Calendar), r.paramFields(&h.Param)...)...),
 		own: []field{
 			{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
 			{"threshold", integer(r.parser, &h.Threshold, 0, maxExact)},
@@ -230,7 +230,7 @@ func (r *rules) hotspot(s *saying, d *hotspotDraft) {
 		}
 	}
 	r.ignoreLimitApp(s, &h.Target)
-	if h.MetricType == rule.HotspotQPS && h.DurationInSec == 0 {
+	if h.MetricType == rule.HotspotQPS && h.DurationInSec == 0 && h.Unit == rule.NoUnit {
 		r.add(s.at.at("durationInSec"), "must be > 0 with QPS")
 	}
 	if !s.java || s.has("paramIdx") { // without, it is not known whether an argument says it
@@ -239,7 +239,7 @@ func (r *rules) hotspot(s *saying, d *hotspotDraft) {
 	r.checkItems(s.key("specificItems", "paramFlowItemList"), s.item(), &h)
 	r.checkClusterHotspot(s, &h)
 	r.checkBan(s, &h)
-	r.checkCountOnlyHotspot(s.at, &h)
+	r.checkCountsHotspot(s, &h)
 	r.checkResource(s.at, &h.Target)
 	r.include(s, &h)
 }

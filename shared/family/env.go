@@ -3,11 +3,13 @@ package family
 import (
 	"strconv"
 
+	"sentinel-envoy/shared/calendar"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/quota"
 	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/stat"
 	"sentinel-envoy/shared/worker"
 )
@@ -18,6 +20,7 @@ const TickMs = 20
 // Env is what all rules of one worker share.
 type Env struct {
 	Host     host.Host
+	Wall     *host.Wall
 	Table    *record.Table
 	Worker   *worker.Worker
 	Metrics  *metrics.Metrics
@@ -41,6 +44,15 @@ type Env struct {
 	refusal, spared Refusal
 }
 
+// Windows are those of a unit of the calendar, nil of an interval.
+func (e *Env) Windows(c *rule.Calendar) *calendar.Windows {
+	zone, ok := calendar.ParseZone(c.Timezone)
+	if c.Unit == rule.NoUnit || !ok { // a configuration has no such zone
+		return nil
+	}
+	return calendar.NewWindows(calendar.Period{Unit: c.Unit, Zone: zone}, e.Wall)
+}
+
 // Spare keeps a refusal that has no effect, beside that of a later rule, until the next entry is asked about.
 func (e *Env) Spare(r *Refusal) *Refusal {
 	e.spared = *r
@@ -51,7 +63,7 @@ func (e *Env) Spare(r *Refusal) *Refusal {
 func NewEnv(h host.Host) *Env {
 	table := record.NewTable(h)
 	e := &Env{
-		Host: h, Table: table, Worker: worker.New(h), Nodes: stat.NewNodes(), Board: stat.NewBoard(h, h),
+		Host: h, Wall: host.NewWall(h), Table: table, Worker: worker.New(h), Nodes: stat.NewNodes(), Board: stat.NewBoard(h, h),
 		Machines: machine.NewSources(table), QueueFull: metrics.Counter{Name: "sentinel_queue_full"},
 	}
 	e.Metrics = metrics.New(h, e.Fault)

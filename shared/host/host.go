@@ -44,6 +44,8 @@ type Clock interface {
 	// Now is the monotonic time in nanoseconds. It is comparable between the workers of one process and never steps.
 	// Each call is a call to the host: take one a callback.
 	Now() int64
+	// Wall is the time in nanoseconds since 1970. Somebody may set it, forward and back.
+	Wall() int64
 }
 
 // MetricKind is what a metric does with what it is given.

@@ -155,6 +155,54 @@ const (
 // String is its name in a configuration.
 func (e EmptyOrigin) String() string { return name(int(e), "pass", "block") }
 
+// Unit is a part of the calendar that a threshold is for.
+type Unit int32
+
+// The units, with the integers of Envoy's RateLimitUnit but for the order of the last: it has WEEK behind YEAR.
+const (
+	NoUnit Unit = iota // an interval
+	Second
+	Minute
+	Hour
+	Day
+	Week // from Monday on
+	Month
+	Year
+)
+
+// String is its name in a configuration.
+func (u Unit) String() string {
+	return name(int(u), "none", "SECOND", "MINUTE", "HOUR", "DAY", "WEEK", "MONTH", "YEAR")
+}
+
+// Ms is about how long a unit is, in milliseconds.
+func (u Unit) Ms() int64 {
+	const day = 24 * 3600 * 1000
+	return [...]int64{0, 1000, 60_000, 3600_000, day, 7 * day, 30 * day, 365 * day}[u]
+}
+
+// Calendar is that a threshold is for a unit of the calendar. Its zero value is an interval.
+type Calendar struct {
+	Unit     Unit   `json:"unit,omitempty"`
+	Timezone string `json:"timezone,omitempty"` // whose calendar; empty is UTC
+}
+
+// Name is what tells the calendar's budget from others, "" of an interval.
+func (c *Calendar) Name() string {
+	if c.Unit == NoUnit {
+		return ""
+	}
+	return c.Unit.String() + bracketed("", c.Timezone)
+}
+
+// append appends the calendar, of an interval nothing.
+func (c *Calendar) append(b []byte) []byte {
+	if c.Unit == NoUnit && c.Timezone == "" {
+		return b
+	}
+	return appendString(appendInts(appendString(b, "unit"), int64(c.Unit)), c.Timezone)
+}
+
 // Missing says what is done with an entry that has no value of a parameter.
 type Missing int32
 

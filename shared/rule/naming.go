@@ -59,6 +59,9 @@ func milliseconds(ms uint64) string { return strconv.FormatUint(ms, 10) + "ms" }
 
 func (r *Flow) naming() []string {
 	parts := []string{milliseconds(r.StatIntervalInMs)}
+	if r.Unit != NoUnit {
+		parts[0] = r.Calendar.Name()
+	}
 	if r.TokenCalculateStrategy != Direct {
 		parts = append(parts, r.TokenCalculateStrategy.String())
 	}
@@ -105,7 +108,11 @@ func (r *Isolation) naming() []string { return []string{r.MetricType.String()} }
 func (r *Hotspot) naming() []string {
 	parts := []string{r.MetricType.String()}
 	if r.MetricType == HotspotQPS {
-		parts = append(parts, strconv.FormatInt(r.DurationInSec, 10)+"s")
+		if r.Unit != NoUnit {
+			parts = append(parts, r.Calendar.Name())
+		} else {
+			parts = append(parts, strconv.FormatInt(r.DurationInSec, 10)+"s")
+		}
 		if r.ControlBehavior != Reject {
 			parts = append(parts, r.ControlBehavior.String())
 		}

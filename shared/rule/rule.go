@@ -79,7 +79,7 @@ type Flow struct {
 	MaxQueueingTimeMs      uint32                 `json:"maxQueueingTimeMs"` // milliseconds, with Throttling; 0 never waits
 	WarmUpPeriodSec        uint32                 `json:"warmUpPeriodSec"`   // seconds, with WarmUp
 	WarmUpColdFactor       uint32                 `json:"warmUpColdFactor"`  // with WarmUp: starts at Threshold / factor
-	StatIntervalInMs       uint64                 `json:"statIntervalInMs"`  // milliseconds, 1 to 366 days; never 0 after parsing
+	StatIntervalInMs       uint64                 `json:"statIntervalInMs"`  // milliseconds, 1 to 366 days; 0 after parsing with a unit
 	Window                 Window                 `json:"window,omitempty"`  // of our own
 
 	// With MemoryAdaptive the threshold falls from LowMem… at MemLowWaterMarkBytes to HighMem… at MemHighWaterMarkBytes.
@@ -92,6 +92,8 @@ type Flow struct {
 	// Cluster is nil where the rule is for this Envoy alone. In JSON it is clusterMode and clusterConfig.
 	Cluster *Cluster `json:"-"`
 
+	// Calendar, of our own, is what the threshold is for instead of an interval.
+	Calendar
 	// CountOnly, of our own, are the answers that the rule counts, when they come; nil are the entries, when they enter.
 	CountOnly *Answers `json:"countOnly,omitempty"`
 }
@@ -145,7 +147,8 @@ type Hotspot struct {
 	// Of our own. A value that was refused BanAfter times in DurationInSec is refused for BanMs milliseconds; 0 is never.
 	BanAfter int64 `json:"banAfter,omitempty"`
 	BanMs    int64 `json:"banMs,omitempty"`
-	// CountOnly is as in Flow.
+	// Calendar and CountOnly are as in Flow.
+	Calendar
 	CountOnly *Answers `json:"countOnly,omitempty"`
 }
 
@@ -174,6 +177,14 @@ type Param struct {
 	Lowercase   bool `json:"lowercase"` // values that differ in the case of letters are one
 	// Missing says what an entry without a value is.
 	Missing Missing `json:"missing"`
+}
+
+// DurationMs is about how long a value's window is, in milliseconds: of a unit of the calendar, which are not all as long.
+func (r *Hotspot) DurationMs() int64 {
+	if r.Unit != NoUnit {
+		return r.Unit.Ms()
+	}
+	return r.DurationInSec * 1000
 }
 
 // Each are the parameters of the rule, mostly one.

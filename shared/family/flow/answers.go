@@ -1,8 +1,6 @@
 package flow
 
 import (
-	"strconv"
-
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/record"
 )
@@ -16,9 +14,8 @@ type answersRule struct {
 
 func newAnswersRule(base flowRule) *answersRule {
 	r := &answersRule{flowRule: base}
-	w := r.window()
-	id := r.RecordID("answers", r.CountOnly.Name(), strconv.FormatInt(w.BucketMs, 10), strconv.Itoa(w.Buckets))
-	r.budget = r.kind.budgets.Acquire(id, &r.Base, w)
+	id := r.RecordID("answers", append(r.shape(), r.CountOnly.Name())...)
+	r.budget = r.kind.budgets.Acquire(id, &r.Base, r.window())
 	r.measure = "answered " + r.CountOnly.Status.String() + " " + r.measure
 	return r
 }
@@ -46,7 +43,7 @@ func (r *answersRule) Status(_ family.Ticket, status, now int64) error {
 
 // Quota implements family.Quoter.
 func (r *answersRule) Quota(_ uint64, now int64) (family.Quota, error) {
-	q := family.Quota{Rule: r.ID, WindowMs: int64(r.StatIntervalInMs)}
+	q := family.Quota{Rule: r.ID, WindowMs: r.windowMs(&r.budget.window, now)}
 	err := r.budget.quota(&q, r.Threshold, nil, now)
 	return q, err
 }
@@ -59,7 +56,7 @@ func (b *SharedBudget) Look(threshold float64, now int64) (Verdict, error) {
 	o, err := b.charge(threshold, 0, now)
 	v := Verdict{OK: o.used < o.capacity, At: now, Used: o.used, Capacity: o.capacity}
 	if !v.OK && o.freeAt >= 0 {
-		v.FreeAt = max(b.startOf(o.freeAt), now+1)
+		v.FreeAt = max(b.startOf(o.freeAt, now), now+1)
 	}
 	return v, err
 }

@@ -134,7 +134,7 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 	switch err {
 	case nil:
 	case record.ErrContended:
-		return Verdict{At: op.now, Capacity: capacity, FreeAt: b.startOf(b.window.Bucket(op.now) + 1)}, nil
+		return Verdict{At: op.now, Capacity: capacity, FreeAt: b.startOf(b.window.Bucket(op.now)+1, op.now)}, nil
 	default:
 		return Verdict{At: op.now}, err
 	}
@@ -145,9 +145,9 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 		return b.refused, nil
 	}
 	b.bucket, b.left, b.capacity = bucket, op.granted-1, capacity
-	b.begins, b.ends = b.startOf(bucket), b.startOf(bucket+1)
+	b.begins, b.ends = b.startOf(bucket, op.now), b.startOf(bucket+1, op.now)
 	if b.log != nil {
-		b.bucket, b.begins, b.ends = op.until, op.now, b.startOf(op.until+1)
+		b.bucket, b.begins, b.ends = op.until, op.now, b.startOf(op.until+1, op.now)
 	}
 	b.size, b.since = op.granted, op.now
 	b.begin(op.granted, op.used, op.capacity)
@@ -158,7 +158,7 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 func (b *Budget) remember(op *operation, capacity, bucket int64) {
 	b.refused = Verdict{At: op.now, Used: op.used, Capacity: op.capacity}
 	if op.freeAt >= 0 {
-		b.refused.FreeAt = max(b.startOf(op.freeAt), op.now+1)
+		b.refused.FreeAt = max(b.startOf(op.freeAt, op.now), op.now+1)
 	}
 	pause := min(refusalMs*1e6, b.window.BucketMs*1e6/holdPerBucket)
 	b.refusedIn, b.refusedUntil, b.refusedCapacity = bucket, min(op.now+pause, b.changesAt(op, bucket)), capacity
@@ -167,12 +167,12 @@ func (b *Budget) remember(op *operation, capacity, bucket int64) {
 // changesAt is when a refusal does not hold any more though nobody gives anything back, in nanoseconds.
 func (b *Budget) changesAt(op *operation, bucket int64) int64 {
 	if b.log == nil {
-		return b.startOf(bucket + 1)
+		return b.startOf(bucket+1, op.now)
 	}
 	if op.freeAt < 0 {
 		return math.MaxInt64
 	}
-	return b.startOf(op.freeAt)
+	return b.startOf(op.freeAt, op.now)
 }
 
 // appetite is how many permits this worker would spend in holdMs at the rate at which it spent the last reservation. It
@@ -241,7 +241,7 @@ func (b *Budget) quota(q *family.Quota, threshold float64, warm *WarmUp, now int
 	*look = looking{window: b.window, log: b.log, full: Capacity(threshold), warm: warm}
 	if err := b.table.Update(&b.cell, now, look); err != nil || look.unsure {
 		q.Limit = look.full
-		q.ResetIn(b.startOf(b.window.Bucket(now)+b.window.spans()), now)
+		q.ResetIn(b.startOf(b.window.Bucket(now)+b.window.spans(), now), now)
 		return err
 	}
 	own := int64(0)
@@ -257,7 +257,7 @@ func (b *Budget) quota(q *family.Quota, threshold float64, warm *WarmUp, now int
 // Touch marks the record as in use; see record.Table.Touch.
 func (b *Budget) Touch(now int64) error { return b.table.Touch(&b.cell, now) }
 
-func (b *Budget) startOf(bucket int64) int64 { return b.window.Start(bucket) }
+func (b *Budget) startOf(bucket, now int64) int64 { return b.window.Start(bucket, now) }
 
 // hold is how long a reservation should last at most, in nanoseconds.
 func (w Window) hold() int64 {

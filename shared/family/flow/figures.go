@@ -101,7 +101,10 @@ func (o *looking) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	}
 	o.unsure = false
 	s.Advance(o.window, o.window.Bucket(r.Now))
-	o.used, o.emptyAt = s.Used(o.window), o.window.Start(s.EmptyAt(o.window))
+	o.used = s.Used(o.window)
+	if at := s.EmptyAt(o.window); at > 0 {
+		o.emptyAt = o.window.Start(at, r.Now)
+	}
 	if o.warm != nil {
 		o.warm.Advance(&s.Warmth, Second(r.Now), s.Previous(o.window))
 		o.capacity = Capacity(o.warm.Threshold(s.Warmth))
@@ -117,7 +120,7 @@ func (o *looking) lookExact(r record.State) {
 	}
 	o.unsure = false
 	s.Advance(now)
-	o.used, o.emptyAt = s.Used(), o.window.Start(s.EmptyAt())
+	o.used, o.emptyAt = s.Used(), o.window.Start(s.EmptyAt(), r.Now)
 }
 
 // nearLimit counts the permits that were spent beyond four fifths of the capacity, as Envoy's rate limit service does.

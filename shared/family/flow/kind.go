@@ -37,6 +37,9 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 	flow := r.(*rule.Flow)
 	base := flowRule{Base: family.NewBase(k.env, r, f, resource, resource), Flow: flow, kind: k}
 	base.measure = "in " + strconv.FormatUint(flow.IntervalMs(), 10) + " ms"
+	if name := flow.Calendar.Name(); name != "" {
+		base.measure = "in this " + name
+	}
 	switch flow.TokenCalculateStrategy {
 	case rule.WarmUp:
 		base.warm = NewWarmUp(flow.Threshold, flow.StatIntervalInMs, flow.WarmUpPeriodSec, flow.WarmUpColdFactor)

@@ -61,7 +61,7 @@ func (r *rejectRule) Quota(_ uint64, now int64) (q family.Quota, err error) {
 			return q, err
 		}
 	}
-	q = family.Quota{Rule: r.ID, WindowMs: int64(r.StatIntervalInMs)}
+	q = family.Quota{Rule: r.ID, WindowMs: r.windowMs(&r.budget.window, now)}
 	err = r.budget.quota(&q, threshold, r.warm, now)
 	return q, err
 }

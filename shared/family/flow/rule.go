@@ -24,10 +24,33 @@ type flowRule struct {
 
 // recordID names a record of the rule's: windows of another length have each their own.
 func (r *flowRule) recordID(what string) record.ID {
-	return r.RecordID(what, r.window().shape()...)
+	return r.RecordID(what, r.shape()...)
 }
 
-func (r *flowRule) window() Window { return ShapedWindow(r.StatIntervalInMs, r.Window) }
+// shape is what tells the rule's windows from those of others.
+func (r *flowRule) shape() []string {
+	if name := r.Calendar.Name(); name != "" {
+		return []string{name}
+	}
+	w := r.window()
+	return w.shape()
+}
+
+func (r *flowRule) window() Window {
+	if c := r.Env.Windows(&r.Calendar); c != nil {
+		return OfUnit(r.Unit, c)
+	}
+	return ShapedWindow(r.StatIntervalInMs, r.Window)
+}
+
+// windowMs is how long the rule's window is at the time now, in milliseconds.
+func (r *flowRule) windowMs(w *Window, now int64) int64 {
+	if w.Calendar == nil {
+		return int64(r.StatIntervalInMs)
+	}
+	start, end := w.Calendar.Bounds(now)
+	return (end - start) / 1e6
+}
 
 // shape tells the records of windows apart that are cut differently.
 func (w Window) shape() []string {

@@ -132,5 +132,5 @@ func (s *WarmState) Previous(w Window) int64 {
 
 // ahead is whether the state is of a time after now: nobody of us has made it.
 func (s *WarmState) ahead(w Window, now int64) bool {
-	return s.Newest > w.Bucket(now) || s.Filled > Second(now)
+	return s.Newest > w.newest(now) || s.Filled > Second(now)
 }

@@ -17,6 +17,18 @@ type Window struct {
 	// Ticks is in how many ticks the one bucket of an exact window, the interval, is cut; 0 of others. Numbers of buckets are
 	// then those of ticks.
 	Ticks int64
+	// Calendar, where not nil, are the buckets: BucketMs is then about how long one is, and there is one.
+	Calendar Calendar
+}
+
+// Calendar are windows by the wall clock. Times are the monotonic clock's, in nanoseconds.
+type Calendar interface {
+	// Bucket is the number of the window that holds the time now.
+	Bucket(now int64) int64
+	// Start is when a window begins, as seen at the time now.
+	Start(number, now int64) int64
+	// Bounds are when the window that holds the time now begins, and when the next does.
+	Bounds(now int64) (start, end int64)
 }
 
 // WindowOf is the window that sentinel-golang 1.0.4 uses for statIntervalInMs (core/flow, generateStatFor): sliding
@@ -48,11 +60,26 @@ func ShapedWindow(statIntervalInMs uint64, shape rule.Window) Window {
 	return WindowOf(statIntervalInMs)
 }
 
-// Bucket is the number of the bucket that holds the time now, in nanoseconds.
-func (w Window) Bucket(now int64) int64 { return now / w.bucketNs() }
+// OfUnit is a window that is a unit of the calendar.
+func OfUnit(u rule.Unit, c Calendar) Window {
+	return Window{BucketMs: u.Ms(), Buckets: 1, Calendar: c}
+}
 
-// Start is when a bucket begins, in nanoseconds.
-func (w Window) Start(bucket int64) int64 { return bucket * w.bucketNs() }
+// Bucket is the number of the bucket that holds the time now, in nanoseconds.
+func (w Window) Bucket(now int64) int64 {
+	if w.Calendar != nil {
+		return w.Calendar.Bucket(now)
+	}
+	return now / w.bucketNs()
+}
+
+// Start is when a bucket begins, in nanoseconds, as seen at the time now.
+func (w Window) Start(bucket, now int64) int64 {
+	if w.Calendar != nil {
+		return w.Calendar.Start(bucket, now)
+	}
+	return bucket * w.bucketNs()
+}
 
 // bucketNs is the length of a bucket in nanoseconds.
 func (w Window) bucketNs() int64 {
@@ -68,6 +95,14 @@ func (w Window) spans() int64 {
 		return w.Ticks + 1
 	}
 	return int64(w.Buckets)
+}
+
+// newest is the largest number that the newest bucket of a record can have at the time now: a wall clock may have been set back.
+func (w Window) newest(now int64) int64 {
+	if w.Calendar != nil {
+		return w.Calendar.Bucket(now) + 1
+	}
+	return w.Bucket(now)
 }
 
 // State is what a window has counted. Its zero value has counted nothing.

@@ -23,6 +23,10 @@ func FuzzApply(f *testing.F) {
 		values := NewValues(record.NewTable(w), record.IDOf("r"))
 		for _, paced := range []bool{false, true} {
 			limit := Limit{Threshold: 1 + threshold&0xffff, DurationMs: 1000, Paced: paced, MaxWaitMs: 100}
+			if limit.BanAfter = int64(hash % 3); paced {
+				limit.BanAfter = 0
+			}
+			limit.BanMs = limit.BanAfter * 5000
 			op := &taking{values: values, hash: hash, limit: limit, maxWait: 1e8, now: now}
 			next, o := op.Apply(nil, record.State{Payload: payload, Now: now})
 			if o == record.Unreadable {

@@ -26,6 +26,9 @@ const (
 type Limit struct {
 	// Threshold is in permits per DurationMs milliseconds, Burst what a value may save up beyond it.
 	Threshold, Burst, DurationMs int64
+	// Calendar, where not nil, are the windows in which a value has all that it may have, in place of DurationMs from its first
+	// entry on. The time of a bucket is then when its window began.
+	Calendar Calendar
 	// Paced lets entries in one after the other, evenly spaced. Burst then means nothing.
 	Paced bool
 	// MaxWaitMs is how long an entry may wait for its turn, where Paced.
@@ -34,10 +37,16 @@ type Limit struct {
 	BanAfter, BanMs int64
 }
 
+// Calendar are windows by the wall clock. Times are the monotonic clock's, in nanoseconds.
+type Calendar interface {
+	// Bounds are when the window that holds the time now begins, and when the next does.
+	Bounds(now int64) (start, end int64)
+}
+
 // limitOf is the limit of a rule that counts entries, for a value that has none of its own.
 func limitOf(r *rule.Hotspot) Limit {
 	return Limit{
-		Threshold: r.Threshold, Burst: r.BurstCount, DurationMs: r.DurationInSec * 1000,
+		Threshold: r.Threshold, Burst: r.BurstCount, DurationMs: r.DurationMs(),
 		Paced: r.ControlBehavior == rule.Throttling, MaxWaitMs: r.MaxQueueingTimeMs,
 		BanAfter: r.BanAfter, BanMs: r.BanMs,
 	}
@@ -77,21 +86,47 @@ func (l Limit) take(b *bucket, known bool, maxWait, now int64) Verdict {
 		return l.pace(b, known, maxWait, now)
 	}
 	if !known {
-		*b = bucket{at: now, left: l.most()}
+		*b = bucket{at: l.begin(now), left: l.most()}
 	} else if left, over := l.filled(*b, now); over {
-		*b = bucket{at: now, left: left}
+		*b = bucket{at: l.begin(now), left: left}
 	}
 	if b.left = min(b.left, l.most()); b.left > 0 {
 		b.left--
 		return Verdict{OK: true, At: b.at}
 	}
 	b.left = max(b.left-1, coolest)
-	return Verdict{At: b.at, FreeAt: (b.at/1e6 + l.DurationMs + 1) * 1e6}
+	return Verdict{At: b.at, FreeAt: l.endOf(b.at, now)}
+}
+
+// begin is the time of a bucket that is filled at the time now.
+func (l Limit) begin(now int64) int64 {
+	if l.Calendar == nil {
+		return now
+	}
+	start, _ := l.Calendar.Bounds(now)
+	return start
+}
+
+// endOf is when a bucket of the time at, not filled at the time now, can be.
+func (l Limit) endOf(at, now int64) int64 {
+	if l.Calendar == nil {
+		return (at/1e6 + l.DurationMs + 1) * 1e6
+	}
+	_, end := l.Calendar.Bounds(now)
+	return end
 }
 
 // filled is what a bucket has at the time now, and whether it is to be filled: as in Sentinel, only once more than the
 // duration has gone by since the last time, in whole milliseconds.
 func (l Limit) filled(b bucket, now int64) (left int64, over bool) {
+	if l.Calendar != nil {
+		// Workers know the wall clock each by itself, and somebody may set it: buckets of one window have about one time.
+		start, end := l.Calendar.Bounds(now)
+		if b.at < start-(end-start)/2 {
+			return l.most(), true
+		}
+		return max(b.left, 0), false
+	}
 	passed := now/1e6 - b.at/1e6
 	if left = max(b.left, 0); passed <= l.DurationMs {
 		return left, false
@@ -121,6 +156,9 @@ func (l Limit) pace(b *bucket, known bool, maxWait, now int64) Verdict {
 	return Verdict{OK: true, At: at}
 }
 
+// longer is by what part a unit of the calendar may be longer than DurationMs says: a day has up to 25 hours.
+const longer = 16
+
 // seen is what a page keeps of a value that is under the limit.
 func (l Limit) seen(hash uint64, rule uint32, b bucket) seen {
 	s := seen{hash: hash, rule: rule, bucket: b}
@@ -129,7 +167,9 @@ func (l Limit) seen(hash uint64, rule uint32, b bucket) seen {
 		return s
 	}
 	s.most = min(max(clip(l.most()), 1), refusalsMark-1)
-	if used := l.most() - max(b.left, 0); used > 0 {
+	if used := l.most() - max(b.left, 0); used > 0 && l.Calendar != nil {
+		s.fullMs = l.DurationMs + l.DurationMs/longer
+	} else if used > 0 {
 		s.fullMs = min(max(l.DurationMs+1, l.fills(used)), longestMs)
 	}
 	return s

@@ -20,6 +20,10 @@ func newValueRule(base hotspotRule) *valueRule {
 	r := &valueRule{hotspotRule: base}
 	shape := []string{r.ControlBehavior.String(), strconv.FormatInt(r.DurationInSec, 10)}
 	r.measure = "in " + strconv.FormatInt(r.DurationInSec*1000, 10) + " ms for one " + r.param.String()
+	if name := r.Calendar.Name(); name != "" {
+		shape[1] = name
+		r.measure = "in this " + name + " for one " + r.param.String()
+	}
 	r.banMeasure = "refusals " + r.measure + ": banned for " + strconv.FormatInt(r.BanMs, 10) + " ms"
 	if r.CountOnly != nil {
 		shape = append(shape, r.CountOnly.Name())
@@ -28,6 +32,9 @@ func newValueRule(base hotspotRule) *valueRule {
 	r.identify("values", shape...)
 	r.waitMeasure = "ms to wait for one " + r.param.String()
 	r.limits.Limit = limitOf(r.Hotspot)
+	if c := r.Env.Windows(&r.Calendar); c != nil {
+		r.limits.Calendar = c
+	}
 	r.values = r.acquireValues()
 	r.Queue = r.values.queue
 	return r
@@ -132,7 +139,11 @@ func (r *valueRule) refuse(threshold int64, v Verdict, full bool, now int64) *fa
 
 // Quota implements family.Quoter. What waits its turn has none, nor what has no value.
 func (r *valueRule) Quota(hash uint64, now int64) (family.Quota, error) {
-	q := family.Quota{Rule: r.Base.ID, WindowMs: r.DurationInSec * 1000}
+	q := family.Quota{Rule: r.Base.ID, WindowMs: r.DurationMs()}
+	if c := r.limits.Calendar; c != nil {
+		start, end := c.Bounds(now)
+		q.WindowMs = (end - start) / 1e6
+	}
 	if r.limits.Paced || hash == 0 {
 		return family.Quota{}, nil
 	}

@@ -130,7 +130,7 @@ func (v *Values) ask(r *reserve) (Verdict, error) {
 	}
 	if r != nil {
 		r.at, r.left, r.limit = v.op.verdict.At, v.op.got, v.op.limit
-		r.until = (r.at/1e6 + r.limit.DurationMs + 1) * 1e6
+		r.until = r.limit.endOf(r.at, v.op.now)
 	}
 	v.forgot()
 	if v.op.steady {
@@ -381,11 +381,13 @@ func (o *quoting) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	}
 	left, over := o.limit.filled(b, r.Now)
 	if over {
-		b.at = r.Now
+		b.at = o.limit.begin(r.Now)
 	}
 	b.left = min(left, o.limit.most())
 	o.left, o.at = b.left, b.at
 	s := o.limit.seen(o.hash, 0, b)
-	o.fullAt = b.at + s.fullMs*1e6
+	if o.fullAt = b.at + s.fullMs*1e6; o.limit.Calendar != nil && o.left < o.limit.most() {
+		o.fullAt = o.limit.endOf(b.at, r.Now)
+	}
 	return dst, record.Keep
 }

@@ -13,6 +13,7 @@ import (
 type Process struct {
 	mu      sync.Mutex
 	now     int64
+	wall    int64 // by how much the wall clock is ahead
 	token   uint32
 	data    map[string]entry
 	queues  map[string]uint32
@@ -273,6 +274,19 @@ func (w *Worker) Dequeue(id uint32) ([]byte, error) {
 	m := p.queued[id-1][0]
 	p.queued[id-1] = p.queued[id-1][1:]
 	return m, nil
+}
+
+// SetWall sets the wall clock, in nanoseconds since 1970. It then goes on with the monotonic one.
+func (p *Process) SetWall(at int64) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.wall = at - p.now
+}
+
+// Wall implements host.Clock.
+func (w *Worker) Wall() int64 {
+	defer w.enter()()
+	return w.process.now + w.process.wall
 }
 
 // Now implements host.Clock.
