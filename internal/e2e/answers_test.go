@@ -2,6 +2,7 @@ package e2e
 
 import (
 	"encoding/json"
+	"fmt"
 	"net/http"
 	"slices"
 	"strconv"
@@ -80,10 +81,10 @@ func seeRateLimitHeaders(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPServ
 			t.Errorf("request %d: status %d", i, r.Status)
 		}
 		limit, left := r.Header.Values("x-ratelimit-limit"), r.Header.Values("x-ratelimit-remaining")
-		if strings.Join(limit, "|") != `4, 4;w=3600;name="user", 10;w=3600;name="api"` || strings.Join(left, "|") != strconv.Itoa(max(3-i, 0)) {
+		if strings.Join(limit, "|") != fmt.Sprintf(`4, 4;w=31622400;name="user", 10;w=%d;name="api"`, forever/1000) || strings.Join(left, "|") != strconv.Itoa(max(3-i, 0)) {
 			t.Errorf("request %d: limit %q, %q are left", i, limit, left)
 		}
-		if reset, err := strconv.Atoi(r.Header.Get("x-ratelimit-reset")); err != nil || reset < 1 || reset > 3601 {
+		if reset, err := strconv.Atoi(r.Header.Get("x-ratelimit-reset")); err != nil || reset < 1 || reset > 31_622_401 {
 			t.Errorf("request %d: reset in %d s, %v", i, reset, err)
 		}
 	}
