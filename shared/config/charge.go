@@ -51,14 +51,15 @@ func (r *rules) checkCountOnly(at *place, f *rule.Flow) {
 			must{f.ControlBehavior == rule.Reject, "controlBehavior", "Reject"},
 			must{f.RelationStrategy == rule.CurrentResource, "relationStrategy", "CurrentResource"},
 			must{f.Window != rule.ExactWindow, "window", "fixed or sliding"}, // what is counted late was in some interval before
-			must{f.Cluster == nil, "clusterMode", "false"})
+			must{f.Cost == nil, "batchCount", "1"}, must{f.Cluster == nil, "clusterMode", "false"})
 	}
 }
 
 func (r *rules) checkCountOnlyHotspot(at *place, h *rule.Hotspot) {
 	if h.CountOnly != nil {
 		r.countsEntries(at, must{h.MetricType == rule.HotspotQPS, "metricType", "QPS"},
-			must{h.ControlBehavior == rule.Reject, "controlBehavior", "Reject"}, must{h.Cluster == nil, "clusterMode", "false"})
+			must{h.ControlBehavior == rule.Reject, "controlBehavior", "Reject"}, must{h.Cost == nil, "batchCount", "1"},
+			must{h.Cluster == nil, "clusterMode", "false"})
 	}
 }
 

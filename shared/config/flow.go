@@ -27,6 +27,7 @@ func (r *rules) flowWords(d *flowDraft) words {
 			field{"clusterMode", r.clusterMode(&f.Cluster)},
 			field{"clusterConfig", r.clusterConfig(&f.Cluster)},
 			r.countOnly(&f.CountOnly),
+			r.batchCount(&f.Cost),
 		),
 		own: []field{
 			{"threshold", r.number(&f.Threshold)},
@@ -63,6 +64,7 @@ func (r *rules) flow(s *saying, d *flowDraft) {
 	r.checkFlow(s, &f)
 	r.checkFraction(s, &f)
 	r.checkWindow(s.at, &f)
+	r.checkFlowCost(s, &f)
 	r.checkCluster(s.at, &f)
 	r.checkCountOnly(s.at, &f)
 	r.checkResource(s.at, &f.Target)

@@ -94,6 +94,16 @@ type Flow struct {
 
 	// CountOnly, of our own, are the answers that the rule counts, when they come; nil are the entries, when they enter.
 	CountOnly *Answers `json:"countOnly,omitempty"`
+	// Cost is how many permits an entry takes, nil for one. In JSON it is batchCount.
+	Cost *Cost `json:"-"`
+}
+
+// Cost is how many permits an entry takes: Sentinel's batchCount, which there the program passes. Without a ParamSource it is
+// Default for each.
+type Cost struct {
+	Param
+	// Default is for an entry that does not say it, Max the most that it counts as, whatever it says; 0 to 1,000,000,000.
+	Default, Max int64
 }
 
 // CircuitBreaker refuses a resource for a while after it was slow or failed too often.
@@ -139,8 +149,9 @@ type Hotspot struct {
 	Param
 	Params []Param `json:"params"`
 
-	// Cluster is as in Flow.
+	// Cluster and Cost are as in Flow.
 	Cluster *Cluster `json:"-"`
+	Cost    *Cost    `json:"-"`
 
 	// Of our own. A value that was refused BanAfter times in DurationInSec is refused for BanMs milliseconds; 0 is never.
 	BanAfter int64 `json:"banAfter,omitempty"`

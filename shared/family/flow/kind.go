@@ -35,7 +35,7 @@ func New(env *family.Env) family.Kind {
 // Bind implements family.Kind.
 func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Checker {
 	flow := r.(*rule.Flow)
-	base := flowRule{Base: family.NewBase(k.env, r, f, resource, resource), Flow: flow, kind: k}
+	base := flowRule{Base: family.NewBase(k.env, r, f, resource, resource), Flow: flow, kind: k, cost: f.Stream.Cost(flow.Cost)}
 	base.measure = "in " + strconv.FormatUint(flow.IntervalMs(), 10) + " ms"
 	switch flow.TokenCalculateStrategy {
 	case rule.WarmUp:
