@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -43,6 +44,7 @@ func TestRecipes(t *testing.T) {
 		{"requests-per-second.yaml", seeRequestsPerSecond},
 		{"windows.yaml", seeWindows},
 		{"cost.yaml", seeCost},
+		{"token-bucket.yaml", seeTokenBucket},
 		{"concurrency.yaml", seeConcurrency},
 		{"upstream-breaker.yaml", seeUpstreamBreaker},
 		{"per-user.yaml", seePerUser},
@@ -164,6 +166,46 @@ func seeCost(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 	} {
 		if got := upload(c.body); got != c.want {
 			t.Errorf("upload %d: %d, want %d", i, got, c.want)
+		}
+	}
+}
+
+// seeTokenBucket: clients that never stop get the burst at once, and then what comes back, in any interval.
+func seeTokenBucket(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	const burst, rate = 30, 5
+	for _, path := range []string{"/api", "/search"} {
+		var mu sync.Mutex
+		var passed spans
+		var clients sync.WaitGroup
+		begin := time.Now()
+		for range workers {
+			clients.Go(func() {
+				client := envoytest.NewHTTPClient(false)
+				defer client.CloseIdleConnections()
+				for time.Since(begin) < 3*time.Second {
+					sent := time.Now()
+					r, err := envoytest.Do(t.Context(), client, "GET", e.URL("http")+path)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					switch {
+					case r.Status == http.StatusOK:
+						mu.Lock()
+						passed = append(passed, span{sent, time.Now()})
+						mu.Unlock()
+					case !strings.Contains(r.Body, ": 30 of 30 tokens"):
+						t.Errorf("%d, %q", r.Status, r.Body)
+						return
+					}
+				}
+			})
+		}
+		clients.Wait()
+		elapsed := time.Since(begin)
+		passed.pour(t, burst, rate)
+		if want := burst + rate*2; len(passed) < want {
+			t.Errorf("%s: %d were let in in %v, want %d at least", path, len(passed), elapsed, want)
 		}
 	}
 }

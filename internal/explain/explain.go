@@ -288,7 +288,7 @@ func describe(r rule.Rule) string {
 		if r.MetricType == rule.HotspotConcurrency {
 			return fmt.Sprintf("%d in flight %s", r.Threshold, of)
 		}
-		return fmt.Sprintf("%d in %d s %s, burst %d, %s", r.Threshold, r.DurationInSec, of, r.BurstCount, r.ControlBehavior)
+		return fmt.Sprintf("%d in %d s %s, burst %d, %s", r.Threshold, r.DurationInSec, of, r.BurstCount, r.ControlBehavior) + costInWords(r.Cost)
 	case *rule.CircuitBreaker:
 		return breakerInWords(r)
 	case *rule.System:
@@ -337,6 +337,13 @@ func tried(t *rule.Trial) (text string) {
 
 func flowInWords(r *rule.Flow) string {
 	text := fmt.Sprintf("%v in %d ms, %s, %s", r.Threshold, r.StatIntervalInMs, r.TokenCalculateStrategy, r.ControlBehavior)
+	if r.Burst > 0 {
+		text += fmt.Sprintf(", burst %d", r.Burst)
+	}
+	if r.Window != rule.SlidingWindow {
+		text += ", window " + r.Window.String()
+	}
+	text += costInWords(r.Cost)
 	if of := r.Refers(); of != "" {
 		text += ", of " + of
 	}
@@ -344,6 +351,17 @@ func flowInWords(r *rule.Flow) string {
 		text += ", limitApp " + r.LimitApp
 	}
 	return text
+}
+
+// costInWords is how many permits an entry takes, nothing for one.
+func costInWords(c *rule.Cost) string {
+	switch {
+	case c == nil:
+		return ""
+	case c.ParamSource == rule.NoParam:
+		return fmt.Sprintf(", %d permits each", c.Default)
+	}
+	return fmt.Sprintf(", permits by %s %s, at most %d, else %d", c.ParamSource, c.ParamKey, c.Max, c.Default)
 }
 
 // parametersInWords is what values are of.

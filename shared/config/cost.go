@@ -85,6 +85,8 @@ func (r *rules) checkFlowCost(s *saying, f *rule.Flow) {
 		r.add(at, "does not go with clusterMode: reservations at the service are for entries; leave it out")
 	case f.RelationStrategy == rule.AssociatedResource:
 		r.add(at, "does not go with relationStrategy AssociatedResource, which takes nothing of its own resource; leave it out")
+	case f.Burst > 0:
+		r.checkRoom(s, &f.Target, f.Cost, float64(f.Burst))
 	case f.TokenCalculateStrategy != rule.MemoryAdaptive:
 		r.checkRoom(s, &f.Target, f.Cost, f.Threshold)
 	}

@@ -62,7 +62,7 @@ func (r *Flow) Canonical(b []byte) []byte {
 	b = appendInts(b, flag(r.Regex), int64(r.TokenCalculateStrategy), int64(r.ControlBehavior), real(r.Threshold),
 		int64(r.RelationStrategy), int64(r.MaxQueueingTimeMs), int64(r.WarmUpPeriodSec), int64(r.WarmUpColdFactor),
 		int64(r.StatIntervalInMs), r.LowMemUsageThreshold, r.HighMemUsageThreshold, r.MemLowWaterMarkBytes,
-		r.MemHighWaterMarkBytes, int64(r.Window))
+		r.MemHighWaterMarkBytes, int64(r.Window), r.Burst)
 	return r.Cost.canonical(r.CountOnly.canonical(r.Cluster.canonical(b)))
 }
 

@@ -81,6 +81,7 @@ type Flow struct {
 	WarmUpColdFactor       uint32                 `json:"warmUpColdFactor"`  // with WarmUp: starts at Threshold / factor
 	StatIntervalInMs       uint64                 `json:"statIntervalInMs"`  // milliseconds, 1 to 366 days; never 0 after parsing
 	Window                 Window                 `json:"window,omitempty"`  // of our own
+	Burst                  int64                  `json:"burst,omitempty"`   // of our own: tokens of a bucket that fills at Threshold; 0 is no bucket
 
 	// With MemoryAdaptive the threshold falls from LowMem… at MemLowWaterMarkBytes to HighMem… at MemHighWaterMarkBytes.
 	// Sentinel looks at the memory of its own process, we at that in use on the machine that system_source tells of.
