@@ -150,6 +150,8 @@ var families = []struct{ name, configuration string }{
 	{"sentinel, 1 rule: warm-up", rules(`"flowRules": [{"id": "w", "resource": "R", "threshold": 1e7, "tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 10, "warmUpColdFactor": 3}]`)},
 	{"sentinel, 1 rule: throttling", rules(`"flowRules": [{"id": "t", "resource": "R", "threshold": 1e9, "controlBehavior": "Throttling", "maxQueueingTimeMs": 100}]`)},
 	{"sentinel, 1 rule: exact window", rules(`"flowRules": [{"id": "x", "resource": "R", "threshold": 1e9, "window": "exact"}]`)},
+	{"sentinel, 1 rule: cost by a header", rules(`"flowRules": [{"id": "c", "resource": "R", "threshold": 1e9, "batchCount": {"from": "Header", "name": "x-cost", "max": 10}}]`)},
+	{"sentinel, 1 rule: token bucket", rules(`"flowRules": [{"id": "b", "resource": "R", "threshold": 1e9, "burst": 1000000000}]`)},
 	{"sentinel, 1 rule: isolation", rules(isolation)},
 	{"sentinel, 1 rule: circuit breaker", rules(breaker)},
 	{"sentinel, 1 rule: hotspot", rules(hotspot)},

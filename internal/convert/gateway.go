@@ -116,7 +116,7 @@ func (r *Result) gatewayRule(d configfile.Document) {
 		return
 	}
 	if burst := r.number(d, "burst", "0"); burst != "0" {
-		r.need(fmt.Sprintf("# burst %s of %s is left out: a flow rule has none", burst, quoted(resource)))
+		r.need(fmt.Sprintf("# burst %s of %s is left out: a window has none", burst, quoted(resource)))
 	}
 	r.add("flowRules", d, fmt.Sprintf("{resource: %s, threshold: %s, statIntervalInMs: %d%s}",
 		quoted(resource), count, 1000*seconds, behavior))

@@ -5,11 +5,13 @@ import (
 	"crypto/ed25519"
 	"encoding/base64"
 	"fmt"
+	"io"
 	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 	_ "time/tzdata"
@@ -43,6 +45,8 @@ func TestRecipes(t *testing.T) {
 	}{
 		{"requests-per-second.yaml", seeRequestsPerSecond},
 		{"windows.yaml", seeWindows},
+		{"cost.yaml", seeCost},
+		{"token-bucket.yaml", seeTokenBucket},
 		{"concurrency.yaml", seeConcurrency},
 		{"upstream-breaker.yaml", seeUpstreamBreaker},
 		{"per-user.yaml", seePerUser},
@@ -117,6 +121,96 @@ func seeWindows(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 		}
 	}
 	passed.within(t, exactThreshold, time.Second)
+}
+
+func seeCost(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	wantAdmitted(t, e, 10, "/report")
+	if r := e.Get("http", "/report"); !strings.HasPrefix(r.Body, "blocked by flow rule report: 110 of 100 in ") {
+		t.Errorf("a report more: %q", r.Body)
+	}
+	// A user's batches: what is too large is refused and takes nothing, what is no number costs one, 0 nothing.
+	for _, c := range []struct {
+		n    string
+		want int
+	}{{"60", 200}, {"41", 429}, {"41", 429}, {"30", 200}, {"-5", 200}, {"x", 200}, {"", 200}, {"7", 200}, {"1", 429}, {"0", 200}, {"1&rows=0", 429}} {
+		if r := e.Get("http", "/batch?rows="+c.n, "x-user", "alice"); r.Status != c.want {
+			t.Errorf("a batch of %q: %d, %q", c.n, r.Status, r.Body)
+		}
+	}
+	if r := e.Get("http", "/batch?rows=1000", "x-user", "bob"); r.Status != 200 {
+		t.Errorf("a batch of more than max counts as max: %d", r.Status)
+	}
+	if r := e.Get("http", "/batch", "x-user", "bob"); r.Status != 429 {
+		t.Errorf("another batch: %d", r.Status)
+	}
+	// Uploads, by what their clients say of their lengths; one that says nothing is taken for 100,000.
+	upload := func(body io.Reader) int {
+		t.Helper()
+		req, err := http.NewRequestWithContext(t.Context(), "POST", e.URL("http")+"/upload", body)
+		if err != nil {
+			t.Fatal(err)
+		}
+		resp, err := http.DefaultClient.Do(req)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer resp.Body.Close()
+		_, _ = io.Copy(io.Discard, resp.Body)
+		return resp.StatusCode
+	}
+	type chunked struct{ io.Reader }
+	for i, c := range []struct {
+		body io.Reader
+		want int
+	}{
+		{strings.NewReader(strings.Repeat("x", 600_000)), 200}, {strings.NewReader(strings.Repeat("x", 400_001)), 429},
+		{strings.NewReader(strings.Repeat("x", 250_000)), 200}, {chunked{strings.NewReader("x")}, 200}, {chunked{strings.NewReader("x")}, 429},
+		{strings.NewReader(strings.Repeat("x", 50_000)), 200}, {strings.NewReader("x"), 429},
+	} {
+		if got := upload(c.body); got != c.want {
+			t.Errorf("upload %d: %d, want %d", i, got, c.want)
+		}
+	}
+}
+
+// seeTokenBucket: clients that never stop get the burst at once, and then what comes back, in any interval.
+func seeTokenBucket(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
+	const burst, rate = 30, 5
+	for _, path := range []string{"/api", "/search"} {
+		var mu sync.Mutex
+		var passed spans
+		var clients sync.WaitGroup
+		begin := time.Now()
+		for range workers {
+			clients.Go(func() {
+				client := envoytest.NewHTTPClient(false)
+				defer client.CloseIdleConnections()
+				for time.Since(begin) < 3*time.Second {
+					sent := time.Now()
+					r, err := envoytest.Do(t.Context(), client, "GET", e.URL("http")+path)
+					if err != nil {
+						t.Error(err)
+						return
+					}
+					switch {
+					case r.Status == http.StatusOK:
+						mu.Lock()
+						passed = append(passed, span{sent, time.Now()})
+						mu.Unlock()
+					case !strings.Contains(r.Body, ": 30 of 30 tokens"):
+						t.Errorf("%d, %q", r.Status, r.Body)
+						return
+					}
+				}
+			})
+		}
+		clients.Wait()
+		elapsed := time.Since(begin)
+		passed.pour(t, burst, rate)
+		if want := burst + rate*2; len(passed) < want {
+			t.Errorf("%s: %d were let in in %v, want %d at least", path, len(passed), elapsed, want)
+		}
+	}
 }
 
 func seeConcurrency(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService) {

@@ -44,6 +44,28 @@ func (all spans) within(t testing.TB, threshold int, interval time.Duration) {
 	t.Logf("%d let in, at most %d in an interval", len(all), most)
 }
 
+// pour fails the test where more were sent and answered within any interval than a token bucket has for it: a burst, and what
+// comes back in it, in tokens a second.
+func (all spans) pour(t testing.TB, burst int, rate float64) {
+	t.Helper()
+	slices.SortFunc(all, func(a, b span) int { return a.answered.Compare(b.answered) })
+	for i, last := range all {
+		for _, first := range all {
+			n := 0
+			for _, s := range all[:i+1] {
+				if !s.sent.Before(first.sent) {
+					n++
+				}
+			}
+			length := last.answered.Sub(first.sent).Seconds()
+			if most := float64(burst) + rate*length; n > 0 && float64(n) > most {
+				t.Fatalf("%d within %.6f s, more than %.3f", n, length, most)
+			}
+		}
+	}
+	t.Logf("%d let in", len(all))
+}
+
 // intervals adds up what the log says about a rule with an exact window, and gives the most that was admitted in any of its
 // intervals that begins with a part of which the interval has slices, how much in all, and how many parts lie between the first
 // and the last.

@@ -292,7 +292,7 @@ func describe(r rule.Rule) string {
 		if r.Unit != rule.NoUnit {
 			interval = "a " + r.Calendar.Name()
 		}
-		return fmt.Sprintf("%d in %s %s, burst %d, %s", r.Threshold, interval, of, r.BurstCount, r.ControlBehavior)
+		return fmt.Sprintf("%d in %s %s, burst %d, %s", r.Threshold, interval, of, r.BurstCount, r.ControlBehavior) + costInWords(r.Cost)
 	case *rule.CircuitBreaker:
 		return breakerInWords(r)
 	case *rule.System:
@@ -345,6 +345,13 @@ func flowInWords(r *rule.Flow) string {
 		interval = "a " + r.Calendar.Name()
 	}
 	text := fmt.Sprintf("%v in %s, %s, %s", r.Threshold, interval, r.TokenCalculateStrategy, r.ControlBehavior)
+	if r.Burst > 0 {
+		text += fmt.Sprintf(", burst %d", r.Burst)
+	}
+	if r.Window != rule.SlidingWindow {
+		text += ", window " + r.Window.String()
+	}
+	text += costInWords(r.Cost)
 	if of := r.Refers(); of != "" {
 		text += ", of " + of
 	}
@@ -352,6 +359,17 @@ func flowInWords(r *rule.Flow) string {
 		text += ", limitApp " + r.LimitApp
 	}
 	return text
+}
+
+// costInWords is how many permits an entry takes, nothing for one.
+func costInWords(c *rule.Cost) string {
+	switch {
+	case c == nil:
+		return ""
+	case c.ParamSource == rule.NoParam:
+		return fmt.Sprintf(", %d permits each", c.Default)
+	}
+	return fmt.Sprintf(", permits by %s %s, at most %d, else %d", c.ParamSource, c.ParamKey, c.Max, c.Default)
 }
 
 // parametersInWords is what values are of.

@@ -155,7 +155,7 @@ func (o *options) shorten(fs *flag.FlagSet, seconds *float64) {
 	if !given["thresholds"] {
 		o.high = false
 	}
-	if !given["seconds"] {
+	if !given["seconds"] && o.window.span > 1 { // of one bucket there are half as many windows
 		*seconds = shortSeconds
 	}
 }

@@ -54,7 +54,7 @@ func (r *rules) checkCounts(s *saying, f *rule.Flow) {
 		{f.Cluster == nil, "clusterMode", "false"},
 	}
 	if f.CountOnly != nil {
-		r.onlyCounts(s.at, "countOnly", keys)
+		r.onlyCounts(s.at, "countOnly", append(keys, must{f.Cost == nil, "batchCount", "1"}))
 	}
 	r.checkCalendar(s, &f.Calendar, "statIntervalInMs", f.StatIntervalInMs > 0, keys)
 }
@@ -67,7 +67,7 @@ func (r *rules) checkCountsHotspot(s *saying, h *rule.Hotspot) {
 		{h.Cluster == nil, "clusterMode", "false"},
 	}
 	if h.CountOnly != nil {
-		r.onlyCounts(s.at, "countOnly", keys)
+		r.onlyCounts(s.at, "countOnly", append(keys, must{h.Cost == nil, "batchCount", "1"}))
 	}
 	r.checkCalendar(s, &h.Calendar, "durationInSec", h.DurationInSec > 0, keys)
 }

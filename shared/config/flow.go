@@ -27,10 +27,13 @@ func (r *rules) flowWords(d *flowDraft) words {
 			field{"clusterMode", r.clusterMode(&f.Cluster)},
 			field{"clusterConfig", r.clusterConfig(&f.Cluster)},
 			r.countOnly(&f.CountOnly),
+			r.batchCount(&f.Cost),
 		), r.calendarFields(&f.Calendar)...),
 		own: []field{
 			{"threshold", r.number(&f.Threshold)},
 			{"statIntervalInMs", integer(r.parser, &f.StatIntervalInMs, 0, maxWindow)},
+			{"burst", integer(r.parser, &f.Burst, 1, maxExact)},
+			{"token_bucket", func(at *place, v value) { r.tokenBucket(at, v, f) }},
 			{"window", enum(r.parser, &f.Window, rule.SlidingWindow, rule.FixedWindow, rule.ExactWindow)},
 			{"tokenCalculateStrategy", enum(r.parser, &f.TokenCalculateStrategy, rule.Direct, rule.WarmUp, rule.MemoryAdaptive)},
 			{"relationStrategy", enum(r.parser, &f.RelationStrategy, rule.CurrentResource, rule.AssociatedResource)},
@@ -63,6 +66,8 @@ func (r *rules) flow(s *saying, d *flowDraft) {
 	r.checkFlow(s, &f)
 	r.checkFraction(s, &f)
 	r.checkWindow(s.at, &f)
+	r.checkBurst(s, &f)
+	r.checkFlowCost(s, &f)
 	r.checkCluster(s.at, &f)
 	r.checkCounts(s, &f)
 	r.checkResource(s.at, &f.Target)
@@ -70,7 +75,7 @@ func (r *rules) flow(s *saying, d *flowDraft) {
 }
 
 func (r *rules) checkFlow(s *saying, f *rule.Flow) {
-	hasThreshold := s.java || s.has("threshold")
+	hasThreshold := s.java || s.has("threshold") || s.has("token_bucket")
 	if !hasThreshold && f.TokenCalculateStrategy != rule.MemoryAdaptive {
 		r.add(s.at.at("threshold"), "missing")
 	}
@@ -118,7 +123,7 @@ func (r *rules) checkCluster(at *place, f *rule.Flow) {
 
 // checkFraction warns of a rule that lets nothing in: in Sentinel, too, a request counts as a whole one.
 func (r *rules) checkFraction(s *saying, f *rule.Flow) {
-	if f.Threshold <= 0 || f.Threshold >= 1 || f.ControlBehavior != rule.Reject || f.TokenCalculateStrategy != rule.Direct {
+	if f.Threshold <= 0 || f.Threshold >= 1 || f.Burst > 0 || f.ControlBehavior != rule.Reject || f.TokenCalculateStrategy != rule.Direct {
 		return
 	}
 	hint := "write 1, or 0 to say so"

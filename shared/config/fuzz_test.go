@@ -310,6 +310,17 @@ func clusterOut(c *rule.Cluster, keys map[string]any) {
 	keys["clusterMode"], keys["clusterConfig"] = c.On, config
 }
 
+// costOut is what a rule says of how many permits an entry takes, as its key.
+func costOut(c *rule.Cost, keys map[string]any) {
+	switch {
+	case c == nil:
+	case c.ParamSource == rule.NoParam:
+		keys["batchCount"] = c.Default
+	default:
+		keys["batchCount"] = map[string]any{"from": c.ParamSource, "name": c.ParamKey, "default": c.Default, "max": c.Max}
+	}
+}
+
 // writtenOut is a rule's JSON: a system rule has no keys for a resource, and an empty list is none that is null.
 func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
 	t.Helper()
@@ -328,8 +339,10 @@ func writtenOut(t *testing.T, r rule.Rule) (keys map[string]any) {
 	switch r := r.(type) {
 	case *rule.Flow:
 		clusterOut(r.Cluster, keys)
+		costOut(r.Cost, keys)
 	case *rule.Hotspot:
 		clusterOut(r.Cluster, keys)
+		costOut(r.Cost, keys)
 	}
 	if keys["paramPath"] == nil {
 		delete(keys, "paramPath")

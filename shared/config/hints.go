@@ -26,7 +26,6 @@ var renames = []renamed{
 	{"flowRules", "intervalSec", gateway},
 	{"flowRules", "interval", gateway},
 	{"flowRules", "intervalUnit", gateway},
-	{"flowRules", "burst", gateway},
 	{"flowRules", "maxQueueingTimeoutMs", gateway},
 	{"flowRules", "paramItem", gateway},
 	{"resources", "apiName", "write name"},

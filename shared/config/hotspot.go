@@ -208,6 +208,7 @@ func (r *rules) hotspotWords(d *hotspotDraft) words {
 			field{"banAfter", integer(r.parser, &h.BanAfter, 0, maxBanAfter)},
 			field{"banMs", integer(r.parser, &h.BanMs, 0, maxBanMs)},
 			r.countOnly(&h.CountOnly),
+			r.batchCount(&h.Cost),
 		), append(r.calendarFields(&h.Calendar), r.paramFields(&h.Param)...)...),
 		own: []field{
 			{"metricType", enum(r.parser, &h.MetricType, rule.HotspotConcurrency, rule.HotspotQPS)},
@@ -240,6 +241,7 @@ func (r *rules) hotspot(s *saying, d *hotspotDraft) {
 	r.checkClusterHotspot(s, &h)
 	r.checkBan(s, &h)
 	r.checkCountsHotspot(s, &h)
+	r.checkHotspotCost(s, &h)
 	r.checkResource(s.at, &h.Target)
 	r.include(s, &h)
 }

@@ -319,7 +319,7 @@ func TestThrottlingOfWholeVMs(t *testing.T) {
 			}
 		}
 		slices.Sort(turns)
-		gap := flow.Pace{IntervalMs: 1000}.Gap(threshold)
+		gap := flow.Pace{IntervalMs: 1000}.Gap(threshold, 1)
 		for i := 1; i < len(turns); i++ {
 			if turns[i]-turns[i-1] < gap {
 				t.Fatalf("two turns are %d ns apart, want %d", turns[i]-turns[i-1], gap)

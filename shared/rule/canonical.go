@@ -62,8 +62,8 @@ func (r *Flow) Canonical(b []byte) []byte {
 	b = appendInts(b, flag(r.Regex), int64(r.TokenCalculateStrategy), int64(r.ControlBehavior), real(r.Threshold),
 		int64(r.RelationStrategy), int64(r.MaxQueueingTimeMs), int64(r.WarmUpPeriodSec), int64(r.WarmUpColdFactor),
 		int64(r.StatIntervalInMs), r.LowMemUsageThreshold, r.HighMemUsageThreshold, r.MemLowWaterMarkBytes,
-		r.MemHighWaterMarkBytes, int64(r.Window))
-	return r.Calendar.append(r.CountOnly.canonical(r.Cluster.canonical(b)))
+		r.MemHighWaterMarkBytes, int64(r.Window), r.Burst)
+	return r.Calendar.append(r.Cost.canonical(r.CountOnly.canonical(r.Cluster.canonical(b))))
 }
 
 // Canonical appends the rule's content.
@@ -95,7 +95,7 @@ func (r *Hotspot) Canonical(b []byte) []byte {
 	if r.BanAfter > 0 || r.BanMs > 0 {
 		b = appendInts(appendString(b, "ban"), r.BanAfter, r.BanMs)
 	}
-	return r.Calendar.append(r.CountOnly.canonical(r.Cluster.canonical(b)))
+	return r.Calendar.append(r.Cost.canonical(r.CountOnly.canonical(r.Cluster.canonical(b))))
 }
 
 // canonical appends the answers, nothing where there are none.
@@ -104,6 +104,14 @@ func (a *Answers) canonical(b []byte) []byte {
 		return b
 	}
 	return appendString(appendString(b, "countOnly"), a.Status.String())
+}
+
+// canonical appends the cost, nothing where there is none.
+func (c *Cost) canonical(b []byte) []byte {
+	if c == nil {
+		return b
+	}
+	return appendInts(c.Param.append(append(b, "cost"...)), c.Default, c.Max)
 }
 
 // append appends the parameter.

@@ -68,6 +68,9 @@ func (r *Flow) naming() []string {
 	if r.ControlBehavior != Reject {
 		parts = append(parts, r.ControlBehavior.String())
 	}
+	if r.Burst > 0 {
+		parts = append(parts, "burst")
+	}
 	if r.Window != SlidingWindow {
 		parts = append(parts, r.Window.String())
 	}

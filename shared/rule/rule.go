@@ -81,6 +81,7 @@ type Flow struct {
 	WarmUpColdFactor       uint32                 `json:"warmUpColdFactor"`  // with WarmUp: starts at Threshold / factor
 	StatIntervalInMs       uint64                 `json:"statIntervalInMs"`  // milliseconds, 1 to 366 days; 0 after parsing with a unit
 	Window                 Window                 `json:"window,omitempty"`  // of our own
+	Burst                  int64                  `json:"burst,omitempty"`   // of our own: tokens of a bucket that fills at Threshold; 0 is no bucket
 
 	// With MemoryAdaptive the threshold falls from LowMem… at MemLowWaterMarkBytes to HighMem… at MemHighWaterMarkBytes.
 	// Sentinel looks at the memory of its own process, we at that in use on the machine that system_source tells of.
@@ -96,6 +97,16 @@ type Flow struct {
 	Calendar
 	// CountOnly, of our own, are the answers that the rule counts, when they come; nil are the entries, when they enter.
 	CountOnly *Answers `json:"countOnly,omitempty"`
+	// Cost is how many permits an entry takes, nil for one. In JSON it is batchCount.
+	Cost *Cost `json:"-"`
+}
+
+// Cost is how many permits an entry takes: Sentinel's batchCount, which there the program passes. Without a ParamSource it is
+// Default for each.
+type Cost struct {
+	Param
+	// Default is for an entry that does not say it, Max the most that it counts as, whatever it says; 0 to 1,000,000,000.
+	Default, Max int64
 }
 
 // CircuitBreaker refuses a resource for a while after it was slow or failed too often.
@@ -141,8 +152,9 @@ type Hotspot struct {
 	Param
 	Params []Param `json:"params"`
 
-	// Cluster is as in Flow.
+	// Cluster and Cost are as in Flow.
 	Cluster *Cluster `json:"-"`
+	Cost    *Cost    `json:"-"`
 
 	// Of our own. A value that was refused BanAfter times in DurationInSec is refused for BanMs milliseconds; 0 is never.
 	BanAfter int64 `json:"banAfter,omitempty"`

@@ -187,10 +187,10 @@ func TestIDsAreOfWhatNamesTheBudget(t *testing.T) {
 		naming string // the fields that change it
 	}{
 		{&rule.Flow{Target: target, StatIntervalInMs: 1000}, "flow-1000ms-/login",
-			named + "StatIntervalInMs Window TokenCalculateStrategy ControlBehavior Cluster CountOnly Unit"},
+			named + "StatIntervalInMs Window Burst TokenCalculateStrategy ControlBehavior Cluster CountOnly Unit"},
 		{&rule.Flow{Target: target, StatIntervalInMs: 500, RelationStrategy: rule.AssociatedResource, RefResource: "a)b",
 			TokenCalculateStrategy: rule.WarmUp, ControlBehavior: rule.Throttling}, "flow-500ms-WarmUp-Throttling-of(a))b)-/login",
-			named + "StatIntervalInMs Window TokenCalculateStrategy ControlBehavior RelationStrategy RefResource Cluster CountOnly Unit"},
+			named + "StatIntervalInMs Window Burst TokenCalculateStrategy ControlBehavior RelationStrategy RefResource Cluster CountOnly Unit"},
 		{&rule.CircuitBreaker{Target: target, Strategy: rule.ErrorCount, StatIntervalMs: 2000}, "circuitBreaker-ErrorCount-2000ms-/login",
 			named + "Strategy StatIntervalMs StatSlidingWindowBucketCount"},
 		{&rule.Isolation{Target: target}, "isolation-Concurrency-/login", named + "MetricType"},
@@ -206,7 +206,7 @@ func TestIDsAreOfWhatNamesTheBudget(t *testing.T) {
 		{&rule.Hotspot{Target: target, Params: []rule.Param{{ParamSource: rule.Header, ParamKey: "X-Tenant", Lowercase: true}, {ParamSource: rule.SourceAddress, V4PrefixLen: 24, V6PrefixLen: 64}}},
 			"hotspot-Concurrency-Header(x-tenant,lowercase)+SourceAddress(v4/24v6/64)-/login", named + "MetricType Params CountOnly"},
 		{&rule.Flow{Target: rule.Target{Resource: "/login", LimitApp: "shop)", Only: &rule.Origins{}}, StatIntervalInMs: 500},
-			"flow-500ms-limitApp(shop)))-/login", named + "StatIntervalInMs Window TokenCalculateStrategy ControlBehavior Cluster CountOnly Unit"},
+			"flow-500ms-limitApp(shop)))-/login", named + "StatIntervalInMs Window Burst TokenCalculateStrategy ControlBehavior Cluster CountOnly Unit"},
 		{&rule.Authority{Target: target, Refused: &rule.Origins{}}, "authority-allow-/login", named + "Strategy"},
 		{&rule.System{MetricType: rule.SystemLoad, Strategy: rule.BBR}, "system-load-bbr", "MetricType Strategy"},
 	} {

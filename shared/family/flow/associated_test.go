@@ -92,16 +92,16 @@ func TestForgottenTurnsDoNotWarmUp(t *testing.T) {
 		pacer := flow.NewThrottle(record.NewTable(p.Worker(nil)), record.IDOf("pace"), flow.WindowOf(1000))
 		var last flow.Turn
 		for range 1000 {
-			turn, err := pacer.Next(pace, 100, warm, 100*millisecond, p.Now())
+			turn, err := pacer.Next(pace, 100, warm, 1, 100*millisecond, p.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
 			if turn.OK && forget {
-				if err := pacer.Forget(turn.At, p.Now()); err != nil {
+				if err := pacer.Forget(turn.At, 1, p.Now()); err != nil {
 					t.Fatal(err)
 				}
 			}
-			if turn.OK && turn.At-last.At < pace.Gap(turn.Threshold) {
+			if turn.OK && turn.At-last.At < pace.Gap(turn.Threshold, 1) {
 				t.Fatalf("forget %t: turns at %d and %d", forget, last.At, turn.At)
 			}
 			if turn.OK {

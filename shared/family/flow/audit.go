@@ -12,24 +12,24 @@ type audit struct {
 	admitted, refused int64
 }
 
-// count adds a decision and returns, when the bucket has changed, the line about the one before.
-func (a *audit) count(name string, at int64, ok bool, w Window) (line string) {
+// count adds a decision about n permits and returns, when the bucket has changed, the line about the one before.
+func (a *audit) count(name string, at, n int64, ok bool, w Window) (line string) {
 	if bucket := w.audited(at); bucket != a.bucket {
 		line = a.line(name, w)
 		*a = audit{bucket: bucket}
 	}
 	if ok {
-		a.admitted++
+		a.admitted += n
 	} else {
-		a.refused++
+		a.refused += n
 	}
 	return line
 }
 
 // undo takes a decision back, because another rule refused.
-func (a *audit) undo(at int64, w Window) {
+func (a *audit) undo(at, n int64, w Window) {
 	if w.audited(at) == a.bucket {
-		a.admitted--
+		a.admitted -= n
 	}
 }
 

@@ -57,10 +57,10 @@ type Budget struct {
 	// size and since tell how fast the last reservation was spent.
 	size, since int64
 	nearLimit
-	// refused remembers a refusal: it holds in bucket refusedIn, until the time refusedUntil, for a capacity up to
-	// refusedCapacity.
-	refused                                           Verdict
-	refusedIn, refusedUntil, refusedCapacity, usedNow int64
+	// refused remembers a refusal: it holds from bucket refusedIn on, until the time refusedUntil, for a capacity up to
+	// refusedCapacity and for refusedNeed permits or more.
+	refused                                                        Verdict
+	refusedIn, refusedUntil, refusedCapacity, refusedNeed, usedNow int64
 
 	op   operation
 	look looking
@@ -91,41 +91,47 @@ func (b *Budget) crumbs(capacity int64) int64 { return capacity / (crumb * b.win
 // Take asks for one permit under a threshold, at the time now in nanoseconds. An error is the host's, or record.ErrFull; a
 // record that too many workers fight for refuses.
 func (b *Budget) Take(threshold float64, now int64) (Verdict, error) {
-	return b.take(Capacity(threshold), nil, now)
+	return b.take(Capacity(threshold), nil, 1, now)
 }
 
-// TakeWarm is Take under a threshold that warms up.
-func (b *Budget) TakeWarm(warm *WarmUp, now int64) (Verdict, error) {
-	return b.take(warm.Capacity, warm, now)
+// TakeMany is Take for n permits, at least one: all of them or none.
+func (b *Budget) TakeMany(threshold float64, n, now int64) (Verdict, error) {
+	return b.take(Capacity(threshold), nil, n, now)
 }
 
-// take asks for one permit of capacity, or of as much of it as warm allows at the time.
-func (b *Budget) take(capacity int64, warm *WarmUp, now int64) (Verdict, error) {
-	if b.spend(capacity, now) {
+// TakeWarm is TakeMany under a threshold that warms up.
+func (b *Budget) TakeWarm(warm *WarmUp, n, now int64) (Verdict, error) {
+	return b.take(warm.Capacity, warm, n, now)
+}
+
+// take asks for n permits of capacity, or of as much of it as warm allows at the time.
+func (b *Budget) take(capacity int64, warm *WarmUp, n, now int64) (Verdict, error) {
+	if b.spend(capacity, n, now) {
 		return Verdict{OK: true, At: now, Used: b.usedNow}, nil
 	}
-	if now < b.refusedUntil && capacity <= b.refusedCapacity && b.window.Bucket(now) >= b.refusedIn {
+	if now < b.refusedUntil && capacity <= b.refusedCapacity && n >= b.refusedNeed && b.window.Bucket(now) >= b.refusedIn {
 		v := b.refused
 		v.At = now
 		return v, nil
 	}
-	return b.reserve(capacity, warm, now)
+	return b.reserve(capacity, warm, n, now)
 }
 
-// spend takes one of the permits that are reserved, and reports whether there was one under a threshold that admits capacity.
-func (b *Budget) spend(capacity, now int64) bool {
-	if b.left <= 0 || now < b.begins || now >= b.ends || capacity < b.capacity {
+// spend takes n of the permits that are reserved, and reports whether there were as many under a threshold that admits
+// capacity.
+func (b *Budget) spend(capacity, n, now int64) bool {
+	if b.left < n || now < b.begins || now >= b.ends || capacity < b.capacity {
 		return false
 	}
-	b.left--
+	b.left -= n
 	return true
 }
 
 // reserve gives back what is left of the last reservation and makes a new one, in one update.
-func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, error) {
+func (b *Budget) reserve(capacity int64, warm *WarmUp, n, now int64) (Verdict, error) {
 	op := &b.op
 	*op = operation{
-		budget: b, now: now, full: capacity, warm: warm, want: b.appetite(now), back: b.left, backIn: b.bucket,
+		budget: b, now: now, full: capacity, warm: warm, need: n, want: b.appetite(now), back: b.left, backIn: b.bucket,
 	}
 	b.countNear()
 	b.end()
@@ -144,7 +150,7 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, now int64) (Verdict, erro
 		b.remember(op, capacity, bucket)
 		return b.refused, nil
 	}
-	b.bucket, b.left, b.capacity = bucket, op.granted-1, capacity
+	b.bucket, b.left, b.capacity = bucket, op.granted-n, capacity
 	b.begins, b.ends = b.startOf(bucket, op.now), b.startOf(bucket+1, op.now)
 	if b.log != nil {
 		b.bucket, b.begins, b.ends = op.until, op.now, b.startOf(op.until+1, op.now)
@@ -161,6 +167,7 @@ func (b *Budget) remember(op *operation, capacity, bucket int64) {
 		b.refused.FreeAt = max(b.startOf(op.freeAt, op.now), op.now+1)
 	}
 	pause := min(refusalMs*1e6, b.window.BucketMs*1e6/holdPerBucket)
+	b.refusedNeed = op.need
 	b.refusedIn, b.refusedUntil, b.refusedCapacity = bucket, min(op.now+pause, b.changesAt(op, bucket)), capacity
 }
 
@@ -186,15 +193,15 @@ func (b *Budget) appetite(now int64) int64 {
 	return min(max(1, spent*hold/max(elapsed, 1)), 4*max(b.size, 1))
 }
 
-// GiveBack returns a permit that Take granted at the time at, its verdict's, and that was not used after all.
-func (b *Budget) GiveBack(at, now int64) error {
+// GiveBack returns n permits that were granted at the time at, their verdict's, and that were not used after all.
+func (b *Budget) GiveBack(at, n, now int64) error {
 	b.refusedUntil = 0
 	bucket := b.window.Bucket(at)
 	if b.holds(at) && b.holds(now) {
-		b.left++
+		b.left += n
 		return nil
 	}
-	return b.giveBack(bucket, 1, now)
+	return b.giveBack(bucket, n, now)
 }
 
 // holds is whether a time lies in the reservation's.
@@ -273,7 +280,7 @@ type operation struct {
 	now           int64   // the record's, once it is applied
 	full          int64   // what the window admits once it is warm
 	warm          *WarmUp // nil: it is always
-	want          int64
+	need, want    int64   // so many at least, or none; so many if there are
 	back, backIn  int64
 	capacity      int64 // what the window admits now
 	granted, used int64
@@ -298,11 +305,18 @@ func (o *operation) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	}
 	gaveBack := o.back > 0 && !r.Lost && s.GiveBack(w, o.backIn, o.back)
 	warmed := o.warmUp(&s)
-	free := o.capacity - s.Used(w)
-	want := max(o.want, o.budget.crumbs(o.capacity))
-	o.granted = s.Take(w, o.capacity, min(want, max(1, free/shareLeft)))
-	o.used, o.freeAt = s.Used(w), s.FreeAt(w, o.capacity, 1)
+	o.granted = s.Take(w, o.capacity, o.grant(o.capacity-s.Used(w)))
+	o.used, o.freeAt = s.Used(w), s.FreeAt(w, o.capacity, max(o.need, 1))
 	return s.Encode(dst, w), record.StoreIf(o.granted > 0 || gaveBack || warmed || r.Lost)
+}
+
+// grant is how many permits are granted where so many are free.
+func (o *operation) grant(free int64) int64 {
+	if o.need == 0 || free < o.need {
+		return 0
+	}
+	want := max(o.want, o.budget.crumbs(o.capacity))
+	return max(o.need, min(want, free/shareLeft))
 }
 
 // applyExact is Apply for an exact window. Such a one does not warm up.
@@ -318,16 +332,14 @@ func (o *operation) applyExact(dst []byte, r record.State) ([]byte, record.Outco
 	}
 	gaveBack := o.back > 0 && !r.Lost && s.GiveBack(o.backIn, o.back)
 	o.capacity = o.full
-	free := o.capacity - s.Used()
-	want := max(o.want, o.budget.crumbs(o.capacity))
-	o.granted, o.until = max(min(want, max(1, free/shareLeft), free), 0), now
-	if o.granted > 1 {
+	o.granted, o.until = o.grant(o.capacity-s.Used()), now
+	if o.granted > o.need {
 		o.until = w.Bucket(r.Now + w.hold())
 	}
 	if o.granted > 0 {
 		s.Take(o.until, o.granted)
 	}
-	o.used, o.freeAt = s.Used(), s.FreeAt(o.capacity, 1)
+	o.used, o.freeAt = s.Used(), s.FreeAt(o.capacity, max(o.need, 1))
 	return s.Encode(dst), record.StoreIf(o.granted > 0 || gaveBack || r.Lost)
 }
 

@@ -33,6 +33,7 @@ type scenario struct {
 	deaths     bool
 	stalls     bool
 	shape      rule.Window
+	dearest    int64 // how many permits a request takes at most; 0 is one
 }
 
 // How the load lies on the workers.
@@ -45,8 +46,8 @@ const (
 )
 
 func (s scenario) String() string {
-	return fmt.Sprintf("%d workers, threshold %g (some %g) in %d ms, demand %.0f/s, spread %d, deaths %t, stalls %t, window %s",
-		s.workers, s.threshold, s.lower, s.intervalMs, s.demand, s.spread, s.deaths, s.stalls, s.shape)
+	return fmt.Sprintf("%d workers, threshold %g (some %g) in %d ms, demand %.0f/s, spread %d, deaths %t, stalls %t, window %s, dearest %d",
+		s.workers, s.threshold, s.lower, s.intervalMs, s.demand, s.spread, s.deaths, s.stalls, s.shape, s.dearest)
 }
 
 func draw(r *rand.Rand) scenario {
@@ -128,13 +129,16 @@ func serve(t *testing.T, task *memhost.Task, s scenario, index int, o *outcome, 
 		}
 		task.Sleep(arrival)
 		now = task.Now()
-		v, err := b.Take(threshold, now)
+		n := 1 + rng.Int64N(max(s.dearest, 1))
+		v, err := b.TakeMany(threshold, n, now)
 		if err != nil {
 			t.Error(err)
 		}
 		if v.OK {
-			o.admitted[o.window.Bucket(v.At)]++
-			o.times = append(o.times, v.At)
+			o.admitted[o.window.Bucket(v.At)] += n
+			for range n {
+				o.times = append(o.times, v.At)
+			}
 		}
 		arrival += int64(float64(gap) * (0.5 + rng.Float64()))
 	}
@@ -190,6 +194,28 @@ func TestGuarantee1NeverOverInAnyWindow(t *testing.T) {
 		o := simulate(t, seed, s, 2*second+r.Int64N(2*second))
 		if worst := o.worst(); worst > flow.Capacity(s.threshold) {
 			t.Errorf("a window admitted %d: %v", worst, s)
+		}
+	})
+}
+
+// Permits are taken together or not at all, in one change of the record.
+func TestGuarantee1NeverOverWhateverRequestsTake(t *testing.T) {
+	seeds.Try(t, *simRuns, func(t *testing.T, seed uint64) {
+		r := rand.New(rand.NewPCG(seed, 14))
+		s := drawExact(r)
+		s.shape = rule.Window(r.IntN(3))
+		s.dearest = int64(1+s.threshold/5) + r.Int64N(int64(1+s.threshold))
+		s.deaths, s.stalls = r.IntN(2) == 0, r.IntN(2) == 0
+		o := simulate(t, seed, s, 2*second+r.Int64N(2*second))
+		worst := o.worst()
+		if s.shape == rule.ExactWindow {
+			worst = int64(worstOf(o.times, nanoseconds(s.intervalMs)))
+		}
+		if worst > flow.Capacity(s.threshold) {
+			t.Errorf("a window admitted %d: %v", worst, s)
+		}
+		if s.threshold >= 3 && worst < flow.Capacity(s.threshold)/3 {
+			t.Errorf("the fullest window admitted %d: %v", worst, s)
 		}
 	})
 }

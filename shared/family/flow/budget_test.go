@@ -147,7 +147,7 @@ func TestGiveBackIsInItsOwnBucket(t *testing.T) {
 	if !take(t, b, 2, p.Now()) || take(t, b, 2, p.Now()) {
 		t.Fatal("not 2 of 2")
 	}
-	if err := b.GiveBack(v.At, p.Now()); err != nil { // the one of the first bucket
+	if err := b.GiveBack(v.At, 1, p.Now()); err != nil { // the one of the first bucket
 		t.Fatal(err)
 	}
 	p.Advance(3 * millisecond)

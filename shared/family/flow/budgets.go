@@ -58,18 +58,18 @@ func (b *SharedBudget) Release(now int64) {
 	}
 }
 
-// Spend takes a permit that was reserved before, which most entries find, and reports whether there was one under a threshold
-// that admits capacity. Its time is now. Where there is none, Take says more.
-func (b *SharedBudget) Spend(capacity, now int64) bool {
-	return !b.of.env.Debug && b.spend(capacity, now)
+// Spend takes n permits that were reserved before, which most entries find, and reports whether there were as many under a
+// threshold that admits capacity. Their time is now. Where there is none, Take says more.
+func (b *SharedBudget) Spend(capacity, n, now int64) bool {
+	return !b.of.env.Debug && b.spend(capacity, n, now)
 }
 
-// Take is Budget.Take, or with a warm-up TakeWarm; the next tick returns what is left of a reservation.
-func (b *SharedBudget) Take(threshold float64, warm *WarmUp, now int64) (v Verdict, err error) {
+// Take is Budget.TakeMany, or with a warm-up TakeWarm; the next tick returns what is left of a reservation.
+func (b *SharedBudget) Take(threshold float64, warm *WarmUp, n, now int64) (v Verdict, err error) {
 	if warm == nil {
-		v, err = b.Budget.Take(threshold, now)
+		v, err = b.TakeMany(threshold, n, now)
 	} else {
-		v, err = b.TakeWarm(warm, now)
+		v, err = b.TakeWarm(warm, n, now)
 	}
 	b.limit, b.warm = threshold, warm
 	if !b.shows {
@@ -77,7 +77,7 @@ func (b *SharedBudget) Take(threshold float64, warm *WarmUp, now int64) (v Verdi
 	}
 	b.hold()
 	if b.of.env.Debug && err == nil {
-		if line := b.audit.count(b.name, v.At, v.OK, b.Window()); line != "" {
+		if line := b.audit.count(b.name, v.At, n, v.OK, b.Window()); line != "" {
 			b.of.env.Host.Log(host.Debug, line)
 		}
 	}
@@ -92,12 +92,12 @@ func (b *SharedBudget) hold() {
 	}
 }
 
-// GiveBack is Budget.GiveBack; the next tick lets other workers have the permit.
-func (b *SharedBudget) GiveBack(at, now int64) error {
+// GiveBack is Budget.GiveBack; the next tick lets other workers have the permits.
+func (b *SharedBudget) GiveBack(at, n, now int64) error {
 	if b.of.env.Debug {
-		b.audit.undo(at, b.Window())
+		b.audit.undo(at, n, b.Window())
 	}
-	err := b.Budget.GiveBack(at, now)
+	err := b.Budget.GiveBack(at, n, now)
 	b.hold()
 	return err
 }

@@ -56,7 +56,7 @@ func (r *clusterRule) fallBack(t *family.Ticket, now int64) (*family.Refusal, er
 		return nil, family.ErrUndecided
 	}
 	threshold := r.Cluster.Local(r.Threshold)
-	v, err := r.local.Take(threshold, nil, now)
+	v, err := r.local.Take(threshold, nil, 1, now)
 	if err != nil {
 		return nil, err
 	}
@@ -79,7 +79,7 @@ func (r *clusterRule) Undo(t family.Ticket, now int64) error {
 	case reserved:
 		return r.quota.GiveBack(t.At, now)
 	case borrowed:
-		return r.local.GiveBack(t.At, now)
+		return r.local.GiveBack(t.At, 1, now)
 	}
 	return nil
 }

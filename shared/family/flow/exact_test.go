@@ -149,7 +149,7 @@ func TestAnExactWindowIsFreeOneIntervalAfter(t *testing.T) {
 	if !take(t, b, 3, p.Now()) || take(t, b, 3, p.Now()) {
 		t.Error("when it says that one is free, there is not one")
 	}
-	if err := b.GiveBack(given[1].At, p.Now()); err != nil {
+	if err := b.GiveBack(given[1].At, 1, p.Now()); err != nil {
 		t.Fatal(err)
 	}
 	if !take(t, b, 3, p.Now()) || take(t, b, 3, p.Now()) {

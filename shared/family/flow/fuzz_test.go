@@ -90,7 +90,7 @@ func fuzzPace(t *testing.T, code []byte, w flow.Window, rule *flow.WarmUp) {
 	s.Count(w, 3e9, 1e9, 1)
 	rule.Advance(&s.Warmth, s.Filled+1, s.Previous(w, 2e9))
 	before := s.Last
-	if at, ok := s.Next(1e8, 1e9, 1e9); ok && (at < 1e9 || at > 2e9 || before > 0 && at < before+1e8) {
+	if at, ok := s.Next(1e8, 0, 1e9, 1e9); ok && (at < 1e9 || at > 2e9 || before > 0 && at < before+1e8) {
 		t.Errorf("a turn at %d, asked for at 1e9 after %d", at, before)
 	}
 }

@@ -1,7 +1,7 @@
 // Package flow is Sentinel's flow rules: how many entries a resource gets per interval, and what happens to the others.
 //
 // Pure are the window (window.go), the warm-up (warmup.go), the pace (pace.go) and the memory (memory.go). Records are the
-// budget of a rule that rejects, the throttle of one that lets wait, and what is counted of an associated resource.
+// budget of a rule that rejects, the tokens of one with a bucket, the throttle of one that lets wait, and what is counted of an associated resource.
 package flow
 
 import (
@@ -20,6 +20,7 @@ type kind struct {
 	throttles family.Pool[record.ID, *sharedThrottle]
 	counts    family.Pool[record.ID, *associatedCount]
 	warmUps   family.Pool[record.ID, *AssociatedWarmUp]
+	tokens    family.Pool[record.ID, *Tokens]
 }
 
 // New returns the flow rules of a worker.
@@ -29,13 +30,14 @@ func New(env *family.Env) family.Kind {
 		throttles: family.NewPool[record.ID, *sharedThrottle](),
 		counts:    family.NewPool[record.ID, *associatedCount](),
 		warmUps:   family.NewPool[record.ID, *AssociatedWarmUp](),
+		tokens:    family.NewPool[record.ID, *Tokens](),
 	}
 }
 
 // Bind implements family.Kind.
 func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Checker {
 	flow := r.(*rule.Flow)
-	base := flowRule{Base: family.NewBase(k.env, r, f, resource, resource), Flow: flow, kind: k}
+	base := flowRule{Base: family.NewBase(k.env, r, f, resource, resource), Flow: flow, kind: k, cost: f.Stream.Cost(flow.Cost)}
 	base.measure = "in " + strconv.FormatUint(flow.IntervalMs(), 10) + " ms"
 	if name := flow.Calendar.Name(); name != "" {
 		base.measure = "in this " + name
@@ -52,6 +54,8 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, resource string) family.Check
 	switch {
 	case flow.Cluster != nil:
 		return newClusterRule(base)
+	case flow.Burst > 0:
+		return newTokenRule(base)
 	case flow.ControlBehavior == rule.Throttling:
 		return newThrottlingRule(base)
 	case flow.RelationStrategy == rule.AssociatedResource:
@@ -87,4 +91,5 @@ func (k *kind) Records(f func(family.Toucher)) {
 	k.throttles.All(func(t *sharedThrottle) { f(t) })
 	k.counts.All(func(c *associatedCount) { f(c) })
 	k.warmUps.All(func(w *AssociatedWarmUp) { f(w) })
+	k.tokens.All(func(t *Tokens) { f(t) })
 }

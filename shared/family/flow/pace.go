@@ -7,20 +7,22 @@ type Pace struct {
 	// IntervalMs is the interval in milliseconds that a threshold is for, MaxWaitMs how long an entry may wait.
 	IntervalMs uint64
 	MaxWaitMs  uint32
+	// Costs is whether entries may take more than one permit.
+	Costs bool
 }
 
-// Gap is the time in nanoseconds between two entries under a threshold of permits per interval, 0 if none may enter:
-// a threshold below one has no room for an entry, as in Sentinel.
-func (p Pace) Gap(threshold float64) int64 {
-	if !(threshold >= 1) {
+// Gap is the time in nanoseconds between an entry of n permits and the next, under a threshold of permits per interval; 0 if
+// it may not enter: a threshold has no room for an entry of more permits, as in Sentinel.
+func (p Pace) Gap(threshold float64, n int64) int64 {
+	if !(threshold >= float64(n)) {
 		return 0
 	}
-	return int64(math.Ceil(1 / threshold * float64(int64(p.IntervalMs)*1e6)))
+	return int64(math.Ceil(float64(n) / threshold * float64(int64(p.IntervalMs)*1e6)))
 }
 
 // PaceState is which times were given out. Its zero value has given none.
 type PaceState struct {
-	// Last is the latest time given out, in nanoseconds.
+	// Last is the latest time given out, in nanoseconds, of an entry of several permits that of the last of them.
 	Last int64
 	Warmth
 	// Newest is the number of the newest bucket that has a time, Counts how many times each bucket has, at its number
@@ -37,8 +39,8 @@ const (
 )
 
 // Next gives out the next time, in nanoseconds: now, or a gap after the last one if that is later. ok is false where
-// it would be more than maxWait after now; at is then when it would have been.
-func (s *PaceState) Next(gap, maxWait, now int64) (at int64, ok bool) {
+// it would be more than maxWait after now; at is then when it would have been. What follows is a gap after lasts more.
+func (s *PaceState) Next(gap, lasts, maxWait, now int64) (at int64, ok bool) {
 	at = now
 	if s.Last > 0 {
 		at = max(s.Last+gap, now)
@@ -46,7 +48,7 @@ func (s *PaceState) Next(gap, maxWait, now int64) (at int64, ok bool) {
 	if at-now > maxWait {
 		return at, false
 	}
-	s.Last = at
+	s.Last = at + lasts
 	return at, true
 }
 

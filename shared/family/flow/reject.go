@@ -24,14 +24,18 @@ func newRejectRule(base flowRule) *rejectRule {
 
 // Enter implements family.Checker.
 func (r *rejectRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
-	if r.budget.Spend(r.capacity, now) {
-		t.At = now
+	n := r.cost.Permits()
+	if n == 0 { // takes nothing, though nothing may be left
 		return nil, nil
 	}
-	return r.take(t, now)
+	if r.budget.Spend(r.capacity, n, now) {
+		t.At, t.Permits = now, uint32(n)
+		return nil, nil
+	}
+	return r.take(t, n, now)
 }
 
-func (r *rejectRule) take(t *family.Ticket, now int64) (*family.Refusal, error) {
+func (r *rejectRule) take(t *family.Ticket, n, now int64) (*family.Refusal, error) {
 	threshold := r.Threshold
 	if r.memory != nil {
 		var err error
@@ -39,18 +43,22 @@ func (r *rejectRule) take(t *family.Ticket, now int64) (*family.Refusal, error) 
 			return nil, err
 		}
 	}
-	v, err := r.budget.Take(threshold, r.warm, now)
+	v, err := r.budget.Take(threshold, r.warm, n, now)
 	if err != nil {
 		return nil, err
 	}
 	if v.OK {
-		t.At = v.At
+		t.At, t.Permits = v.At, uint32(n)
 		return nil, nil
 	}
 	if r.warm != nil {
 		threshold = float64(v.Capacity)
 	}
-	return r.Refuse(float64(v.Used), threshold, r.measure, v.FreeAt, now), nil
+	seen := v.Used
+	if n > 1 {
+		seen += n // what there would be
+	}
+	return r.Refuse(float64(seen), threshold, r.measure, v.FreeAt, now), nil
 }
 
 // Quota implements family.Quoter.
@@ -67,7 +75,12 @@ func (r *rejectRule) Quota(_ uint64, now int64) (q family.Quota, err error) {
 }
 
 // Undo implements family.Checker.
-func (r *rejectRule) Undo(t family.Ticket, now int64) error { return r.budget.GiveBack(t.At, now) }
+func (r *rejectRule) Undo(t family.Ticket, now int64) error {
+	if t.Permits == 0 {
+		return nil
+	}
+	return r.budget.GiveBack(t.At, int64(t.Permits), now)
+}
 
 // Release implements family.Checker.
 func (r *rejectRule) Release(now int64) { r.budget.Release(now) }

@@ -6,6 +6,7 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/machine"
 	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -16,6 +17,8 @@ type flowRule struct {
 	kind *kind
 	// warm is nil where the threshold always holds.
 	warm *WarmUp
+	// cost is how many permits an entry takes, nil of a rule for which each takes one.
+	cost *request.Cost
 	// memory is nil where the threshold does not follow it.
 	memory *Memory
 	// measure is what the threshold counts.

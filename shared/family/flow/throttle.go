@@ -2,9 +2,9 @@ package flow
 
 import "sentinel-envoy/shared/record"
 
-// farthest is the longest that a rule may let entries wait, in nanoseconds: maxQueueingTimeMs has 32 bits. A record that
-// has given out a later time was written by nobody of us.
-const farthest = (1 << 32) * 1e6
+// farthest is the longest that a rule may let entries wait, in nanoseconds: maxQueueingTimeMs has 32 bits; and an interval, of
+// at most 366 days, that the permits of one may take. A record that has given out a later time was written by nobody of us.
+const farthest = (1<<32)*1e6 + 366*86400e9
 
 // Turn is the answer to one request for a time.
 type Turn struct {
@@ -28,6 +28,7 @@ type Throttle struct {
 	refused      Turn
 	refusedPace  Pace
 	refusedWait  int64
+	refusedNeed  int64
 	refusedUntil int64
 }
 
@@ -36,13 +37,13 @@ func NewThrottle(table *record.Table, id record.ID, window Window) *Throttle {
 	return &Throttle{table: table, cell: record.Cell{ID: id}, window: window}
 }
 
-// Next asks for a time, now or at most maxWait nanoseconds after, under a threshold. warm is nil, or makes the threshold
+// Next asks for a time for n permits, now or at most maxWait nanoseconds after, under a threshold. warm is nil, or makes the threshold
 // of how much was let in. An error is the host's, or record.ErrFull; a record that too many workers fight for refuses.
-func (t *Throttle) Next(pace Pace, threshold float64, warm *WarmUp, maxWait, now int64) (Turn, error) {
-	if warm == nil && now < t.refusedUntil && threshold == t.refused.Threshold && pace == t.refusedPace && maxWait <= t.refusedWait {
+func (t *Throttle) Next(pace Pace, threshold float64, warm *WarmUp, n, maxWait, now int64) (Turn, error) {
+	if warm == nil && now < t.refusedUntil && threshold == t.refused.Threshold && pace == t.refusedPace && maxWait <= t.refusedWait && n == t.refusedNeed {
 		return t.refused, nil
 	}
-	t.op = pacing{window: t.window, pace: pace, maxWait: maxWait, warm: warm, turn: Turn{Threshold: threshold}}
+	t.op = pacing{window: t.window, pace: pace, n: n, maxWait: maxWait, warm: warm, turn: Turn{Threshold: threshold}}
 	switch err := t.table.Update(&t.cell, now, &t.op); err {
 	case nil:
 		t.remember(now)
@@ -58,15 +59,15 @@ func (t *Throttle) Next(pace Pace, threshold float64, warm *WarmUp, maxWait, now
 func (t *Throttle) remember(now int64) {
 	t.refusedUntil = 0
 	if turn := t.op.turn; !turn.OK && t.op.warm == nil {
-		t.refused, t.refusedPace, t.refusedWait = turn, t.op.pace, t.op.maxWait
+		t.refused, t.refusedPace, t.refusedWait, t.refusedNeed = turn, t.op.pace, t.op.maxWait, t.op.n
 		t.refusedUntil = min(now+refusalMs*1e6, turn.At-t.op.maxWait)
 	}
 }
 
-// Forget takes an entry out of the count that warms a rule up: it did not enter after all at the time at that it was
-// given. The time stays taken.
-func (t *Throttle) Forget(at, now int64) error {
-	err := t.table.Update(&t.cell, now, &forgetting{window: t.window, at: at})
+// Forget takes an entry of n permits out of the count that warms a rule up: it did not enter after all at the time at that it
+// was given. The time stays taken.
+func (t *Throttle) Forget(at, n, now int64) error {
+	err := t.table.Update(&t.cell, now, &forgetting{window: t.window, at: at, n: n})
 	if err == record.ErrContended {
 		return nil
 	}
@@ -80,6 +81,7 @@ func (t *Throttle) Touch(now int64) error { return t.table.Touch(&t.cell, now) }
 type pacing struct {
 	window  Window
 	pace    Pace
+	n       int64
 	maxWait int64
 	warm    *WarmUp // nil: the threshold is turn's
 	turn    Turn
@@ -93,15 +95,18 @@ func (o *pacing) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	}
 	if r.Lost { // the last time given out is not known, but that nobody waits for longer
 		s.Last = r.Now + int64(o.pace.MaxWaitMs)*1e6
+		if o.pace.Costs {
+			s.Last += int64(o.pace.IntervalMs) * 1e6
+		}
 	}
 	warmed := o.warmUp(&s, r.Now)
-	gap := o.pace.Gap(o.turn.Threshold)
+	gap, all := o.pace.Gap(o.turn.Threshold, 1), o.pace.Gap(o.turn.Threshold, o.n)
 	o.turn.At, o.turn.OK = r.Now, false
-	if gap > 0 {
-		o.turn.At, o.turn.OK = s.Next(gap, o.maxWait, r.Now)
+	if all > 0 {
+		o.turn.At, o.turn.OK = s.Next(gap, all-gap, o.maxWait, r.Now)
 	}
 	if o.turn.OK && o.warm != nil {
-		s.Count(o.window, o.turn.At, r.Now, 1)
+		s.Count(o.window, o.turn.At, r.Now, o.n)
 	}
 	return s.Encode(dst), record.StoreIf(o.turn.OK || warmed || r.Lost)
 }
@@ -125,7 +130,7 @@ func (o *pacing) warmUp(s *PaceState, now int64) bool {
 // forgetting is one update of a throttle's record: an entry does not count.
 type forgetting struct {
 	window Window
-	at     int64
+	at, n  int64
 }
 
 // Apply implements record.Transition.
@@ -134,6 +139,6 @@ func (o *forgetting) Apply(dst []byte, r record.State) ([]byte, record.Outcome) 
 	if r.Lost || !s.Decode(r.Payload) || s.Filled == 0 {
 		return dst, record.Keep
 	}
-	s.Count(o.window, o.at, r.Now, -1)
+	s.Count(o.window, o.at, r.Now, -o.n)
 	return s.Encode(dst), record.Store
 }

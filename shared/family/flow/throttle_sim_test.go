@@ -25,7 +25,7 @@ func TestTurnsAreNeverCloserThanTheInterval(t *testing.T) {
 		}
 		pace := flow.Pace{IntervalMs: 1000, MaxWaitMs: []uint32{0, 10, 300, 5000}[rng.IntN(4)]}
 		turns := takeTurns(t, seed, s, pace, warm, 4*second)
-		gap := pace.Gap(s.threshold)
+		gap := pace.Gap(s.threshold, 1)
 		slices.Sort(turns)
 		for i := 1; i < len(turns); i++ {
 			if turns[i]-turns[i-1] < gap {
@@ -54,7 +54,7 @@ func takeTurns(t *testing.T, seed uint64, s scenario, pace flow.Pace, warm *flow
 			rng := rand.New(rand.NewPCG(uint64(i), seed))
 			p := flow.NewThrottle(record.NewTable(task), record.IDOf("pace", "r"), flow.WindowOf(1000))
 			for now := start; now < start+duration; now = task.Now() {
-				turn, err := p.Next(pace, s.threshold, warm, int64(pace.MaxWaitMs)*millisecond, now)
+				turn, err := p.Next(pace, s.threshold, warm, 1, int64(pace.MaxWaitMs)*millisecond, now)
 				if err != nil {
 					t.Error(err)
 				}
@@ -121,7 +121,7 @@ func warmUpCurve(t *testing.T, seed uint64, s scenario, warm *flow.WarmUp, secon
 					task.Sleep(nextTick)
 					continue
 				}
-				v, err := b.TakeWarm(warm, now)
+				v, err := b.TakeWarm(warm, 1, now)
 				if err != nil {
 					t.Error(err)
 				}
@@ -145,7 +145,7 @@ func TestTurnsAfterALostRecord(t *testing.T) {
 	pace := flow.Pace{IntervalMs: 1000, MaxWaitMs: 500}
 	throttle := flow.NewThrottle(record.NewTable(p.Worker(nil)), record.IDOf("r"), flow.WindowOf(1000))
 	next := func() flow.Turn {
-		turn, err := throttle.Next(pace, 10, nil, 500*millisecond, p.Now())
+		turn, err := throttle.Next(pace, 10, nil, 1, 500*millisecond, p.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -174,7 +174,7 @@ func TestTooLateIsRemembered(t *testing.T) {
 	ask := func(threshold float64, wait int64) (ok, hostAsked bool) {
 		t.Helper()
 		before := asked
-		turn, err := th.Next(pace, threshold, nil, wait, p.Now())
+		turn, err := th.Next(pace, threshold, nil, 1, wait, p.Now())
 		if err != nil {
 			t.Fatal(err)
 		}

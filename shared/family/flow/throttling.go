@@ -28,7 +28,7 @@ func newThrottlingRule(base flowRule) *throttlingRule {
 		return &sharedThrottle{Throttle: NewThrottle(r.Env.Table, r.id, r.window()), queue: family.NewQueue(r.Env)}
 	})
 	r.Queue = r.throttle.queue
-	r.pace = Pace{IntervalMs: r.StatIntervalInMs, MaxWaitMs: r.MaxQueueingTimeMs}
+	r.pace = Pace{IntervalMs: r.StatIntervalInMs, MaxWaitMs: r.MaxQueueingTimeMs, Costs: r.cost != nil}
 	if r.warm != nil && r.RelationStrategy == rule.AssociatedResource {
 		r.relation = newRelation(&base)
 	}
@@ -37,6 +37,10 @@ func newThrottlingRule(base flowRule) *throttlingRule {
 
 // Enter implements family.Checker.
 func (r *throttlingRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
+	n := r.cost.Permits()
+	if n == 0 {
+		return nil, nil
+	}
 	threshold, err := r.limit(now)
 	warm := r.warm
 	if r.relation != nil && err == nil {
@@ -51,23 +55,23 @@ func (r *throttlingRule) Enter(t *family.Ticket, now int64) (*family.Refusal, er
 	if full {
 		maxWait = 0
 	}
-	turn, err := r.throttle.Next(r.pace, threshold, warm, maxWait, now)
+	turn, err := r.throttle.Next(r.pace, threshold, warm, n, maxWait, now)
 	if err != nil {
 		return nil, err
 	}
 	if turn.OK {
-		t.At, t.Waits = turn.At, turn.At > now
+		t.At, t.Waits, t.Permits = turn.At, turn.At > now, uint32(n)
 		return nil, nil
 	}
-	return r.refuse(turn, full, now), nil
+	return r.refuse(turn, n, full, now), nil
 }
 
 // refuse says why an entry has no turn: there is none at all, it would come too late, or too many wait already.
-func (r *throttlingRule) refuse(turn Turn, full bool, now int64) *family.Refusal {
+func (r *throttlingRule) refuse(turn Turn, n int64, full bool, now int64) *family.Refusal {
 	wait := turn.At - now
 	switch {
-	case r.pace.Gap(turn.Threshold) == 0:
-		return r.Refuse(1, turn.Threshold, "at once", 0, now)
+	case r.pace.Gap(turn.Threshold, n) == 0:
+		return r.Refuse(float64(n), turn.Threshold, "at once", 0, now)
 	case full && wait <= int64(r.MaxQueueingTimeMs)*1e6:
 		return r.RefuseFullQueue(turn.At, now)
 	}
@@ -77,10 +81,10 @@ func (r *throttlingRule) refuse(turn Turn, full bool, now int64) *family.Refusal
 
 // Undo implements family.Checker. It does not give the time back: others have queued behind it.
 func (r *throttlingRule) Undo(t family.Ticket, now int64) error {
-	if r.warm == nil || r.relation != nil {
+	if r.warm == nil || r.relation != nil || t.Permits == 0 {
 		return nil
 	}
-	return r.throttle.Forget(t.At, now)
+	return r.throttle.Forget(t.At, int64(t.Permits), now)
 }
 
 // Release implements family.Checker.

@@ -27,7 +27,7 @@ func FuzzApply(f *testing.F) {
 				limit.BanAfter = 0
 			}
 			limit.BanMs = limit.BanAfter * 5000
-			op := &taking{values: values, hash: hash, limit: limit, maxWait: 1e8, now: now}
+			op := &taking{values: values, hash: hash, limit: limit, n: 1, maxWait: 1e8, now: now}
 			next, o := op.Apply(nil, record.State{Payload: payload, Now: now})
 			if o == record.Unreadable {
 				if next, o = op.Apply(nil, record.State{Lost: true, Now: now}); o == record.Unreadable {
@@ -67,7 +67,7 @@ func TestBucketsOfTheFuture(t *testing.T) {
 	for paced, ahead := range map[bool]int64{false: 1, true: farthest + 1} {
 		payload := page(make([]byte, pageHeader+valueSize))
 		limit := Limit{Threshold: 1, DurationMs: 1000, Paced: paced}
-		op := taking{values: values, hash: 7, limit: limit, now: now}
+		op := taking{values: values, hash: 7, limit: limit, n: 1, now: now}
 		payload.put(0, limit.seen(7, 1, bucket{at: now + ahead}))
 		if _, o := op.Apply(nil, record.State{Payload: payload, Now: now}); o != record.Unreadable {
 			t.Errorf("paced %t: taken for one of ours", paced)
@@ -90,7 +90,7 @@ func TestRubbishInAPageOfValues(t *testing.T) {
 		payload.put(i, limit.seen(uint64(100+i), values.rule, bucket{at: now}))
 	}
 	payload.put(9, limit.seen(109, 5, bucket{at: now + 1, left: coolest}))
-	op := &taking{values: values, hash: 7, limit: limit, now: now}
+	op := &taking{values: values, hash: 7, limit: limit, n: 1, now: now}
 	found := record.State{Payload: payload, Now: now}
 	next, o := op.Apply(nil, found)
 	if o == record.Unreadable || page(next).find(7) != 9 {

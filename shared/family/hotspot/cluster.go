@@ -71,7 +71,7 @@ func (r *clusterRule) fallBack(q question, t *family.Ticket, now int64) (*family
 	if !r.Cluster.FallbackToLocalWhenFail {
 		return nil, family.ErrUndecided
 	}
-	v, err := r.local.Take(q.hash, &r.limits, 0, now)
+	v, err := r.local.Take(q.hash, &r.limits, 1, 0, now)
 	if err != nil {
 		return nil, err
 	}
@@ -91,7 +91,7 @@ func (r *clusterRule) Undo(t family.Ticket, now int64) error {
 	case t.At < 0:
 		return r.quotas.GiveBack(t.ID, windowed(t.At), now)
 	}
-	return r.local.GiveBack(t.ID, &r.limits, t.At, now)
+	return r.local.GiveBack(t.ID, &r.limits, t.At, 1, now)
 }
 
 // Release implements family.Checker.

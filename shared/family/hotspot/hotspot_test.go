@@ -144,7 +144,7 @@ func TestNeverOverPerValue(t *testing.T) {
 						tick = now + 20*millisecond
 					}
 					value := rng.Uint64N(uint64(len(got)))
-					v, err := values.Take(value, limits, 0, now)
+					v, err := values.Take(value, limits, 1, 0, now)
 					if err != nil {
 						t.Error(err)
 						return
@@ -154,7 +154,7 @@ func TestNeverOverPerValue(t *testing.T) {
 						if rng.IntN(8) == 0 { // it does not enter after all
 							got[value].perBucket[v.At]--
 							got[value].total--
-							if err := values.GiveBack(value, limits, v.At, now); err != nil {
+							if err := values.GiveBack(value, limits, v.At, 1, now); err != nil {
 								t.Error(err)
 							}
 						}
@@ -200,7 +200,7 @@ func TestPacedPerValue(t *testing.T) {
 				values := hotspot.NewValues(record.NewTable(task), record.IDOf("r"))
 				for now := task.Now(); now < start+second; now = task.Now() {
 					value := sim.Rand.Uint64N(3)
-					v, err := values.Take(value, limits, 300*millisecond, now)
+					v, err := values.Take(value, limits, 1, 300*millisecond, now)
 					if err != nil {
 						t.Error(err)
 						return
@@ -226,8 +226,8 @@ func TestPacedPerValue(t *testing.T) {
 			seen := map[int64]bool{}
 			for _, a := range list {
 				for _, b := range list {
-					if a < b && b-a < limits.Gap() || a == b && seen[a] {
-						t.Fatalf("times %d and %d, gap %d", a, b, limits.Gap())
+					if a < b && b-a < limits.Gap(1) || a == b && seen[a] {
+						t.Fatalf("times %d and %d, gap %d", a, b, limits.Gap(1))
 					}
 				}
 				seen[a] = true
@@ -259,7 +259,7 @@ func TestManyValues(t *testing.T) {
 		limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: threshold, Burst: c.burst, DurationMs: 1000}}
 		var got [hot]taken
 		take := func(value string) hotspot.Verdict {
-			v, err := workers[rng.IntN(len(workers))].Take(seed.Hash(value), limits, 0, p.Now())
+			v, err := workers[rng.IntN(len(workers))].Take(seed.Hash(value), limits, 1, 0, p.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -316,7 +316,7 @@ func TestAFloodOfOneRuleSparesTheOthers(t *testing.T) {
 	few, many := hotspot.NewValues(table, quiet), hotspot.NewValues(table, loud)
 	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 3, DurationMs: 3600_000}}
 	take := func(v *hotspot.Values, rule record.ID, value int) bool {
-		got, err := v.Take(seed.Of(rule).Hash(fmt.Sprint(value)), limits, 0, p.Now())
+		got, err := v.Take(seed.Of(rule).Hash(fmt.Sprint(value)), limits, 1, 0, p.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -368,7 +368,7 @@ func TestHardlyUnder(t *testing.T) {
 	const windows = 20
 	admitted := int64(0)
 	for i := range windows * 2000 {
-		v, err := workers[i%len(workers)].Take(7, limits, 0, p.Now())
+		v, err := workers[i%len(workers)].Take(7, limits, 1, 0, p.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -403,7 +403,7 @@ func TestReserved(t *testing.T) {
 	}
 	take := func(worker int, hash uint64, l *hotspot.Limits, n int) (got int) {
 		for range n {
-			v, err := workers[worker].Take(hash, l, 0, p.Now())
+			v, err := workers[worker].Take(hash, l, 1, 0, p.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -439,7 +439,7 @@ func TestGiveBack(t *testing.T) {
 	values := hotspot.NewValues(record.NewTable(w), record.IDOf("r"))
 	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 3, DurationMs: 1000}}
 	take := func() (v hotspot.Verdict) {
-		v, err := values.Take(7, limits, 0, p.Now())
+		v, err := values.Take(7, limits, 1, 0, p.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -449,7 +449,7 @@ func TestGiveBack(t *testing.T) {
 	for take().OK {
 	}
 	for range 2 { // there were three in all: what comes back once can be taken once
-		if err := values.GiveBack(7, limits, first.At, p.Now()); err != nil {
+		if err := values.GiveBack(7, limits, first.At, 1, p.Now()); err != nil {
 			t.Fatal(err)
 		}
 		if !take().OK || take().OK {
@@ -462,7 +462,7 @@ func TestGiveBack(t *testing.T) {
 			t.Error("a new bucket has less")
 		}
 	}
-	if err := values.GiveBack(7, limits, first.At, p.Now()); err != nil || take().OK {
+	if err := values.GiveBack(7, limits, first.At, 1, p.Now()); err != nil || take().OK {
 		t.Errorf("a permit of the bucket before came back (%v)", err)
 	}
 }
@@ -476,7 +476,7 @@ func TestRefusalIsRemembered(t *testing.T) {
 	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 2, DurationMs: 1000}}
 	take := func(by *hotspot.Values) hotspot.Verdict {
 		t.Helper()
-		v, err := by.Take(7, limits, 0, p.Now())
+		v, err := by.Take(7, limits, 1, 0, p.Now())
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -495,7 +495,7 @@ func TestRefusalIsRemembered(t *testing.T) {
 	}
 	check("the same again", false, false)
 	giveBack := func(by *hotspot.Values, at int64) {
-		if err := by.GiveBack(7, limits, at, p.Now()); err != nil {
+		if err := by.GiveBack(7, limits, at, 1, p.Now()); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -531,7 +531,7 @@ func TestLostPage(t *testing.T) {
 			if rng.IntN(20) == 0 {
 				p.Corrupt(func(_ string, old []byte) ([]byte, bool) { return old[:rng.IntN(len(old)+1)], true })
 			}
-			v, err := values.Take(7, limits, 0, p.Now())
+			v, err := values.Take(7, limits, 1, 0, p.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -825,7 +825,7 @@ func BenchmarkTake(b *testing.B) {
 	values := hotspot.NewValues(record.NewTable(w), record.IDOf("r"))
 	limits := &hotspot.Limits{Limit: hotspot.Limit{Threshold: 1 << 40, DurationMs: 1000}}
 	for i := 0; b.Loop(); i++ {
-		if _, err := values.Take(uint64(i)*0x9e3779b97f4a7c15, limits, 0, start); err != nil {
+		if _, err := values.Take(uint64(i)*0x9e3779b97f4a7c15, limits, 1, 0, start); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -58,7 +58,7 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 	of := r.(*rule.Hotspot)
 	base := hotspotRule{
 		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Key(request.ParamsOf(of)),
-		tiers: request.TiersOf(of),
+		tiers: request.TiersOf(of), cost: f.Stream.Cost(of.Cost),
 	}
 	switch {
 	case of.MetricType == rule.HotspotConcurrency:
@@ -118,6 +118,8 @@ type hotspotRule struct {
 	param  *request.Key
 	id     record.ID
 	limits Limits
+	// cost is how many permits an entry takes of each value, nil of a rule for which each takes one.
+	cost *request.Cost
 	// seed is that of the rule's values, made from the process's.
 	seed, processSeed Seed
 	// tiers are the specific items that many values have, nil where there are none; found are those of values that were

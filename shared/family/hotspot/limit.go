@@ -18,8 +18,9 @@ const (
 	// coolest bounds how many refusals are remembered of a value that has nothing left: they tell values that are hot
 	// from those that had their last permit by chance.
 	coolest = -7
-	// farthest is how far ahead a time may lie that was given out, in nanoseconds: maxQueueingTimeMs has 32 bits.
-	farthest = (1 << 32) * 1e6
+	// farthest is how far ahead a time may lie that was given out, in nanoseconds: maxQueueingTimeMs has 32 bits, and the permits
+	// of one entry last an interval, 366 days at most.
+	farthest = (1<<32)*1e6 + 366*86400e9
 )
 
 // Limit is what one value of a parameter may have.
@@ -35,6 +36,8 @@ type Limit struct {
 	MaxWaitMs int64
 	// BanMs is for how many milliseconds a value is refused that was refused BanAfter times in DurationMs; 0 is never.
 	BanAfter, BanMs int64
+	// Costs is whether entries may take more than one permit.
+	Costs bool
 }
 
 // Calendar are windows by the wall clock. Times are the monotonic clock's, in nanoseconds.
@@ -48,13 +51,14 @@ func limitOf(r *rule.Hotspot) Limit {
 	return Limit{
 		Threshold: r.Threshold, Burst: r.BurstCount, DurationMs: r.DurationMs(),
 		Paced: r.ControlBehavior == rule.Throttling, MaxWaitMs: r.MaxQueueingTimeMs,
-		BanAfter: r.BanAfter, BanMs: r.BanMs,
+		BanAfter: r.BanAfter, BanMs: r.BanMs, Costs: r.Cost != nil,
 	}
 }
 
 // bucket is what is known of a value.
 type bucket struct {
-	// at is when it was filled, or where Paced the last time given out, in nanoseconds.
+	// at is when it was filled, or where Paced the last time given out, in nanoseconds, of an entry of several permits that of
+	// the last of them.
 	at int64
 	// left are the permits it has, negative by the refusals since the last one was taken.
 	left int64
@@ -74,28 +78,38 @@ type Verdict struct {
 // most is what a bucket holds at most.
 func (l Limit) most() int64 { return l.Threshold + l.Burst }
 
-// Gap is the time in nanoseconds between two entries where Paced.
-func (l Limit) Gap() int64 {
-	return int64(math.Ceil(float64(l.DurationMs*1e6) / float64(l.Threshold)))
+// Gap is the time in nanoseconds between an entry of n permits and the next where Paced.
+func (l Limit) Gap(n int64) int64 {
+	return int64(math.Ceil(float64(n) * float64(l.DurationMs*1e6) / float64(l.Threshold)))
 }
 
-// take asks for one permit at the time now, in nanoseconds. known is whether b is what the value has; else it has not
-// been seen. Threshold must be positive.
-func (l Limit) take(b *bucket, known bool, maxWait, now int64) Verdict {
+// fits is whether an entry may take n permits at all.
+func (l Limit) fits(n int64) bool {
 	if l.Paced {
-		return l.pace(b, known, maxWait, now)
+		return n <= l.Threshold
+	}
+	return n <= l.most()
+}
+
+// take asks for n permits, all or none, at the time now in nanoseconds. known is whether b is what the value has; else it has
+// not been seen. Threshold must be positive, and n fit.
+func (l Limit) take(b *bucket, known bool, n, maxWait, now int64) Verdict {
+	if l.Paced {
+		return l.pace(b, known, n, maxWait, now)
 	}
 	if !known {
 		*b = bucket{at: l.begin(now), left: l.most()}
 	} else if left, over := l.filled(*b, now); over {
 		*b = bucket{at: l.begin(now), left: left}
 	}
-	if b.left = min(b.left, l.most()); b.left > 0 {
-		b.left--
+	if b.left = min(b.left, l.most()); b.left >= n {
+		b.left -= n
 		return Verdict{OK: true, At: b.at}
 	}
-	b.left = max(b.left-1, coolest)
-	return Verdict{At: b.at, FreeAt: l.endOf(b.at, now)}
+	if b.left <= 0 { // what is left to others is not counted down
+		b.left = max(b.left-1, coolest)
+	}
+	return Verdict{At: b.at, FreeAt: l.has(b, n, now)}
 }
 
 // begin is the time of a bucket that is filled at the time now.
@@ -114,6 +128,18 @@ func (l Limit) endOf(at, now int64) int64 {
 	}
 	_, end := l.Calendar.Bounds(now)
 	return end
+}
+
+// longestWait bounds times to come that are told, in milliseconds: about 140 years.
+const longestWait = 1 << 42
+
+// has is when a bucket that lacks some of n permits at the time now will have them.
+func (l Limit) has(b *bucket, n, now int64) int64 {
+	free := l.endOf(b.at, now)
+	if n > 1 && l.Calendar == nil {
+		free = max(free, (b.at/1e6+min(l.fills(n-max(b.left, 0)), longestWait))*1e6)
+	}
+	return free
 }
 
 // filled is what a bucket has at the time now, and whether it is to be filled: as in Sentinel, only once more than the
@@ -143,16 +169,16 @@ func (l Limit) filled(b bucket, now int64) (left int64, over bool) {
 }
 
 // pace asks for a time, at most maxWait nanoseconds after now.
-func (l Limit) pace(b *bucket, known bool, maxWait, now int64) Verdict {
+func (l Limit) pace(b *bucket, known bool, n, maxWait, now int64) Verdict {
 	at := now
 	if known {
-		at = max(now, b.at+l.Gap())
+		at = max(now, b.at+l.Gap(1))
 	}
 	if at > now && at-now >= maxWait {
 		b.left = max(b.left-1, coolest)
 		return Verdict{At: at, FreeAt: max(now, at-l.MaxWaitMs*1e6) + 1e6}
 	}
-	*b = bucket{at: at}
+	*b = bucket{at: at + l.Gap(n) - l.Gap(1)}
 	return Verdict{OK: true, At: at}
 }
 
@@ -163,7 +189,7 @@ const longer = 16
 func (l Limit) seen(hash uint64, rule uint32, b bucket) seen {
 	s := seen{hash: hash, rule: rule, bucket: b}
 	if l.Paced {
-		s.fullMs = min(max(l.Gap()/1e6, 1), longestMs)
+		s.fullMs = min(max(l.Gap(1)/1e6, 1), longestMs)
 		return s
 	}
 	s.most = min(max(clip(l.most()), 1), refusalsMark-1)

@@ -15,18 +15,19 @@ type refusals struct{ places *[maxRefusals]refusal }
 type refusal struct {
 	hash  uint64
 	limit Limit
-	// maxWait is the longest that somebody was ready to wait, and until when the verdict holds, in nanoseconds.
-	maxWait, until int64
-	verdict        Verdict
+	// maxWait is the longest that somebody was ready to wait, and until when the verdict holds, in nanoseconds; n is for how many
+	// permits.
+	n, maxWait, until int64
+	verdict           Verdict
 }
 
 // of is the verdict on a value, where it is remembered.
-func (r *refusals) of(hash uint64, l *Limit, maxWait, now int64) (Verdict, bool) {
+func (r *refusals) of(hash uint64, l *Limit, n, maxWait, now int64) (Verdict, bool) {
 	if r.places == nil {
 		return Verdict{}, false
 	}
 	p := &r.places[hash%maxRefusals]
-	return p.verdict, p.hash == hash && now < p.until && p.limit == *l && maxWait <= p.maxWait
+	return p.verdict, p.hash == hash && now < p.until && p.limit == *l && n == p.n && maxWait <= p.maxWait
 }
 
 // remember keeps a refusal for a moment.
@@ -38,7 +39,7 @@ func (r *refusals) remember(o *taking) {
 	if o.limit.Paced {
 		until = o.verdict.At - o.maxWait
 	}
-	r.places[o.hash%maxRefusals] = refusal{o.hash, o.limit, o.maxWait, min(until, o.now+refusalMs*1e6), o.verdict}
+	r.places[o.hash%maxRefusals] = refusal{o.hash, o.limit, o.n, o.maxWait, min(until, o.now+refusalMs*1e6), o.verdict}
 }
 
 // forget lets a value be asked about again: it has got something back.

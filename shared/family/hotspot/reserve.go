@@ -18,12 +18,12 @@ type reserve struct {
 	uses int64
 }
 
-// spend takes a permit from a value's reserve, and reports whether there was one.
-func (r *reserve) spend(l *Limit, now int64) bool {
-	if r.left == 0 || now >= r.until || r.limit.most() != l.most() || r.limit.DurationMs != l.DurationMs {
+// spend takes n permits from a value's reserve, and reports whether there were as many.
+func (r *reserve) spend(l *Limit, n, now int64) bool {
+	if r.left < n || now >= r.until || r.limit.most() != l.most() || r.limit.DurationMs != l.DurationMs {
 		return false
 	}
-	r.left--
+	r.left -= n
 	return true
 }
 

@@ -81,7 +81,7 @@ func (r *valueRule) look(q question, t *family.Ticket, now int64) (*family.Refus
 	case err != nil:
 		return nil, err
 	case !v.OK:
-		return r.refuse(q.threshold, v, false, now), nil
+		return r.refuse(q.threshold, 1, v, false, now), nil
 	}
 	t.Status, t.Again = true, q.again
 	return nil, nil
@@ -97,27 +97,32 @@ func (r *valueRule) Status(t family.Ticket, status, now int64) error {
 
 // take asks for a permit for a value.
 func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refusal, error) {
+	n := r.cost.Permits()
+	if n == 0 {
+		t.Again = q.again
+		return nil, nil
+	}
 	t.ID = q.hash
 	maxWait := r.limits.MaxWaitMs * 1e6
 	full := r.limits.Paced && r.Queue.IsFull()
 	if full {
 		maxWait = 0
 	}
-	v, err := r.values.Take(q.hash, &r.limits, maxWait, now)
+	v, err := r.values.Take(q.hash, &r.limits, n, maxWait, now)
 	switch {
 	case err != nil:
 		return nil, err
 	case !v.OK:
-		return r.refuse(q.threshold, v, full, now), nil
+		return r.refuse(q.threshold, n, v, full, now), nil
 	}
-	t.At, t.Again = v.At, q.again
+	t.At, t.Again, t.Permits = v.At, q.again, uint32(n)
 	t.Waits = r.limits.Paced && v.At > now
 	return nil, nil
 }
 
 // refuse says why a value gets nothing: it is banned, may have nothing at all, has had it all, would have to wait for too long,
 // or too many wait already.
-func (r *valueRule) refuse(threshold int64, v Verdict, full bool, now int64) *family.Refusal {
+func (r *valueRule) refuse(threshold, n int64, v Verdict, full bool, now int64) *family.Refusal {
 	wait := v.At - now
 	switch {
 	case v.Banned:
@@ -125,12 +130,14 @@ func (r *valueRule) refuse(threshold int64, v Verdict, full bool, now int64) *fa
 			r.values.bans.N++
 		}
 		return r.Refuse(float64(r.BanAfter), float64(r.BanAfter), r.banMeasure, v.FreeAt, now)
+	case r.limits.Paced && threshold > 0 && n > threshold:
+		return r.Refuse(float64(n), float64(threshold), r.measure, 0, now)
 	case !r.limits.Paced || threshold <= 0:
 		most := float64(threshold)
 		if threshold > 0 && !r.limits.Paced {
 			most += float64(r.BurstCount)
 		}
-		return r.Refuse(most, most, r.measure, v.FreeAt, now)
+		return r.Refuse(max(most, float64(n)), most, r.measure, v.FreeAt, now)
 	case full && wait < r.limits.MaxWaitMs*1e6:
 		return r.RefuseFullQueue(v.At, now)
 	}
@@ -156,7 +163,7 @@ func (r *valueRule) Undo(t family.Ticket, now int64) error {
 	if t.ID == 0 || r.CountOnly != nil { // nothing was taken
 		return nil
 	}
-	return r.values.GiveBack(t.ID, &r.limits, t.At, now)
+	return r.values.GiveBack(t.ID, &r.limits, t.At, int64(t.Permits), now)
 }
 
 // Release implements family.Checker.

@@ -67,21 +67,22 @@ func (v *Values) update(hash uint64, now int64, t record.Transition) error {
 // pageOf is which of some pages a value belongs to.
 func pageOf(hash uint64, pages int) int { return int((hash >> 32 * uint64(pages)) >> 32) }
 
-// Take asks for a permit for a value, at the time now in nanoseconds; one that must wait longer than maxWait nanoseconds
-// is refused. hash is of the rule and the value. An error is the host's; a page that too many workers fight for refuses.
-func (v *Values) Take(hash uint64, limits *Limits, maxWait, now int64) (Verdict, error) {
+// Take asks for n permits for a value, all or none and at least one, at the time now in nanoseconds; who must wait longer than
+// maxWait nanoseconds is refused. hash is of the rule and the value. An error is the host's; a page that too many workers fight
+// for refuses.
+func (v *Values) Take(hash uint64, limits *Limits, n, maxWait, now int64) (Verdict, error) {
 	limit := limits.Of(hash)
-	if limit.Threshold <= 0 {
+	if limit.Threshold <= 0 || !limit.fits(n) {
 		return Verdict{}, nil
 	}
-	if verdict, ok := v.refusals.of(hash, limit, maxWait, now); ok {
+	if verdict, ok := v.refusals.of(hash, limit, n, maxWait, now); ok {
 		return verdict, nil
 	}
 	r := v.reserve(hash, limit)
-	if r != nil && r.spend(limit, now) {
+	if r != nil && r.spend(limit, n, now) {
 		return Verdict{OK: true, At: r.at}, nil
 	}
-	return v.take(r, hash, limit, maxWait, now)
+	return v.take(r, hash, limit, n, maxWait, now)
 }
 
 // Look asks whether a value has a permit left, and takes none: Charge does, if it turns out to be due. It returns like Take.
@@ -90,10 +91,10 @@ func (v *Values) Look(hash uint64, limits *Limits, now int64) (Verdict, error) {
 	if limit.Threshold <= 0 {
 		return Verdict{}, nil
 	}
-	if verdict, ok := v.refusals.of(hash, limit, 0, now); ok {
+	if verdict, ok := v.refusals.of(hash, limit, 1, 0, now); ok {
 		return verdict, nil
 	}
-	v.op = taking{values: v, hash: hash, limit: *limit, now: now, looks: true}
+	v.op = taking{values: v, hash: hash, limit: *limit, n: 1, now: now, looks: true}
 	return v.ask(nil)
 }
 
@@ -103,15 +104,15 @@ func (v *Values) Charge(hash uint64, limits *Limits, now int64) error {
 	if limit.Threshold <= 0 {
 		return nil
 	}
-	v.op = taking{values: v, hash: hash, limit: *limit, now: now, charges: true}
+	v.op = taking{values: v, hash: hash, limit: *limit, n: 1, now: now, charges: true}
 	err := v.update(hash, now, &v.op)
 	v.forgot()
 	return err
 }
 
 // take asks the value's page, with what its reserve, if it has one, still has.
-func (v *Values) take(r *reserve, hash uint64, limit *Limit, maxWait, now int64) (Verdict, error) {
-	v.op = taking{values: v, hash: hash, limit: *limit, maxWait: maxWait, now: now}
+func (v *Values) take(r *reserve, hash uint64, limit *Limit, n, maxWait, now int64) (Verdict, error) {
+	v.op = taking{values: v, hash: hash, limit: *limit, n: n, maxWait: maxWait, now: now}
 	if r != nil {
 		v.op.back, v.op.extra = *r, r.uses
 	}
@@ -147,18 +148,18 @@ func (v *Values) forgot() {
 	}
 }
 
-// GiveBack returns a permit that was taken, with the time of its verdict, where the bucket is still the same. Times that
+// GiveBack returns n permits that were taken, with the time of their verdict, where the bucket is still the same. Times that
 // were given out stay so: others have queued behind them.
-func (v *Values) GiveBack(hash uint64, limits *Limits, at, now int64) error {
+func (v *Values) GiveBack(hash uint64, limits *Limits, at, n, now int64) error {
 	if limits.Paced {
 		return nil
 	}
 	v.refusals.forget(hash)
 	if r := v.reserves[hash]; r != nil && r.left > 0 && r.at == at {
-		r.left++
+		r.left += n
 		return nil
 	}
-	return v.giveBack(hash, 1, *limits.Of(hash), at, now)
+	return v.giveBack(hash, n, *limits.Of(hash), at, now)
 }
 
 func (v *Values) giveBack(hash uint64, n int64, l Limit, at, now int64) error {
@@ -177,6 +178,7 @@ type taking struct {
 	values  *Values
 	hash    uint64
 	limit   Limit
+	n       int64
 	maxWait int64
 	now     int64 // the page's, once it is applied
 	verdict Verdict
@@ -259,7 +261,7 @@ func (o *taking) take(b *bucket, known bool) {
 			return
 		}
 	}
-	o.verdict = o.limit.take(b, known, o.maxWait, o.now)
+	o.verdict = o.limit.take(b, known, o.n, o.maxWait, o.now)
 	o.got = 0
 	if o.verdict.OK {
 		o.got = min(o.extra, max(b.left, 0)/reservePart)
@@ -272,6 +274,9 @@ func (o *taking) take(b *bucket, known bool) {
 func (o *taking) unseen(lostAt int64) bucket {
 	if o.limit.Paced {
 		lostAt += o.limit.MaxWaitMs * 1e6
+		if o.limit.Costs {
+			lostAt += o.limit.DurationMs * 1e6
+		}
 	}
 	return bucket{at: lostAt}
 }

@@ -68,11 +68,11 @@ type inboundQPS struct {
 
 // Enter implements family.Checker.
 func (r *inboundQPS) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
-	if r.budget.Spend(r.capacity, now) {
+	if r.budget.Spend(r.capacity, 1, now) {
 		t.At = now
 		return nil, nil
 	}
-	v, err := r.budget.Take(r.bound, nil, now)
+	v, err := r.budget.Take(r.bound, nil, 1, now)
 	switch {
 	case err != nil:
 		return nil, err
@@ -84,7 +84,7 @@ func (r *inboundQPS) Enter(t *family.Ticket, now int64) (*family.Refusal, error)
 }
 
 // Undo implements family.Checker.
-func (r *inboundQPS) Undo(t family.Ticket, now int64) error { return r.budget.GiveBack(t.At, now) }
+func (r *inboundQPS) Undo(t family.Ticket, now int64) error { return r.budget.GiveBack(t.At, 1, now) }
 
 // Release implements family.Checker.
 func (r *inboundQPS) Release(now int64) { r.budget.Release(now) }

@@ -1,0 +1,68 @@
+package flow
+
+import (
+	"math"
+
+	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/record"
+)
+
+// tokenRule admits what a token bucket has tokens for, and refuses the others.
+type tokenRule struct {
+	flowRule
+	id     record.ID
+	tokens *Tokens
+	bucket Bucket
+}
+
+func newTokenRule(base flowRule) *tokenRule {
+	r := &tokenRule{flowRule: base, id: base.RecordID("tokens")}
+	r.tokens = r.kind.tokens.Acquire(r.id, func() *Tokens { return NewTokens(r.Env.Table, r.id) })
+	r.bucket = BucketOf(r.Burst, r.Threshold, r.StatIntervalInMs)
+	r.measure = "tokens"
+	return r
+}
+
+// Enter implements family.Checker.
+func (r *tokenRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) {
+	n := r.cost.Permits()
+	if n == 0 {
+		return nil, nil
+	}
+	v, taken, err := r.tokens.Take(r.bucket, n, now)
+	if err != nil {
+		return nil, err
+	}
+	if v.OK {
+		t.At, t.ID, t.Permits = v.At, taken, uint32(n)
+		return nil, nil
+	}
+	seen := v.Used
+	if n > 1 {
+		seen += n // what there would be
+	}
+	return r.Refuse(float64(seen), float64(r.Burst), r.measure, v.FreeAt, now), nil
+}
+
+// Quota implements family.Quoter.
+func (r *tokenRule) Quota(_ uint64, now int64) (family.Quota, error) {
+	q := family.Quota{Rule: r.ID, WindowMs: int64(r.StatIntervalInMs), Limit: r.Burst}
+	s, known, err := r.tokens.Look(r.bucket, now)
+	if err != nil || !known {
+		return q, err
+	}
+	q.Left = max(int64(math.Floor(float64(r.Burst)-s.Used)), 0)
+	q.ResetIn(now+int64(s.Used/r.bucket.PerNs), now)
+	return q, nil
+}
+
+// Undo implements family.Checker.
+func (r *tokenRule) Undo(t family.Ticket, now int64) error {
+	if t.Permits == 0 {
+		return nil
+	}
+	return r.tokens.GiveBack(r.bucket, int64(t.Permits), t.ID, now)
+}
+
+// Release implements family.Checker.
+func (r *tokenRule) Release(int64) { r.kind.tokens.Release(r.id, false) }
