@@ -1,0 +1,50 @@
+package engine_test
+
+import (
+	"fmt"
+	"testing"
+
+	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/request/requesttest"
+)
+
+// What a later rule refuses gives back all that it took of those before, of whatever kind, and what costs nothing takes
+// nothing and gives nothing back.
+func TestWhatALaterRuleRefusesGivesBackAllItTook(t *testing.T) {
+	for _, first := range []string{
+		`"flowRules": [{"id": "f", "resource": "r", "threshold": 10, "statIntervalInMs": 600000, %s}]`,
+		`"flowRules": [{"id": "f", "resource": "r", "threshold": 10, "statIntervalInMs": 600000, "window": "exact", %s}]`,
+		`"flowRules": [{"id": "f", "resource": "r", "threshold": 0.001, "burst": 10, %s}]`,
+		`"hotspotRules": [{"id": "f", "resource": "r", "metricType": "QPS", "paramSource": "Host", "threshold": 10, "durationInSec": 600, %s}]`,
+	} {
+		const cost = `"batchCount": {"from": "Header", "name": "x-cost", "max": 100}`
+		// Of the hotspot rules the other is asked after the first.
+		other := `{"id": "z", "resource": "r", "metricType": "QPS", "paramSource": "Header", "paramKey": "x-user", "threshold": 1, "durationInSec": 600}`
+		doc := fmt.Sprintf(first, cost)
+		if doc[:7] == `"hotspo` {
+			doc = doc[:len(doc)-1] + ", " + other + "]"
+		} else {
+			doc += `, "hotspotRules": [` + other + "]"
+		}
+		p := newProcess(2, tried(t, doc))
+		ask := func(cost, user string) bool {
+			f := p.workers[len(user)%2].http
+			f.Stream.Of(&requesttest.Client{Headers: map[string]string{":authority": "h", "x-cost": cost, "x-user": user}})
+			var e engine.Entry
+			return f.Enter("r", p.Now(), &e) == nil
+		}
+		p.run(millisecond)
+		for _, c := range []struct {
+			cost, user string
+			want       bool
+		}{
+			{"3", "ann", true}, {"7", "ann", false}, {"7", "ann", false}, {"0", "ann", false}, {"8", "john", false}, {"7", "john", true},
+			{"1", "mary", false}, {"0", "mary", true}, {"101", "eve", false},
+		} {
+			if got := ask(c.cost, c.user); got != c.want {
+				t.Errorf("%s: %s of %s was let in: %t", doc, c.cost, c.user, got)
+			}
+			p.run(10 * millisecond)
+		}
+	}
+}
