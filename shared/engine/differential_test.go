@@ -16,6 +16,7 @@ import (
 	"sentinel-envoy/internal/sentinellog"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/host/memhost"
+	"sentinel-envoy/shared/request/requesttest"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -89,6 +90,8 @@ type duel struct {
 	vm       *engine.VM
 	filter   *engine.Filter
 	resource string
+	// cost is how many permits the next entry takes.
+	cost uint32
 	// sentinel and ours are what the last burst admitted.
 	sentinel, ours int
 }
@@ -99,7 +102,7 @@ var resources int
 func newDuel(t *testing.T, now int64) *duel {
 	resources++
 	p := memhost.NewProcess(now)
-	return &duel{t: t, process: p, vm: engine.New(p.Worker(nil), "test"), resource: fmt.Sprint("duel ", resources)}
+	return &duel{t: t, process: p, vm: engine.New(p.Worker(nil), "test"), cost: 1, resource: fmt.Sprint("duel ", resources)}
 }
 
 func (d *duel) rule(id string, threshold float64, intervalMs uint32) rule.Flow {
@@ -133,11 +136,12 @@ func (d *duel) load(rules ...rule.Flow) {
 // enter asks both sides for one entry.
 func (d *duel) enter() (sentinels, ours bool) {
 	util.SetClock(virtualClock{d.process})
-	entry, blocked := sentinel.Entry(d.resource)
+	entry, blocked := sentinel.Entry(d.resource, sentinel.WithBatchCount(d.cost))
 	if blocked == nil {
 		entry.Exit()
 	}
 	now := d.process.Now()
+	d.filter.Stream.Of(&requesttest.Client{Headers: map[string]string{"x-cost": fmt.Sprint(d.cost)}})
 	var e engine.Entry
 	block := d.filter.Enter(d.resource, now, &e)
 	e.Finish(now, false)
@@ -167,9 +171,18 @@ func TestGuarantee8SameAsSentinel(t *testing.T) {
 		for i := range 1 + rng.IntN(4) {
 			rules = append(rules, d.rule(fmt.Sprint("r", i), threshold(rng), []uint32{0, 1000, 500, 700, 2000, 10000, 15000, 1500}[rng.IntN(8)]))
 		}
+		costs := seed%2 == 0
+		if costs {
+			for i := range rules {
+				rules[i].Cost = &rule.Cost{Param: rule.Param{ParamSource: rule.Header, ParamKey: "x-cost"}, Default: 1, Max: 1000}
+			}
+		}
 		d.load(rules...)
 		for step := range 400 {
 			wait(d.process, rng, rules)
+			if costs {
+				d.cost = 1 + rng.Uint32N(4)*rng.Uint32N(4)
+			}
 			switch {
 			case rng.IntN(100) == 0:
 				rules = slices.Clone(rules)
