@@ -148,9 +148,9 @@ var badConfigs = []struct {
 		{"resource": "/a", "threshold": "NaN"}, {"resource": "/a"}]}`, false, []string{
 		`flowRules\[1\]\.threshold: must be ≥ 0, got -1`, `flowRules\[2\]\.threshold: must be a finite number, got NaN`,
 		`flowRules\[3\]\.threshold: missing`}},
-	{"intervals", `{"flowRules": [{"resource": "/a", "threshold": 1, "statIntervalInMs": 3600001},
+	{"intervals", `{"flowRules": [{"resource": "/a", "threshold": 1, "statIntervalInMs": 31622400001},
 		{"resource": "/a", "threshold": 1, "statIntervalInMs": 0.5}]}`, false, []string{
-		`flowRules\[0\]\.statIntervalInMs: must be ≤ 3600000, got 3600001`, `flowRules\[1\]\.statIntervalInMs: must be a whole number`}},
+		`flowRules\[0\]\.statIntervalInMs: must be ≤ 31622400000, got 31622400001`, `flowRules\[1\]\.statIntervalInMs: must be a whole number`}},
 	{"duplicate ids", `{"flowRules": [{"id": "x", "resource": "/a", "threshold": 1}, {"id": "x", "resource": "/b", "threshold": 1}]}`,
 		false, []string{`flowRules\[1\]\.id: "x" is the id of flowRules\[0\] already`}},
 	{"regex", `{"resources": [{"name": "r", "match": {"path": {"regex": "a("}}}]}`, false,

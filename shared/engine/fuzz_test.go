@@ -10,6 +10,7 @@ import (
 	"sentinel-envoy/shared/checksum"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/stat"
 )
 
@@ -371,8 +372,8 @@ func TestForgeries(t *testing.T) {
 		length int // of the values meant, 0 for all
 		value  func(old []byte) []byte
 	}{
-		"directory emptied": {"sentinel/5/dir/", 0, func([]byte) []byte { return nil }},
-		"directory full for ever": {"sentinel/5/dir/", 0, func([]byte) (page []byte) {
+		"directory emptied": {record.Version + "dir/", 0, func([]byte) []byte { return nil }},
+		"directory full for ever": {record.Version + "dir/", 0, func([]byte) (page []byte) {
 			page = binary.LittleEndian.AppendUint32(page, uint32(never/1e9))
 			for i := range byte(32) {
 				page = append(page, bytes.Repeat([]byte{1 + i}, 16)...)
@@ -389,14 +390,14 @@ func TestForgeries(t *testing.T) {
 		"snapshot for ever": {"sentinel/2/rates/", 0, func([]byte) []byte {
 			return binary.AppendUvarint(binary.AppendUvarint([]byte{3}, 1<<63), never)
 		}},
-		"load for ever": {"sentinel/5/rec/", 4 + 16 + 8 + 8 + 7*8, func(old []byte) []byte {
+		"load for ever": {record.Version + "rec/", 4 + 16 + 8 + 8 + 7*8, func(old []byte) []byte {
 			asked := bytes.Clone(old[4:36])
 			return append(u64(u64(u64(asked, never), 1e9), 0x7fe0000000000000), old[60:]...)
 		}},
-		"breaker with probes for ever": {"sentinel/5/rec/", 4 + 16 + 8 + 65 + 8 + 2*16, func(old []byte) []byte {
+		"breaker with probes for ever": {record.Version + "rec/", 4 + 16 + 8 + 65 + 8 + 2*16, func(old []byte) []byte {
 			return halfOpen(old, never)
 		}},
-		"breaker with a probe of nobody": {"sentinel/5/rec/", 4 + 16 + 8 + 65 + 8 + 2*16, func(old []byte) []byte {
+		"breaker with a probe of nobody": {record.Version + "rec/", 4 + 16 + 8 + 65 + 8 + 2*16, func(old []byte) []byte {
 			return halfOpen(old, binary.LittleEndian.Uint64(old[29:]))
 		}},
 	} {

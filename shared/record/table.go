@@ -56,12 +56,13 @@ func (tb *Table) Counts() Counts {
 	return c
 }
 
-// NewTable returns the process's table. Its keys carry the version of all codecs of what is stored in it: raise it with
-// any change to a payload or to the layout here.
+// Version begins the keys of all that is stored in a table: raise it with any change to a payload or to the layout here.
+const Version = "sentinel/5/"
+
+// NewTable returns the process's table.
 func NewTable(h Host) *Table {
-	const version = "sentinel/5/"
-	return &Table{host: h, data: h, prefix: version, dir: &Directory{
-		data: h, prefix: version + "dir/", pages: tablePages, slots: &slots{host: h, keys: version + "rec/"},
+	return &Table{host: h, data: h, prefix: Version, dir: &Directory{
+		data: h, prefix: Version + "dir/", pages: tablePages, slots: &slots{host: h, keys: Version + "rec/"},
 	}}
 }
 

@@ -13,6 +13,8 @@ import (
 
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm"
 	"github.com/proxy-wasm/proxy-wasm-go-sdk/proxywasm/types"
+
+	"sentinel-envoy/shared/record"
 )
 
 const (
@@ -21,7 +23,7 @@ const (
 	pages   = 4096 // of the directory of records
 	perPage = 32
 	// directory begins the keys of its pages.
-	directory = "sentinel/4/dir/"
+	directory = record.Version + "dir/"
 	// keysPerTick and messagesPerTick bound what one tick does.
 	keysPerTick     = 8
 	messagesPerTick = 8
@@ -153,15 +155,15 @@ func find() []string {
 		add("sentinel/1/metrics/" + strconv.Itoa(page))
 	}
 	for page := range 8192 { // of values; of counts there are fewer
-		add("sentinel/4/values/" + strconv.Itoa(page))
-		add("sentinel/4/counts/" + strconv.Itoa(page))
+		add(record.Version + "values/" + strconv.Itoa(page))
+		add(record.Version + "counts/" + strconv.Itoa(page))
 	}
 	for page := range pages {
 		if !add(directory + strconv.Itoa(page)) {
 			continue
 		}
 		for slot := range perPage {
-			add("sentinel/4/rec/" + strconv.Itoa(page*perPage+slot))
+			add(record.Version + "rec/" + strconv.Itoa(page*perPage+slot))
 		}
 	}
 	return keys
