@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -337,5 +338,29 @@ func TestABanThatComesLaterStopsEveryWorkerAtOnce(t *testing.T) {
 	}
 	if b := other.try("alice", 200, w.Now()); b == nil {
 		t.Error("who is banned on one worker is let in on another")
+	}
+}
+
+// An answer is charged under the threshold that its value was asked under, whoever came meanwhile.
+func TestAnswerIsChargedUnderItsOwnThreshold(t *testing.T) {
+	p := newProcess(1, tried(t, `"hotspotRules": [{"id": "h", "resource": "r", "metricType": "QPS", "paramSource": "Header", "paramKey": "x-user",
+		"threshold": 1000, "durationInSec": 600, "countOnly": {"status": [401]},
+		"specificItems": [{"valPattern": {"prefix": "guest"}, "threshold": 2}]}]`))
+	wk := p.workers[0]
+	wk.as("guest")
+	wk.http.Stream.Begin()
+	var slow engine.Entry
+	if b := wk.http.Enter("r", p.Now(), &slow); b != nil {
+		t.Fatal(b)
+	}
+	for i := range 5000 {
+		wk.try("guest"+strconv.Itoa(i), 200, p.Now())
+	}
+	slow.Status(401, p.Now())
+	slow.Exit(p.Now(), outcome.End{ResponseMs: outcome.NoTime})
+	for i, want := range []bool{true, false} {
+		if b := wk.try("guest", 401, p.Now()); (b == nil) != want {
+			t.Errorf("request %d after the first: %+v", i, b)
+		}
 	}
 }

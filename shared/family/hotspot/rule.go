@@ -83,7 +83,7 @@ func (r *valueRule) look(q question, t *family.Ticket, now int64) (*family.Refus
 	case !v.OK:
 		return r.refuse(q.threshold, 1, v, false, now), nil
 	}
-	t.Status, t.Again = true, q.again
+	t.At, t.Status, t.Again = q.threshold, true, q.again // the threshold may be forgotten when the answer comes
 	return nil, nil
 }
 
@@ -91,6 +91,9 @@ func (r *valueRule) look(q question, t *family.Ticket, now int64) (*family.Refus
 func (r *valueRule) Status(t family.Ticket, status, now int64) error {
 	if !r.CountOnly.Status.Has(status) {
 		return nil
+	}
+	if t.At != r.threshold(t.ID) {
+		r.remember(t.ID, t.At)
 	}
 	return r.values.Charge(t.ID, &r.limits, now)
 }
