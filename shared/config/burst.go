@@ -33,7 +33,7 @@ func (r *rules) tokenBucket(at *place, v value, f *rule.Flow) {
 func (r *rules) duration(at *place, v value, ms *uint64) {
 	text, isDuration := strings.CutSuffix(string(v.raw), "s")
 	seconds, err := strconv.ParseFloat(text, 64)
-	if v.typ != jsonparser.String || !isDuration || err != nil {
+	if v.typ != jsonparser.String || !isDuration || err != nil || strings.Trim(text, "0123456789.") != "" {
 		r.add(at, `must be a number of seconds with an s behind it, as "1s" or "0.5s", got `, v.describe())
 		return
 	}

@@ -62,8 +62,11 @@ func (r *rules) checkCost(at *place, c *rule.Cost, hasMax bool) {
 	case c.ParamSource == rule.Header && !isToken(strings.TrimPrefix(c.ParamKey, ":")):
 		r.add(at.at("name"), "must be a header's name, got ", quote(c.ParamKey))
 	case c.ParamSource == rule.Property:
-		if err := request.CheckAttribute(request.AttributeOf(&c.Param), r.kind == KindTCP); err != nil {
+		path := request.AttributeOf(&c.Param)
+		if err := request.CheckAttribute(path, r.kind == KindTCP); err != nil {
 			r.add(at.at("name"), quote(c.ParamKey), ": ", err.Error())
+		} else if request.AfterUpstream(path) {
+			r.warn(at.at("name"), quote(c.ParamKey), " is known only in a filter of an upstream")
 		}
 	}
 	if c.ParamSource == contentLength {
@@ -87,7 +90,12 @@ func (r *rules) checkFlowCost(s *saying, f *rule.Flow) {
 		r.add(at, "does not go with relationStrategy AssociatedResource, which takes nothing of its own resource; leave it out")
 	case f.Burst > 0:
 		r.checkRoom(s, &f.Target, f.Cost, float64(f.Burst))
-	case f.TokenCalculateStrategy != rule.MemoryAdaptive:
+	case f.TokenCalculateStrategy == rule.MemoryAdaptive:
+		r.checkRoom(s, &f.Target, f.Cost, float64(f.LowMemUsageThreshold))
+	case f.TokenCalculateStrategy == rule.WarmUp && float64(f.Cost.Default) > max(f.Threshold/float64(f.WarmUpColdFactor), 1):
+		r.warn(at, label(&f.Target), " may never warm up, and then refuses everything: an entry takes more than the threshold of a cold ",
+			"rule, which is threshold / warmUpColdFactor; write less, or a larger threshold")
+	default:
 		r.checkRoom(s, &f.Target, f.Cost, f.Threshold)
 	}
 }

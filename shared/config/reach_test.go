@@ -65,6 +65,17 @@ func TestWarnings(t *testing.T) {
 			[]string{`flowRules[0].threshold: rule "x" refuses everything: with Reject a threshold below 1 has no room for a request; ` +
 				`for one request in 2 s write threshold 1 and statIntervalInMs 2000`,
 				`flowRules[1].threshold: the rule refuses everything: with Reject a threshold below 1 has no room for a request; write 1, or 0 to say so`}},
+		{"cost of a cold rule", KindVM, `{"flowRules": [{"id": "x", "resource": "r", "threshold": 99, "tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 9,
+			"batchCount": 34}, {"id": "y", "resource": "r", "threshold": 99, "tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 9, "batchCount": 33}]}`,
+			[]string{`flowRules[0].batchCount: rule "x" may never warm up, and then refuses everything: an entry takes more than the threshold of a cold rule, ` +
+				`which is threshold / warmUpColdFactor; write less, or a larger threshold`}},
+		{"cost with memory", KindVM, `{"system_source": {"cluster": "n", "path": "/m"}, "flowRules": [{"id": "x", "resource": "r", "batchCount": 21,
+			"tokenCalculateStrategy": "MemoryAdaptive", "lowMemUsageThreshold": 20, "highMemUsageThreshold": 5, "memLowWaterMarkBytes": 1,
+			"memHighWaterMarkBytes": 2}]}`,
+			[]string{`flowRules[0].batchCount: rule "x" refuses everything: an entry takes more than the threshold; write less, or a larger threshold`}},
+		{"cost by an upstream's attribute", KindHTTP, `{"resource_name": "r", "flowRules": [{"id": "x", "resource": "r", "threshold": 9,
+			"batchCount": {"from": "Property", "name": "upstream.port", "max": 3}}]}`,
+			[]string{`flowRules[0].batchCount.name: "upstream.port" is known only in a filter of an upstream`}},
 		{"upstream's attribute", KindHTTP, `{"resource_name": "r", "hotspotRules": [{"id": "x", "resource": "r", "threshold": 1, "paramSource": "Property",
 			"paramKey": "upstream.address"}]}`,
 			[]string{`hotspotRules[0].paramKey: rule "x": "upstream.address" is known only in a filter of an upstream`}},

@@ -89,6 +89,9 @@ func (r *rules) checkTrial(at *place, one rule.Rule) {
 		if one.TokenCalculateStrategy == rule.WarmUp && slices.Contains(t.Candidates, 0) {
 			r.add(at.at("candidateThreshold"), "must be > 0 with WarmUp")
 		}
+		if one.Burst > 0 && slices.Contains(t.Candidates, 0) {
+			r.add(at.at("candidateThreshold"), "must be > 0 with burst: nothing would ever come back")
+		}
 	case *rule.Isolation:
 		live = float64(one.Threshold)
 	case *rule.Hotspot:

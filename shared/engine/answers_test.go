@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"math/rand/v2"
+	"strconv"
 	"strings"
 	"testing"
 
@@ -9,6 +10,7 @@ import (
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/outcome"
+	"sentinel-envoy/shared/request/requesttest"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -270,5 +272,95 @@ func TestCountOnlyChargesWhatEntered(t *testing.T) {
 	}
 	if b := w.workers[0].try("alice", 401, w.Now()); b == nil || b.Rule != "h" {
 		t.Errorf("it was not charged: %+v", b)
+	}
+}
+
+// enters asks a worker for an entry of a client with these headers, and reports why it was refused.
+func (wk *worker) enters(now int64, headers map[string]string) *engine.Block {
+	wk.http.Stream.Of(&requesttest.Client{Headers: headers, Asked: map[string]int{}})
+	wk.http.Stream.Begin()
+	var e engine.Entry
+	return wk.http.Enter("r", now, &e)
+}
+
+// Who is banned is refused also with what costs nothing.
+func TestABanHoldsForWhatCostsNothing(t *testing.T) {
+	p := newProcess(2, tried(t, `"hotspotRules": [{"id": "h", "resource": "r", "metricType": "QPS", "paramSource": "Header", "paramKey": "x-user",
+		"threshold": 10, "durationInSec": 1, "banAfter": 2, "banMs": 60000, "batchCount": {"from": "Header", "name": "x-cost", "max": 100}}]`))
+	ask := func(worker int, cost string) *engine.Block {
+		return p.workers[worker].enters(p.Now(), map[string]string{"x-user": "ann", "x-cost": cost})
+	}
+	for i, c := range []struct {
+		cost string
+		want bool
+	}{{"10", true}, {"0", true}, {"1", false}, {"0", true}, {"1", false}, {"0", false}, {"0", false}, {"1", false}} {
+		if b := ask(i%2, c.cost); (b == nil) != c.want {
+			t.Errorf("request %d, of %s permits: %+v", i, c.cost, b)
+		}
+	}
+}
+
+// Who goes on asking for more than anybody can have is banned as others are.
+func TestTooDearCountsTowardsABan(t *testing.T) {
+	p := newProcess(1, tried(t, `"hotspotRules": [{"id": "h", "resource": "r", "metricType": "QPS", "paramSource": "Header", "paramKey": "x-user",
+		"threshold": 10, "durationInSec": 1, "banAfter": 2, "banMs": 60000, "batchCount": {"from": "Header", "name": "x-cost", "max": 100}}]`))
+	for i := range 2 {
+		b := p.workers[0].enters(p.Now(), map[string]string{"x-user": "ann", "x-cost": "11"})
+		if b == nil || i == 0 && b.RetryAfterMs >= 0 || i == 1 && b.RetryAfterMs != 60_000 {
+			t.Errorf("request %d: %+v", i, b)
+		}
+	}
+	if b := p.workers[0].enters(p.Now(), map[string]string{"x-user": "ann"}); b == nil {
+		t.Error("after two refusals there is no ban")
+	}
+}
+
+// A rule that comes to ban keeps no permits back from before it did, on no worker.
+func TestABanThatComesLaterStopsEveryWorkerAtOnce(t *testing.T) {
+	r := perUser("h", 6400)
+	r.DurationInSec = 600
+	w := newProcess(2, hot(r))
+	for range 10 {
+		for _, wk := range w.workers {
+			wk.try("alice", 200, w.Now())
+		}
+	}
+	r.BanAfter, r.BanMs = 1, 60_000
+	for _, wk := range w.workers {
+		wk.update(hot(r))
+	}
+	first, other := w.workers[0], w.workers[1]
+	other.try("alice", 200, w.Now())
+	for range 7000 {
+		if first.try("alice", 200, w.Now()) != nil {
+			break
+		}
+	}
+	if b := other.try("alice", 200, w.Now()); b == nil {
+		t.Error("who is banned on one worker is let in on another")
+	}
+}
+
+// An answer is charged under the threshold that its value was asked under, whoever came meanwhile.
+func TestAnswerIsChargedUnderItsOwnThreshold(t *testing.T) {
+	p := newProcess(1, tried(t, `"hotspotRules": [{"id": "h", "resource": "r", "metricType": "QPS", "paramSource": "Header", "paramKey": "x-user",
+		"threshold": 1000, "durationInSec": 600, "countOnly": {"status": [401]},
+		"specificItems": [{"valPattern": {"prefix": "guest"}, "threshold": 2}]}]`))
+	wk := p.workers[0]
+	wk.as("guest")
+	wk.http.Stream.Begin()
+	var slow engine.Entry
+	if b := wk.http.Enter("r", p.Now(), &slow); b != nil {
+		t.Fatal(b)
+	}
+	for i := range 5000 {
+		wk.try("guest"+strconv.Itoa(i), 200, p.Now())
+	}
+	slow.Status(401, p.Now())
+	slow.Exit(p.Now(), outcome.End{ResponseMs: outcome.NoTime})
+	for i, want := range []bool{true, false} {
+		if b := wk.try("guest", 401, p.Now()); (b == nil) != want {
+			t.Errorf("request %d after the first: %+v", i, b)
+		}
 	}
 }

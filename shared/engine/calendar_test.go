@@ -92,3 +92,32 @@ func TestQuotaOfAMonth(t *testing.T) {
 		}
 	}
 }
+
+// A unit of the calendar has no more than its threshold of what is large, too, where the clock is set forward in its last minute.
+func TestAUnitHasNothingOfTheOneBefore(t *testing.T) {
+	const threshold = 16384 * 8
+	f := limit("f", threshold, 0)
+	f.Calendar = rule.Calendar{Unit: rule.Day}
+	w := newProcess(3, cfg(f))
+	w.SetWall(time.Date(2026, 11, 28, 23, 59, 0, 0, time.UTC).UnixNano())
+	w.run(2 * second)
+	for _, wk := range w.workers {
+		if wk.try("alice", 200, w.Now()) != nil {
+			t.Fatal("refused")
+		}
+	}
+	w.run(2 * second)
+	w.SetWall(time.Date(2026, 11, 29, 0, 0, 0, 0, time.UTC).UnixNano())
+	w.run(2 * second)
+	admitted := 0
+	for range threshold/3 + 100 {
+		for _, wk := range w.workers {
+			if wk.try("alice", 200, w.Now()) == nil {
+				admitted++
+			}
+		}
+	}
+	if admitted > threshold {
+		t.Errorf("%d admitted of %d", admitted, threshold)
+	}
+}

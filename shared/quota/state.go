@@ -198,7 +198,7 @@ func (s *State) Answer(a *rls.Answer, c *Clock, window bool, now int64) {
 		s.Refused, s.Missed = now, 0 // who has waited is refused
 		s.Remaining, s.Spent = 0, max(end, s.later(c, now))
 	default:
-		s.learn(hits, int64(a.Limit)-int64(a.Remaining), window, now)
+		s.learn(hits, counted(a, hits), window, now)
 		s.Remaining, s.Spent = int64(a.Remaining), 0
 		s.reserve(hits, end, window, c, now)
 		if s.Remaining == 0 && now < s.Refused+doubt { // it does not only watch

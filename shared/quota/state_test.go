@@ -1,6 +1,7 @@
 package quota_test
 
 import (
+	"math"
 	"testing"
 
 	"sentinel-envoy/shared/quota"
@@ -197,5 +198,25 @@ func TestClock(t *testing.T) {
 	}
 	if c.Known(40*second + 3600*second) {
 		t.Error("it is known after an hour without a look")
+	}
+}
+
+// Whatever a service answers, what it leaves is a state that can be read again: else all that is reserved would be lost with it.
+func TestEveryAnswerLeavesAStateThatCanBeRead(t *testing.T) {
+	const turn = 100 * second
+	for name, a := range map[string]*rls.Answer{
+		"more left than the limit": ok(10, 30, 1, 1), "far more left": ok(10, math.MaxUint32, 2, 30),
+		"a window of no length": ok(10, 5, 1, 0),
+	} {
+		s := ask(quota.State{}, 8, turn)
+		for i := range int64(3) {
+			at := turn + (100+300*i)*millisecond
+			s = ask(s, 8, at)
+			s.Answer(a, known(turn), false, at+millisecond)
+			var read quota.State
+			if !read.Decode(s.Encode(nil), at+2*millisecond) {
+				t.Errorf("%s: after %d answers: %+v", name, i+1, s)
+			}
+		}
 	}
 }

@@ -85,8 +85,14 @@ func (b *Budget) Window() Window { return b.window }
 // Holding is whether so many permits are reserved and not spent that Settle has something to return.
 func (b *Budget) Holding() bool { return b.left > b.crumbs(b.capacity) }
 
-// crumbs are the permits of a capacity that may be left unspent.
-func (b *Budget) crumbs(capacity int64) int64 { return capacity / (crumb * b.window.spans()) }
+// crumbs are the permits of a capacity that may be left unspent. Of a calendar's window they are none: where its clock is set, what is
+// reserved is of another window than the time at which it would be spent, and a tick is as long as that may be.
+func (b *Budget) crumbs(capacity int64) int64 {
+	if b.window.Calendar != nil {
+		return 0
+	}
+	return capacity / (crumb * b.window.spans())
+}
 
 // Take asks for one permit under a threshold, at the time now in nanoseconds. An error is the host's, or record.ErrFull; a
 // record that too many workers fight for refuses.

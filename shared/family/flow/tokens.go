@@ -46,7 +46,7 @@ func (r *tokenRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) 
 
 // Quota implements family.Quoter.
 func (r *tokenRule) Quota(_ uint64, now int64) (family.Quota, error) {
-	q := family.Quota{Rule: r.ID, WindowMs: int64(r.StatIntervalInMs), Limit: r.Burst}
+	q := family.Quota{Rule: r.ID, WindowMs: r.fillsMs(), Limit: r.Burst}
 	s, known, err := r.tokens.Look(r.bucket, now)
 	if err != nil || !known {
 		return q, err
@@ -55,6 +55,10 @@ func (r *tokenRule) Quota(_ uint64, now int64) (family.Quota, error) {
 	q.ResetIn(now+int64(s.Used/r.bucket.PerNs), now)
 	return q, nil
 }
+
+// fillsMs is how long the bucket takes to fill, in milliseconds: as many as it has come back in that time, and not in the interval
+// of the threshold.
+func (r *tokenRule) fillsMs() int64 { return int64(math.Ceil(float64(r.Burst) / r.bucket.PerNs / 1e6)) }
 
 // Undo implements family.Checker.
 func (r *tokenRule) Undo(t family.Ticket, now int64) error {

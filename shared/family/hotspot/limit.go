@@ -92,7 +92,7 @@ func (l Limit) fits(n int64) bool {
 }
 
 // take asks for n permits, all or none, at the time now in nanoseconds. known is whether b is what the value has; else it has
-// not been seen. Threshold must be positive, and n fit.
+// not been seen. Threshold must be positive, and n fit where Paced.
 func (l Limit) take(b *bucket, known bool, n, maxWait, now int64) Verdict {
 	if l.Paced {
 		return l.pace(b, known, n, maxWait, now)
@@ -133,8 +133,11 @@ func (l Limit) endOf(at, now int64) int64 {
 // longestWait bounds times to come that are told, in milliseconds: about 140 years.
 const longestWait = 1 << 42
 
-// has is when a bucket that lacks some of n permits at the time now will have them.
+// has is when a bucket that lacks some of n permits at the time now will have them, 0 if never.
 func (l Limit) has(b *bucket, n, now int64) int64 {
+	if !l.fits(n) {
+		return 0
+	}
 	free := l.endOf(b.at, now)
 	if n > 1 && l.Calendar == nil {
 		free = max(free, (b.at/1e6+min(l.fills(n-max(b.left, 0)), longestWait))*1e6)

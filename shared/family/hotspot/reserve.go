@@ -29,6 +29,9 @@ func (r *reserve) spend(l *Limit, n, now int64) bool {
 
 // reserve is that of a value, nil where too many have one or it makes no sense: a ban is to stop every worker at once.
 func (v *Values) reserve(hash uint64, l *Limit) *reserve {
+	if l.BanAfter > 0 { // though it had one before its rule banned: the next tick gives back what is left of that
+		return nil
+	}
 	r := v.last
 	if r == nil || v.lastHash != hash {
 		if r = v.reserves[hash]; r != nil {
@@ -39,7 +42,7 @@ func (v *Values) reserve(hash uint64, l *Limit) *reserve {
 		r.uses++
 		return r
 	}
-	if l.Paced || l.BanAfter > 0 || l.most() < reservePart || len(v.reserves) >= maxReserves {
+	if l.Paced || l.most() < reservePart || len(v.reserves) >= maxReserves {
 		return nil
 	}
 	r = &reserve{}

@@ -76,14 +76,14 @@ func (r *valueRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) 
 // look asks whether a value has a permit left for an entry whose answer may be one that counts.
 func (r *valueRule) look(q question, t *family.Ticket, now int64) (*family.Refusal, error) {
 	t.ID = q.hash
-	v, err := r.values.Look(q.hash, &r.limits, now)
+	v, err := r.values.Look(q.hash, &r.limits, 1, now)
 	switch {
 	case err != nil:
 		return nil, err
 	case !v.OK:
 		return r.refuse(q.threshold, 1, v, false, now), nil
 	}
-	t.Status, t.Again = true, q.again
+	t.At, t.Status, t.Again = q.threshold, true, q.again // the threshold may be forgotten when the answer comes
 	return nil, nil
 }
 
@@ -92,6 +92,9 @@ func (r *valueRule) Status(t family.Ticket, status, now int64) error {
 	if !r.CountOnly.Status.Has(status) {
 		return nil
 	}
+	if t.At != r.threshold(t.ID) {
+		r.remember(t.ID, t.At)
+	}
 	return r.values.Charge(t.ID, &r.limits, now)
 }
 
@@ -99,8 +102,7 @@ func (r *valueRule) Status(t family.Ticket, status, now int64) error {
 func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refusal, error) {
 	n := r.cost.Permits()
 	if n == 0 {
-		t.Again = q.again
-		return nil, nil
+		return r.takeNone(q, t, now)
 	}
 	t.ID = q.hash
 	maxWait := r.limits.MaxWaitMs * 1e6
@@ -117,6 +119,21 @@ func (r *valueRule) take(q question, t *family.Ticket, now int64) (*family.Refus
 	}
 	t.At, t.Again, t.Permits = v.At, q.again, uint32(n)
 	t.Waits = r.limits.Paced && v.At > now
+	return nil, nil
+}
+
+// takeNone lets a value's entry in that takes nothing, unless the value is banned.
+func (r *valueRule) takeNone(q question, t *family.Ticket, now int64) (*family.Refusal, error) {
+	if r.BanAfter > 0 {
+		v, err := r.values.Look(q.hash, &r.limits, 0, now)
+		switch {
+		case err != nil:
+			return nil, err
+		case !v.OK:
+			return r.refuse(q.threshold, 0, v, false, now), nil
+		}
+	}
+	t.Again = q.again
 	return nil, nil
 }
 

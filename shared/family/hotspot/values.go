@@ -72,7 +72,7 @@ func pageOf(hash uint64, pages int) int { return int((hash >> 32 * uint64(pages)
 // for refuses.
 func (v *Values) Take(hash uint64, limits *Limits, n, maxWait, now int64) (Verdict, error) {
 	limit := limits.Of(hash)
-	if limit.Threshold <= 0 || !limit.fits(n) {
+	if limit.Threshold <= 0 || limit.BanAfter == 0 && !limit.fits(n) { // what counts towards a ban is counted in the page
 		return Verdict{}, nil
 	}
 	if verdict, ok := v.refusals.of(hash, limit, n, maxWait, now); ok {
@@ -85,16 +85,17 @@ func (v *Values) Take(hash uint64, limits *Limits, n, maxWait, now int64) (Verdi
 	return v.take(r, hash, limit, n, maxWait, now)
 }
 
-// Look asks whether a value has a permit left, and takes none: Charge does, if it turns out to be due. It returns like Take.
-func (v *Values) Look(hash uint64, limits *Limits, now int64) (Verdict, error) {
+// Look asks whether a value has a permit left, and takes none: Charge does, if it turns out to be due. With n 0 it asks for none:
+// who is banned does not even get that. It returns like Take.
+func (v *Values) Look(hash uint64, limits *Limits, n, now int64) (Verdict, error) {
 	limit := limits.Of(hash)
 	if limit.Threshold <= 0 {
-		return Verdict{}, nil
+		return Verdict{OK: n == 0}, nil
 	}
-	if verdict, ok := v.refusals.of(hash, limit, 1, 0, now); ok {
+	if verdict, ok := v.refusals.of(hash, limit, n, 0, now); ok {
 		return verdict, nil
 	}
-	v.op = taking{values: v, hash: hash, limit: *limit, n: 1, now: now, looks: true}
+	v.op = taking{values: v, hash: hash, limit: *limit, n: n, now: now, looks: true}
 	return v.ask(nil)
 }
 
@@ -256,7 +257,7 @@ func (o *taking) take(b *bucket, known bool) {
 		b.left = min(max(b.left, 0)+o.back.left, max(o.back.limit.most(), b.left))
 	}
 	if o.looks {
-		if left, _ := o.limit.filled(*b, o.now); !known || left > 0 {
+		if left, _ := o.limit.filled(*b, o.now); !known || left > 0 || o.n == 0 {
 			o.verdict = Verdict{OK: true, At: o.now}
 			return
 		}
