@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	"sentinel-envoy/shared/engine"
@@ -45,6 +46,35 @@ func TestWhatALaterRuleRefusesGivesBackAllItTook(t *testing.T) {
 				t.Errorf("%s: %s of %s was let in: %t", doc, c.cost, c.user, got)
 			}
 			p.run(10 * millisecond)
+		}
+	}
+}
+
+// Without ids a rule for requests and one for what they cost keep each its own budget, in whatever order they are written.
+func TestCostsAndRequestsAreNotOneBudget(t *testing.T) {
+	for _, family := range []string{
+		`"flowRules": [%s, %s]|{"resource": "r", "threshold": %d, "statIntervalInMs": 600000%s}`,
+		`"hotspotRules": [%s, %s]|{"resource": "r", "metricType": "QPS", "paramSource": "Host", "threshold": %d, "durationInSec": 600%s}`,
+	} {
+		list, one, _ := strings.Cut(family, "|")
+		requests := fmt.Sprintf(one, 10, "")
+		bytes := fmt.Sprintf(one, 1000, `, "batchCount": {"from": "Header", "name": "X-Cost", "max": 1000}`)
+		p := newProcess(1, tried(t, fmt.Sprintf(list, requests, bytes)))
+		ask := func(cost string) *engine.Block {
+			p.run(10 * millisecond)
+			return p.workers[0].enters(p.Now(), map[string]string{":authority": "h", "x-cost": cost})
+		}
+		for range 3 {
+			if b := ask("300"); b != nil {
+				t.Fatal(b)
+			}
+		}
+		p.workers[0].update(tried(t, fmt.Sprintf(list, bytes, requests)))
+		if b := ask("101"); b == nil {
+			t.Error("1001 of 1000 were let in")
+		}
+		if b := ask("50"); b != nil {
+			t.Errorf("the fourth of 10 requests, with 950 of 1000: %+v", b)
 		}
 	}
 }

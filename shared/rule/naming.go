@@ -80,7 +80,15 @@ func (r *Flow) naming() []string {
 	if r.Cluster != nil {
 		parts = append(parts, "cluster")
 	}
-	return append(parts, r.CountOnly.naming()...)
+	return append(append(parts, r.CountOnly.naming()...), r.Cost.naming()...)
+}
+
+// naming tells budgets apart that count different things: bytes, and requests. A number is none of its own.
+func (c *Cost) naming() []string {
+	if c == nil || c.ParamSource == NoParam {
+		return nil
+	}
+	return []string{bracketed("batchCount", c.ParamSource.String()+" "+c.parameter())}
 }
 
 // Name is what the answers are called where they tell budgets apart, "" of none.
@@ -120,7 +128,7 @@ func (r *Hotspot) naming() []string {
 			parts = append(parts, r.ControlBehavior.String())
 		}
 	}
-	parts = append(parts, r.CountOnly.naming()...)
+	parts = append(append(parts, r.CountOnly.naming()...), r.Cost.naming()...)
 	of := ""
 	for i, p := range r.Each() {
 		if i > 0 {
