@@ -78,3 +78,18 @@ func TestCostsAndRequestsAreNotOneBudget(t *testing.T) {
 		}
 	}
 }
+
+// Of a cold rule that nobody has taken anything of, a client is told what a cold rule has.
+func TestQuotaOfARuleThatWasNeverWarm(t *testing.T) {
+	p := newProcess(1, tried(t, `"rate_limit_headers": "draft_03", "flowRules": [{"id": "f", "resource": "r", "threshold": 9,
+		"tokenCalculateStrategy": "WarmUp", "warmUpPeriodSec": 3, "batchCount": {"from": "Header", "name": "x-cost", "max": 9}}]`))
+	f := p.workers[0].http
+	f.Stream.Of(&requesttest.Client{Headers: map[string]string{"x-cost": "0"}})
+	var e engine.Entry
+	if b := f.Enter("r", p.Now(), &e); b != nil {
+		t.Fatal(b)
+	}
+	if q := e.Quotas(nil, p.Now()); len(q) != 1 || q[0].Left != 3 || q[0].Limit != 3 {
+		t.Errorf("%+v, and a cold rule of 9 has 3", q)
+	}
+}

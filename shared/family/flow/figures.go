@@ -96,7 +96,7 @@ func (o *looking) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 		o.lookExact(r)
 		return dst, record.Keep
 	}
-	if r.Payload == nil || !s.Decode(r.Payload, o.window) || s.ahead(o.window, r.Now) {
+	if r.Lost || r.Payload != nil && (!s.Decode(r.Payload, o.window) || s.ahead(o.window, r.Now)) {
 		return dst, record.Keep
 	}
 	o.unsure = false
