@@ -75,8 +75,14 @@ func (s *BucketState) FreeAt(b Bucket, n int64) int64 {
 	if missing <= 0 {
 		return s.Latest
 	}
-	return s.Latest + int64(math.Ceil(missing/b.PerNs)) + 1
+	return s.Latest + fills(missing, b) + 1
 }
+
+// longestFill bounds times to come that are told, in nanoseconds, about 70 years: of a rule that has become slow much may be used.
+const longestFill = 1 << 61
+
+// fills is how long so many tokens take to come back, in nanoseconds.
+func fills(tokens float64, b Bucket) int64 { return int64(min(math.Ceil(tokens/b.PerNs), longestFill)) }
 
 // bucketSize is the length of what BucketState.Encode writes.
 const bucketSize = 24

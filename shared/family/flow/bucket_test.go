@@ -198,3 +198,20 @@ func FuzzBucketState(f *testing.F) {
 		}
 	})
 }
+
+// A bucket that was large and has become small and slow tells a time that is far, and not one that is past.
+func TestTimeOfABucketThatHasBecomeSlow(t *testing.T) {
+	p := memhost.NewProcess(start)
+	tokens := flow.NewTokens(record.NewTable(p.Worker(nil)), record.IDOf("r"))
+	if v, _, err := tokens.Take(flow.BucketOf(100_000, 1000, 1000), 100_000, p.Now()); err != nil || !v.OK {
+		t.Fatal(v, err)
+	}
+	v, _, err := tokens.Take(flow.BucketOf(1, 1, 86_400_000), 1, p.Now())
+	if err != nil || v.OK || v.FreeAt < p.Now()+86_400*second {
+		t.Errorf("%+v, %v", v, err)
+	}
+	v, _, err = tokens.Take(flow.BucketOf(1, 1e-6, 86_400_000), 1, p.Now())
+	if err != nil || v.OK || v.FreeAt < p.Now()+86_400*second {
+		t.Errorf("slower: %+v, %v", v, err)
+	}
+}

@@ -52,13 +52,13 @@ func (r *tokenRule) Quota(_ uint64, now int64) (family.Quota, error) {
 		return q, err
 	}
 	q.Left = max(int64(math.Floor(float64(r.Burst)-s.Used)), 0)
-	q.ResetIn(now+int64(s.Used/r.bucket.PerNs), now)
+	q.ResetIn(now+fills(s.Used, r.bucket), now)
 	return q, nil
 }
 
 // fillsMs is how long the bucket takes to fill, in milliseconds: as many as it has come back in that time, and not in the interval
 // of the threshold.
-func (r *tokenRule) fillsMs() int64 { return int64(math.Ceil(float64(r.Burst) / r.bucket.PerNs / 1e6)) }
+func (r *tokenRule) fillsMs() int64 { return (fills(float64(r.Burst), r.bucket) + 999_999) / 1e6 }
 
 // Undo implements family.Checker.
 func (r *tokenRule) Undo(t family.Ticket, now int64) error {
