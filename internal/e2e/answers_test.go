@@ -81,7 +81,7 @@ func seeRateLimitHeaders(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPServ
 			t.Errorf("request %d: status %d", i, r.Status)
 		}
 		limit, left := r.Header.Values("x-ratelimit-limit"), r.Header.Values("x-ratelimit-remaining")
-		if strings.Join(limit, "|") != fmt.Sprintf(`4, 4;w=31622400;name="user", 10;w=%d;name="api"`, forever/1000) || strings.Join(left, "|") != strconv.Itoa(max(3-i, 0)) {
+		if strings.Join(limit, "|") != fmt.Sprintf(`4, 4;w=31622400;name="user", 10;w=%d;name="api"`, (forever+999)/1000) || strings.Join(left, "|") != strconv.Itoa(max(3-i, 0)) {
 			t.Errorf("request %d: limit %q, %q are left", i, limit, left)
 		}
 		if reset, err := strconv.Atoi(r.Header.Get("x-ratelimit-reset")); err != nil || reset < 1 || reset > 31_622_401 {

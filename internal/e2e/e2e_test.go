@@ -31,7 +31,7 @@ var forever = func() int64 {
 	if err := unix.ClockGettime(unix.CLOCK_MONOTONIC, &ts); err != nil {
 		panic(err)
 	}
-	now, interval := ts.Nano()/1e6, int64(3600_000) // the longest that a rule can have
+	now, interval := ts.Nano()/1e6, int64(3600_000)
 	const enough = 15 * 60_000
 	for interval-now%interval < enough { // windows are aligned to multiples of the interval
 		interval -= 100_001

@@ -52,13 +52,19 @@ func (p *Process) place(listeners []Listener) ([]Listener, error) {
 	return placed, nil
 }
 
-// Nobody is the host:port of a loopback address that refuses connections until the test ends.
-func Nobody(tb testing.TB) string {
+// Port is one for listeners that take over from each other. It is the test's until that ends.
+func Port(tb testing.TB) int {
 	tb.Helper()
 	port, claim, err := claimPort()
 	if err != nil {
 		tb.Fatal(err)
 	}
 	tb.Cleanup(func() { claim.Close() })
-	return net.JoinHostPort("127.0.0.1", strconv.Itoa(port))
+	return port
+}
+
+// Nobody is the host:port of a loopback address that refuses connections until the test ends.
+func Nobody(tb testing.TB) string {
+	tb.Helper()
+	return net.JoinHostPort("127.0.0.1", strconv.Itoa(Port(tb)))
 }

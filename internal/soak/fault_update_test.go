@@ -190,9 +190,10 @@ func TestDraining(t *testing.T) {
 	const threshold = 100
 	web := envoytest.StartHTTPService(t)
 	path := plugintest.File(t, release)
+	port := envoytest.Port(t) // where the last one listens in place of the others, for who is sent away by those
 	generation := func(n int, name string, exactBalance bool) envoytest.Listener {
 		resource := fmt.Sprintf("generation-%d", n)
-		return envoytest.HTTP{Name: name, Upstream: web.Addr(), ExactBalance: exactBalance, Wasm: []envoytest.Wasm{{
+		return envoytest.HTTP{Name: name, Port: port, Upstream: web.Addr(), ExactBalance: exactBalance, Wasm: []envoytest.Wasm{{
 			File: path, RootID: "sentinel_http", Config: filterConfig(resource, plugintest.PerSecond("one-budget", resource, threshold)),
 		}}}
 	}
