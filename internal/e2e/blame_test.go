@@ -133,13 +133,13 @@ func upgrade(w http.ResponseWriter, lasts time.Duration) {
 // errors3 is a breaker that opens at three failures of a resource, for retryMs milliseconds.
 func errors3(resource string, retryMs int) string {
 	return fmt.Sprintf(`{"id": %q, "resource": %[1]q, "strategy": "ErrorCount", "threshold": 3, "minRequestAmount": 1,
-		"statIntervalMs": 60000, "retryTimeoutMs": %d}`, resource, retryMs)
+		"statIntervalMs": %d, "retryTimeoutMs": %d}`, resource, forever, retryMs)
 }
 
 // slow3 is a breaker that opens when three requests of a resource, and all, took longer than 200 ms.
 func slow3(resource string) string {
 	return fmt.Sprintf(`{"id": %q, "resource": %[1]q, "strategy": "SlowRequestRatio", "threshold": 1, "minRequestAmount": 3,
-		"maxAllowedRtMs": 200, "statIntervalMs": 60000, "retryTimeoutMs": 30000}`, resource)
+		"maxAllowedRtMs": 200, "statIntervalMs": %d, "retryTimeoutMs": 30000}`, resource, forever)
 }
 
 func breakers(rules ...string) string {

@@ -41,8 +41,8 @@ func TestProbe(t *testing.T) {
 		add(p.name, errors3(p.name, p.retryMs))
 	}
 	const hangs = "hangs"
-	add(hangs, `{"id": "hangs", "resource": "hangs", "strategy": "ErrorCount", "threshold": 3, "minRequestAmount": 1,
-		"statIntervalMs": 60000, "retryTimeoutMs": 100, "probeNum": 10}`)
+	add(hangs, fmt.Sprintf(`{"id": "hangs", "resource": "hangs", "strategy": "ErrorCount", "threshold": 3, "minRequestAmount": 1,
+		"statIntervalMs": %d, "retryTimeoutMs": 100, "probeNum": 10}`, forever))
 	e := start(t, envoytest.Config{Listeners: listeners})
 	t.Run("all", func(t *testing.T) { // ends with the last of them
 		for _, p := range probings {
@@ -142,7 +142,7 @@ func TestBreakerOfTwoFilters(t *testing.T) {
 	service, up := startStage(t)
 	listener := func(name string, threshold, retryMs int) envoytest.Listener {
 		rule := fmt.Sprintf(`{"id": "b", "resource": "r", "strategy": "ErrorCount", "threshold": %d, "minRequestAmount": 1,
-			"statIntervalMs": 60000, "retryTimeoutMs": %d}`, threshold, retryMs)
+			"statIntervalMs": %d, "retryTimeoutMs": %d}`, threshold, forever, retryMs)
 		return envoytest.HTTP{Name: name, Upstream: up, Wasm: httpFilter(t, `{"resource_name": "r", `+breakers(rule)+`}`)}
 	}
 	e := start(t, envoytest.Config{Concurrency: 1, Listeners: []envoytest.Listener{
@@ -182,8 +182,8 @@ func TestOpenBreakerWhoseThresholdChanges(t *testing.T) {
 	service, up := startStage(t)
 	listener := func(threshold int) envoytest.Listener {
 		return envoytest.HTTP{Upstream: up, Wasm: httpFilter(t, `{"resource_name": "svc", `+breakers(fmt.Sprintf(`{"resource": "svc",
-			"strategy": "ErrorCount", "threshold": %d, "minRequestAmount": 1, "statIntervalMs": 60000,
-			"retryTimeoutMs": 600000}`, threshold))+`}`)}
+			"strategy": "ErrorCount", "threshold": %d, "minRequestAmount": 1, "statIntervalMs": %d,
+			"retryTimeoutMs": 600000}`, threshold, forever))+`}`)}
 	}
 	e := start(t, envoytest.Config{Dynamic: true, Listeners: []envoytest.Listener{listener(3)}})
 	service.fail(true)
