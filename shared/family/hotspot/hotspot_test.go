@@ -613,7 +613,7 @@ func pass(t *testing.T, p *memhost.Process, d int64, ticking ...*crowd) {
 // back.
 func TestConcurrency(t *testing.T) {
 	shared := uint64(0)
-	seeds.Try(t, 40, func(t *testing.T, seed uint64) {
+	seeds.Try(t, 160, func(t *testing.T, seed uint64) {
 		sim := memhost.NewSim(seed, start)
 		defer sim.Close()
 		threshold := 1 + sim.Rand.Int64N(5)
