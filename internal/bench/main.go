@@ -5,13 +5,14 @@
 //   - an empty filter built with the same SDK; for refusals one that answers each request by 429,
 //   - sentinel-golang's own Entry and Exit in the same SDK.
 //
-// It prints CPU time per request above a listener without a filter, all taken interleaved from one Envoy process; where there
-// is a redis-server also that of Envoy's own rate limit filter, which asks a service about each request, and of cluster mode; then
-// time from start to ready and memory per further worker, each from Envoys of their own.
+// It prints CPU time per request above a listener without a filter, all taken interleaved from one Envoy process; where
+// there is a redis-server also that of Envoy's own rate limit filter, which asks a service about each request, and of
+// cluster mode; then time from start to ready and memory per further worker, each from Envoys of their own.
 //
-// `bench refusals` does so for requests that are refused. `bench memory` prints what an Envoy with them takes in all, and how long it takes to start. `bench latency` prints what they add to a request's latency, next to Envoy's rate limit service; `bench curves` how the
-// cost grows with rules, resources, values and workers; `bench admitted` what filters with one threshold admit at several
-// numbers of workers.
+// `bench refusals` does so for requests that are refused. `bench memory` prints what an Envoy with them takes in all, and
+// how long it takes to start. `bench latency` prints what they add to a request's latency, next to Envoy's rate limit
+// service; `bench curves` how the cost grows with rules, resources, values and workers; `bench admitted` what filters with
+// one threshold admit at several numbers of workers.
 //
 // It needs Linux and `make wasm`
 // and `make tinygo` before it; without dist/sentinel.wasm or dist/sentinel-tiny.wasm the rows of that artefact are left out.

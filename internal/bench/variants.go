@@ -141,9 +141,9 @@ func cpuVariants(modules []module) []variant {
 	return variants
 }
 
-// families are rows for one rule of each kind, far from its threshold; for what it costs to tell failures, and to say on each
-// answer what is left; and for a rule of every kind on one resource, with a breaker that must be told of failures and with one
-// that need not.
+// families are rows for one rule of each kind, far from its threshold; for what it costs to tell failures, and to say on
+// each answer what is left; and for a rule of every kind on one resource, with a breaker that must be told of failures and
+// with one that need not.
 var families = []struct{ name, configuration string }{
 	{"sentinel, 1 rule: failures counted", rules(flow) + `, "failures": {}`},
 	{"sentinel, 1 rule: rate limit headers", rules(flow) + `, "rate_limit_headers": "draft_03"`},

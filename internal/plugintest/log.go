@@ -31,7 +31,8 @@ func Trap(t testing.TB, e *envoytest.Envoy, l *Lane, fault string) (status int) 
 	return status
 }
 
-// Aggregators are the threads whose VMs have announced that they aggregate, the last one last. The test fails where none has.
+// Aggregators are the threads whose VMs have announced that they aggregate, the last one last. The test fails where none
+// has.
 func Aggregators(t testing.TB, e *envoytest.Envoy) []string {
 	t.Helper()
 	all := threads(e, `^\[[^]]*\]\[(\d+)\].* this worker \(\d+\) aggregates$`)

@@ -47,7 +47,8 @@ type Process struct {
 	RecordsFree *float64
 }
 
-// Worker is a VM of ours or a thread of Envoy's. Which VM is on which thread, nobody tells: Envoy's main thread has one, too.
+// Worker is a VM of ours or a thread of Envoy's. Which VM is on which thread, nobody tells: Envoy's main thread has one,
+// too.
 type Worker struct {
 	Name        string
 	Rules       string  // of a VM: the hash of those that it applies, else ""

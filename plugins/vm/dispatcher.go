@@ -118,8 +118,8 @@ func (d *Dispatcher) createStream(context, root uint32) {
 	d.streams.put(context, d.last.handler.NewStream(context))
 }
 
-// OnQueueReady is called when there is a message for the aggregator, if it is in this VM. context is the plugin in whose tick
-// it opened its queue.
+// OnQueueReady is called when there is a message for the aggregator, if it is in this VM. context is the plugin in whose
+// tick it opened its queue.
 func (d *Dispatcher) OnQueueReady(context uint32) {
 	defer recoverPanic(func(err error) { d.engine.Fault("receiving a message", err) })
 	d.rouse(context)

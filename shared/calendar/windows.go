@@ -11,8 +11,8 @@ type Period struct {
 	Zone Zone
 }
 
-// Number tells the period that holds a time, in seconds since 1970, from others: the next has the next number. Seconds, minutes
-// and hours are those of the standard clock: none is twice as long, or missing, because the clocks are changed.
+// Number tells the period that holds a time, in seconds since 1970, from others: the next has the next number. Seconds,
+// minutes and hours are those of the standard clock: none is twice as long, or missing, because the clocks are changed.
 func (p *Period) Number(at int64) int64 {
 	switch p.Unit {
 	case rule.Second:

@@ -189,8 +189,8 @@ func (z *Zone) Offset(at int64) int64 {
 	return z.standard
 }
 
-// midnight is when a day begins, by its number since 1970, in seconds since then. Where the clocks are put back over midnight
-// it is the first that begins the day for good, where they are put forward over it when that happens.
+// midnight is when a day begins, by its number since 1970, in seconds since then. Where the clocks are put back over
+// midnight it is the first that begins the day for good, where they are put forward over it when that happens.
 func (z *Zone) midnight(day int64) int64 {
 	local := day * daySeconds
 	east, west := max(z.standard, z.summer), min(z.standard, z.summer)

@@ -13,8 +13,8 @@ type renamed struct {
 	hint string
 }
 
-// renames are names of Java Sentinel's documents, of its gateway adapters and of its dashboard that are not read as they are,
-// and one of sentinel-golang's past.
+// renames are names of Java Sentinel's documents, of its gateway adapters and of its dashboard that are not read as they
+// are, and one of sentinel-golang's past.
 var renames = []renamed{
 	{"", "degradeRules", "write circuitBreakerRules; the rules in it may stay as they are"},
 	{"", "paramFlowRules", "write hotspotRules; the rules in it may stay as they are"},
@@ -73,8 +73,9 @@ func isDashboards(at *place) bool {
 	return false
 }
 
-// unknown reads a key that is not the fields': what the dashboard writes beside a rule is nothing to us, and what it wraps in
-// `rule` counts as if it stood there. Of others it says what they should be, as far as that can be told. It returns like object.
+// unknown reads a key that is not the fields': what the dashboard writes beside a rule is nothing to us, and what it wraps
+// in `rule` counts as if it stood there. Of others it says what they should be, as far as that can be told. It returns like
+// object.
 func (p *parser) unknown(at *place, v value, fields []field) uint64 {
 	switch {
 	case isDashboards(at):

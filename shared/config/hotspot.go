@@ -375,7 +375,8 @@ func (r *rules) readItem(at *place, v value, h *rule.Hotspot, keys func(*itemDra
 // maxExpressions bounds the items of a rule with expressions: each is held against a value that has no other item.
 const maxExpressions = 8
 
-// checkItems, whose values have that key, brings the items into the form that values are compared in, and finds those that are one.
+// checkItems, whose values have that key, brings the items into the form that values are compared in, and finds those that
+// are one.
 func (r *rules) checkItems(at *place, key string, h *rule.Hotspot) {
 	param, seen, expressions := request.ParamsOf(h)[0], map[string]bool{}, 0
 	for i := range h.SpecificItems {

@@ -46,7 +46,8 @@ type Entry struct {
 	// holds are what it took and may have to give back; told is whether the rule of one wants to know its end.
 	holds []hold
 	told  bool
-	// answers is whether the rule of one wants to know that the service begins to answer, statuses which status its client gets.
+	// answers is whether the rule of one wants to know that the service begins to answer, statuses which status its client
+	// gets.
 	answers, statuses bool
 	// spared is the refusal that it was spared, because its filter or the rule does not enforce.
 	spared *Block
@@ -219,8 +220,8 @@ func (e *Entry) proceed(now int64) *Block {
 }
 
 // ask asks the rules in their order, resource by resource, until one refuses, lets the entry wait, or fails; a panic is a
-// failure. What the entry took before one of them refused is given back. A rule is passed before it is asked, so that none is
-// asked again that fails.
+// failure. What the entry took before one of them refused is given back. A rule is passed before it is asked, so that none
+// is asked again that fails.
 func (e *Entry) ask(now int64) (b *Block, err error) {
 	done := false
 	if host.Recovers {
@@ -322,8 +323,8 @@ func (e *Entry) pardon(r *sharedChecker, b *Block, now int64) {
 	}
 }
 
-// keepCandidates lets the candidates of a rule that has refused go on as if they had its place: what they have let in counts.
-// What leaves again, leaves them now.
+// keepCandidates lets the candidates of a rule that has refused go on as if they had its place: what they have let in
+// counts. What leaves again, leaves them now.
 func (e *Entry) keepCandidates(rule string, now int64) {
 	e.holds = slices.DeleteFunc(e.holds, func(h hold) bool {
 		if h.rule.Of().CandidateOf != rule {
@@ -425,8 +426,8 @@ func (e *Entry) Spared() *Block { return e.spared }
 // Exceeded are the ids of the rules that have let the entry in with a word about it. They are void with the next entry.
 func (e *Entry) Exceeded() []string { return e.exceeded }
 
-// Quotas appends what is left of the budgets that the entry was asked of, at the time now in nanoseconds, to dst: the one that
-// ends first is the first.
+// Quotas appends what is left of the budgets that the entry was asked of, at the time now in nanoseconds, to dst: the one
+// that ends first is the first.
 func (e *Entry) Quotas(dst []family.Quota, now int64) []family.Quota {
 	start := len(dst)
 	for i, quote := range e.quotes {
@@ -547,8 +548,8 @@ func (e *Entry) leave(now int64, end outcome.End) {
 	e.part()
 }
 
-// tell counts the end, and tells the rules that want to know. A panic is an error. After one the next call goes on behind it,
-// so that all others hear of the end.
+// tell counts the end, and tells the rules that want to know. A panic is an error. After one the next call goes on behind
+// it, so that all others hear of the end.
 func (e *Entry) tell(end outcome.End, now int64) (err error) {
 	done := false
 	if host.Recovers {

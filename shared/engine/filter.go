@@ -289,8 +289,8 @@ func (f *Filter) Config() *config.Config { return f.cfg }
 // Fault counts a failure of the plugin's own.
 func (f *Filter) Fault(what string, err error) { f.vm.Fault(what, err) }
 
-// AskSource returns where to ask for the figures of the machine, and when it is this filter's turn to do so at the time
-// now. Answered is then to be called; a source that has not answered is asked again after an interval, by whoever comes first.
+// AskSource returns where to ask for the figures of the machine, and when it is this filter's turn to do so at the time now.
+// Answered is then to be called; a source that has not answered is asked again after an interval, by whoever comes first.
 func (f *Filter) AskSource(now int64) (source *config.SystemSource, due bool) {
 	if f.draining {
 		return nil, false

@@ -86,7 +86,8 @@ func (e *Env) Check(what string, err error) {
 	}
 }
 
-// Try does one part of a tick, at the time now in nanoseconds. A panic in it is a fault: what else is due is done all the same.
+// Try does one part of a tick, at the time now in nanoseconds. A panic in it is a fault: what else is due is done all the
+// same.
 func (e *Env) Try(what string, now int64, do func(now int64)) {
 	e.Check(what, tried(do, now))
 }

@@ -72,14 +72,16 @@ type Later struct {
 	Again bool
 }
 
-// Wants is what a rule wants to know of an entry: Exit how it ends, Answer also when the service begins to answer, Status which
-// status its client is answered with. Permits is how many the entry has taken, of a rule that must know it to give them back.
+// Wants is what a rule wants to know of an entry: Exit how it ends, Answer also when the service begins to answer, Status
+// which status its client is answered with. Permits is how many the entry has taken, of a rule that must know it to give
+// them back.
 type Wants struct {
 	Exit, Answer, Status bool
 	Permits              uint32
 }
 
-// ErrUndecided is the error of a rule that depends on somebody who does not answer: the failure mode decides. It is no fault.
+// ErrUndecided is the error of a rule that depends on somebody who does not answer: the failure mode decides. It is no
+// fault.
 var ErrUndecided = errors.New("undecided")
 
 // Observer counts what becomes of the entries of a resource, for rules that look at more than their own entries.

@@ -2,8 +2,8 @@ package family
 
 // Pool are the things of one kind that the rules of a worker share: those with one key.
 //
-// All goes through a list: TinyGo's range over a map whose keys are no plain values, as those with texts in them are not, reads
-// a key after the last, too, wherever that points.
+// All goes through a list: TinyGo's range over a map whose keys are no plain values, as those with texts in them are not,
+// reads a key after the last, too, wherever that points.
 type Pool[K comparable, T any] struct {
 	items map[K]*pooled[T]
 	all   []*pooled[T]

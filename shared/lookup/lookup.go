@@ -6,7 +6,8 @@ package lookup
 const None = -1
 
 // Table numbers names in the order in which they come, from 0 on. It is a hash table with linear probing; its zero value is
-// empty. What is looked up may be a client's: it adds nothing, and no more of it is read than the longest of the names has bytes.
+// empty. What is looked up may be a client's: it adds nothing, and no more of it is read than the longest of the names has
+// bytes.
 type Table struct {
 	slots   []slot // a power of two of them, at least half of which are free
 	n       int
@@ -64,7 +65,8 @@ func (t *Table) put(s *slot) {
 	t.slots[i] = *s
 }
 
-// hash is 32-bit FNV-1a with the bits mixed as MurmurHash3 ends, and never 0. It has no key: what clients send is not stored.
+// hash is 32-bit FNV-1a with the bits mixed as MurmurHash3 ends, and never 0. It has no key: what clients send is not
+// stored.
 func hash(name string) uint32 {
 	h := uint32(2166136261)
 	for i := range len(name) {

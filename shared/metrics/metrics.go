@@ -102,7 +102,8 @@ type Gauge struct {
 	shownAt int64
 }
 
-// showAgainAfter is when Show sets a gauge again to what it has set it to, in nanoseconds: another worker may have set it since.
+// showAgainAfter is when Show sets a gauge again to what it has set it to, in nanoseconds: another worker may have set it
+// since.
 const showAgainAfter = 1e9
 
 // defined is the id of a metric, once it is known: to look a long name up costs more than to set what it names.
@@ -226,8 +227,8 @@ func Kind(name string) string { return ";kind=" + name }
 // Change are the labels of a change from one state to another.
 func Change(from, to string) string { return ";from=" + from + ";to=" + to }
 
-// plain are the bytes that can be part of a metric's name, but for a dot at the end: no characters that mean something there,
-// and none that Envoy replaces.
+// plain are the bytes that can be part of a metric's name, but for a dot at the end: no characters that mean something
+// there, and none that Envoy replaces.
 var plain = percent.Printable.Without(` ;=:"\`).WithTop()
 
 // escape makes a value that can be part of a metric's name. Envoy drops a dot at the end.

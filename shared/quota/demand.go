@@ -19,7 +19,8 @@ const (
 	part        = 8
 	// memory is the time over which a process's rate is averaged, in nanoseconds.
 	memory = 60 * millisecond
-	// sample is of how many requests it is the average at least, where they are rare: by chance alone the next one may come soon.
+	// sample is of how many requests it is the average at least, where they are rare: by chance alone the next one may come
+	// soon.
 	sample = 8
 	// fine is how many parts of a permit State.Rate counts: in whole ones a small rate would never grow.
 	fine = 1000
@@ -31,20 +32,20 @@ const (
 	fresh = 5 * millisecond
 	// tail is the part of the limit that is asked for where little is known of what is left: as much may be lost.
 	tail = 100
-	// little is the part of the limit that is asked for as a whole when it is all that is left, and of the rate of which others do
-	// not matter.
+	// little is the part of the limit that is asked for as a whole when it is all that is left, and of the rate of which others
+	// do not matter.
 	little = 30
 	// careful is the part that a process takes of what it thinks is its share of the rest.
 	careful = 0.8
-	// enough is the part of the limit below which all demand together leaves enough for all, and few the processes whose load may
-	// come at once. Load has settled that has gone on for that many windows.
+	// enough is the part of the limit below which all demand together leaves enough for all, and few the processes whose load
+	// may come at once. Load has settled that has gone on for that many windows.
 	enough  = 0.75
 	few     = 16
 	settled = 2
 	// gaps is how many requests may fail to come, beyond what is reserved, before the load has gone.
 	gaps = 4
-	// bearable is the part of the limit that may be lost when load goes, and mistrust how often a reservation is halved for load
-	// that has gone with more.
+	// bearable is the part of the limit that may be lost when load goes, and mistrust how often a reservation is halved for
+	// load that has gone with more.
 	bearable = 200
 	mistrust = 3
 )
@@ -74,8 +75,8 @@ func (s *State) surges(now int64) bool {
 	return float64(s.used()) > 2+2*float64(s.Rate)/fine*float64(max(now-s.Begun, 0))/second
 }
 
-// Want is how many hits to reserve at the time now, 0 where what there is lasts. sure is whether the service's window has not
-// just turned, or may have.
+// Want is how many hits to reserve at the time now, 0 where what there is lasts. sure is whether the service's window has
+// not just turned, or may have.
 func (s *State) Want(sure bool, now int64) int64 {
 	if now < s.Spent || s.idle(now) {
 		return 0
@@ -126,8 +127,8 @@ func (s *State) need(rate float64, now int64) int64 {
 	return max(perSpan(rate, min(span, left)), min(perSpan(rate, left), s.least()))
 }
 
-// ample is whether the limit is more than enough for all, so that nobody misses what is reserved and not spent. Of load that has
-// just come that is not known, unless it is small.
+// ample is whether the limit is more than enough for all, so that nobody misses what is reserved and not spent. Of load that
+// has just come that is not known, unless it is small.
 func (s *State) ample(rate float64, now int64) bool {
 	unit := float64(max(s.Unit, 1))
 	if float64(now-s.Since) < min(settled*unit*second, longestSpan) {
@@ -190,7 +191,8 @@ func (s *State) most(rate float64, need, now int64) int64 {
 }
 
 // steady notes whether the load has gone on since the last call: what that has brought was spent about as fast as expected.
-// Load that goes when much is reserved for it, of a limit that others need, is fickle, and is trusted again when it has stayed.
+// Load that goes when much is reserved for it, of a limit that others need, is fickle, and is trusted again when it has
+// stayed.
 func (s *State) steady(now int64) {
 	if s.used() == 0 {
 		return // nobody has asked since

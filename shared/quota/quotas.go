@@ -63,8 +63,8 @@ func NewQuotas(h host.Host, table *record.Table, fault func(what string, err err
 	}
 }
 
-// Descriptor is that of a rule by its name at the service. Shadow decisions have one of their own, lest they take from what is
-// enforced.
+// Descriptor is that of a rule by its name at the service. Shadow decisions have one of their own, lest they take from what
+// is enforced.
 func Descriptor(name string, shadow bool) []rls.Entry {
 	entries := []rls.Entry{{Key: "rule", Value: name}}
 	if shadow {

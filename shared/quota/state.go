@@ -17,8 +17,9 @@ const (
 	// them, five times at most.
 	spacing = 5 * millisecond
 	vain    = 64
-	// looking is between two calls that look for the turn of the service's second while nothing is known of it, and hurried where
-	// requests wait for that. Who looks too late sees what others have taken of the new window, and no turn. In nanoseconds.
+	// looking is between two calls that look for the turn of the service's second while nothing is known of it, and hurried
+	// where requests wait for that. Who looks too late sees what others have taken of the new window, and no turn. In
+	// nanoseconds.
 	looking = 30 * millisecond
 	hurried = 8 * millisecond
 	// slack is for how much longer than its time-out a call counts as under way: Envoy ends it by then, unless the worker
@@ -55,8 +56,8 @@ type State struct {
 	// Since is when the process's load began that has gone on, and Others how many permits all others together take in a
 	// second. The window began at Start or later, and Mine are the hits in it that are not theirs.
 	Since, Others, Start, Mine, Need, Stock, Refused, Waiting int64
-	// Busy is the time of the last call before which somebody had asked since the one before it, and Fickle not 0 where the load
-	// has gone before and much was lost with it. Dry is when the last of the free permits went to a worker.
+	// Busy is the time of the last call before which somebody had asked since the one before it, and Fickle not 0 where the
+	// load has gone before and much was lost with it. Dry is when the last of the free permits went to a worker.
 	Fickle, Busy, Dry int64
 }
 
@@ -181,8 +182,8 @@ func (s *State) ends(a *rls.Answer, c *Clock, window bool, now int64) int64 {
 	return end
 }
 
-// Answer takes the answer to the call under way, which came at the time now. clock has seen it, and window is whether a window
-// of the service's must have begun since the answer before.
+// Answer takes the answer to the call under way, which came at the time now. clock has seen it, and window is whether a
+// window of the service's must have begun since the answer before.
 func (s *State) Answer(a *rls.Answer, c *Clock, window bool, now int64) {
 	hits, end := s.Asked, s.ends(a, c, window, now)
 	s.Deadline, s.Failures = 0, 0

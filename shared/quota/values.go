@@ -19,8 +19,8 @@ const (
 	maxCalls  = 64
 )
 
-// Values are the limits that the values of one rule's parameter have at a service, as one worker sees them: each has its own,
-// by a descriptor that ends with the value.
+// Values are the limits that the values of one rule's parameter have at a service, as one worker sees them: each has its
+// own, by a descriptor that ends with the value.
 //
 // How the service does is known by one limit for all, of the empty value: while that falls back nobody asks for a value.
 type Values struct {
@@ -32,8 +32,8 @@ type Values struct {
 	// calls are under way; nobody says what became of some of a filter that was replaced, but by callsUntil all have ended.
 	calls      int
 	callsUntil int64
-	// live are the values at hand, by their hashes, and order the same in the order in which they came. oldest is the place in it
-	// of the next that makes room.
+	// live are the values at hand, by their hashes, and order the same in the order in which they came. oldest is the place in
+	// it of the next that makes room.
 	live   map[uint64]*Quota
 	order  []*Quota
 	oldest int
@@ -53,8 +53,8 @@ func (qs *Quotas) AcquireValues(at rule.RateLimitService, name string, entries [
 	return v
 }
 
-// descriptor is that of a value. Its text is copied: a host lends what it says of a stream for one callback, and calls are made in
-// later ones.
+// descriptor is that of a value. Its text is copied: a host lends what it says of a stream for one callback, and calls are
+// made in later ones.
 func (v *Values) descriptor(value string) []rls.Entry {
 	return append(slices.Clone(v.entries), rls.Entry{Key: "value", Value: strings.Clone(Name(value))})
 }

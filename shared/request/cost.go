@@ -48,7 +48,8 @@ func (c *Cost) Permits() int64 {
 	return permits
 }
 
-// read is what a value costs: decimal digits, with space around them. Anything else, a sign or a point included, is no number.
+// read is what a value costs: decimal digits, with space around them. Anything else, a sign or a point included, is no
+// number.
 func (c *Cost) read(text string) (n int64) {
 	text = strings.Trim(text, " \t")
 	if text == "" {

@@ -18,7 +18,8 @@ type Param struct {
 	Name  string
 	Index int
 	Hops  uint32
-	// V4 and V6 are how many bits of an address are its value, 0 for all; Lowercase is whether the case of letters is none of it.
+	// V4 and V6 are how many bits of an address are its value, 0 for all; Lowercase is whether the case of letters is none of
+	// it.
 	V4, V6    int
 	Lowercase bool
 	// Empty is whether a stream that has none has "" for its value.

@@ -48,7 +48,8 @@ type entry struct {
 }
 
 // NewHTTP prepares a resolver of a stream. rules are resources that are known: those that are paths, "/orders", or path
-// patterns need no entry; nor do others where resource_from says so. It fails when the configuration has conditions of TCP, or a pattern mistakes.
+// patterns need no entry; nor do others where resource_from says so. It fails when the configuration has conditions of TCP,
+// or a pattern mistakes.
 func NewHTTP(cfg *config.Config, rules []string, s *request.Stream) (*HTTP, error) {
 	h := &HTTP{stream: s, method: s.Header(":method"), authority: s.Header(":authority"), fallback: cfg.ResourceName}
 	named := map[string]bool{}
@@ -146,8 +147,8 @@ func add(steps []step, e entry) []step {
 }
 
 // Resolve names the stream's resource: the first entry of `resources` that matches, or the path that is itself a rule's
-// resource, or the most specific path pattern that is, or the name that Envoy has for where it goes, or resource_name. Entries that are unlimited are asked first. It
-// asks for a header only when the answer hangs on it.
+// resource, or the most specific path pattern that is, or the name that Envoy has for where it goes, or resource_name.
+// Entries that are unlimited are asked first. It asks for a header only when the answer hangs on it.
 func (h *HTTP) Resolve() *Taken {
 	if len(h.exempt) > 0 {
 		if name := h.first(h.exempt, true); name != "" {

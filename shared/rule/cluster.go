@@ -21,7 +21,8 @@ const (
 // String is Sentinel's name of the type.
 func (t ThresholdType) String() string { return name(int(t), "AVG_LOCAL", "GLOBAL") }
 
-// Cluster is what a rule in cluster mode has besides: its threshold holds for several Envoys, and a rate limit service counts.
+// Cluster is what a rule in cluster mode has besides: its threshold holds for several Envoys, and a rate limit service
+// counts.
 type Cluster struct {
 	Service RateLimitService
 	// On is clusterMode, true in every rule that was read from a configuration.

@@ -101,8 +101,8 @@ type Flow struct {
 	Cost *Cost `json:"-"`
 }
 
-// Cost is how many permits an entry takes: Sentinel's batchCount, which there the program passes. Without a ParamSource it is
-// Default for each.
+// Cost is how many permits an entry takes: Sentinel's batchCount, which there the program passes. Without a ParamSource it
+// is Default for each.
 type Cost struct {
 	Param
 	// Default is for an entry that does not say it, Max the most that it counts as, whatever it says; 0 to 1,000,000,000.

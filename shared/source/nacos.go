@@ -9,8 +9,8 @@ import (
 	"sentinel-envoy/shared/percent"
 )
 
-// nacos is a configuration of Nacos, by its API v1. It is read once, and then a long poll with the hash of its content says when
-// it has changed. The mark is that hash, in hexadecimal.
+// nacos is a configuration of Nacos, by its API v1. It is read once, and then a long poll with the hash of its content says
+// when it has changed. The mark is that hash, in hexadecimal.
 type nacos struct{}
 
 const nacosWord, nacosEnd = "\x02", "\x01"

@@ -5,8 +5,8 @@ import (
 	"sentinel-envoy/shared/record"
 )
 
-// answersRule counts some of the answers, and lets entries in while the window has had fewer of these than the threshold. What
-// is under way then may make them more.
+// answersRule counts some of the answers, and lets entries in while the window has had fewer of these than the threshold.
+// What is under way then may make them more.
 type answersRule struct {
 	flowRule
 	budget *SharedBudget
@@ -61,7 +61,8 @@ func (b *SharedBudget) Look(threshold float64, now int64) (Verdict, error) {
 	return v, err
 }
 
-// Charge takes a permit, whether or not one is left under a threshold. An error is the host's, record.ErrFull or ErrContended.
+// Charge takes a permit, whether or not one is left under a threshold. An error is the host's, record.ErrFull or
+// ErrContended.
 func (b *SharedBudget) Charge(threshold float64, now int64) error {
 	_, err := b.charge(threshold, 1, now)
 	return err

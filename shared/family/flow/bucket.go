@@ -20,9 +20,9 @@ func BucketOf(burst int64, threshold float64, intervalMs uint64) Bucket {
 
 // BucketState is what of a bucket is used. Its zero value is a full bucket.
 //
-// It is kept as what is used, which drains, so that a rule that changes its rate or its burst keeps it. In any interval at most
-// Burst + PerNs × its length is taken: what is used never exceeds Burst, each take adds its permits to it, and it drains no faster
-// than PerNs. Sums are rounded up, and so hold exactly.
+// It is kept as what is used, which drains, so that a rule that changes its rate or its burst keeps it. In any interval at
+// most Burst + PerNs × its length is taken: what is used never exceeds Burst, each take adds its permits to it, and it
+// drains no faster than PerNs. Sums are rounded up, and so hold exactly.
 type BucketState struct {
 	// Used is how many tokens are missing at the time Latest, in nanoseconds.
 	Used   float64
@@ -59,8 +59,8 @@ func (s *BucketState) Take(b Bucket, n int64) bool {
 
 // GiveBack returns n tokens of a take after which so many were taken in all. The state must be drained.
 //
-// A bucket that was full meanwhile has run over, and what runs over is nobody's: it would be as full without the take. So what was
-// taken since stays used, as if all of it were of this moment, though some of it may have come back since.
+// A bucket that was full meanwhile has run over, and what runs over is nobody's: it would be as full without the take. So
+// what was taken since stays used, as if all of it were of this moment, though some of it may have come back since.
 func (s *BucketState) GiveBack(n int64, taken uint64) {
 	since := float64(s.Taken - taken)
 	s.Used = max(s.Used-float64(n), min(s.Used, since))
@@ -78,7 +78,8 @@ func (s *BucketState) FreeAt(b Bucket, n int64) int64 {
 	return s.Latest + fills(missing, b) + 1
 }
 
-// longestFill bounds times to come that are told, in nanoseconds, about 70 years: of a rule that has become slow much may be used.
+// longestFill bounds times to come that are told, in nanoseconds, about 70 years: of a rule that has become slow much may be
+// used.
 const longestFill = 1 << 61
 
 // fills is how long so many tokens take to come back, in nanoseconds.
@@ -105,8 +106,8 @@ func (s *BucketState) Decode(src []byte) bool {
 	return s.Used >= 0 && s.Used <= MaxCapacity && !math.Signbit(s.Used) && s.Latest >= 0
 }
 
-// Tokens is one rule's token bucket as one worker sees it. Each take is a change of the shared record: what a worker had reserved and
-// spent later would come on top of what has come back meanwhile.
+// Tokens is one rule's token bucket as one worker sees it. Each take is a change of the shared record: what a worker had
+// reserved and spent later would come on top of what has come back meanwhile.
 type Tokens struct {
 	table *record.Table
 	cell  record.Cell

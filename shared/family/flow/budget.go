@@ -85,8 +85,8 @@ func (b *Budget) Window() Window { return b.window }
 // Holding is whether so many permits are reserved and not spent that Settle has something to return.
 func (b *Budget) Holding() bool { return b.left > b.crumbs(b.capacity) }
 
-// crumbs are the permits of a capacity that may be left unspent. Of a calendar's window they are none: where its clock is set, what is
-// reserved is of another window than the time at which it would be spent, and a tick is as long as that may be.
+// crumbs are the permits of a capacity that may be left unspent. Of a calendar's window they are none: where its clock is
+// set, what is reserved is of another window than the time at which it would be spent, and a tick is as long as that may be.
 func (b *Budget) crumbs(capacity int64) int64 {
 	if b.window.Calendar != nil {
 		return 0
@@ -247,8 +247,8 @@ func (b *Budget) giveBack(bucket, n, now int64) error {
 	return nil
 }
 
-// quota sets what is left under a threshold at the time now, in nanoseconds: by the record, where what workers have reserved is
-// used, and what this worker has reserved.
+// quota sets what is left under a threshold at the time now, in nanoseconds: by the record, where what workers have reserved
+// is used, and what this worker has reserved.
 func (b *Budget) quota(q *family.Quota, threshold float64, warm *WarmUp, now int64) error {
 	look := &b.look
 	*look = looking{window: b.window, log: b.log, full: Capacity(threshold), warm: warm}

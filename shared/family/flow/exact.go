@@ -14,11 +14,12 @@ const (
 	exactEntries = exactFine + exactSlices + 4
 )
 
-// Log is what an exact window has counted: a sliding log whose times are rounded up, so that it forgets nothing too early. Its
-// zero value has counted nothing.
+// Log is what an exact window has counted: a sliding log whose times are rounded up, so that it forgets nothing too early.
+// Its zero value has counted nothing.
 //
-// An entry counts until the time lies ExactTicks ticks after it, so that more than an interval lies between whatever it stands
-// for and what takes its place. No interval, wherever it begins, has then more than the capacity that the log was kept within.
+// An entry counts until the time lies ExactTicks ticks after it, so that more than an interval lies between whatever it
+// stands for and what takes its place. No interval, wherever it begins, has then more than the capacity that the log was
+// kept within.
 type Log struct {
 	// Newest is the tick of the last change.
 	Newest int64
@@ -78,7 +79,8 @@ func (l *Log) apart(until int64) bool {
 }
 
 // GiveBack takes n permits out of the count that were used in a tick, or could have been. It reports whether they still
-// count. They stand in the first entry from that tick on, or in one after it: then it leaves earlier, and takes nothing of it.
+// count. They stand in the first entry from that tick on, or in one after it: then it leaves earlier, and takes nothing of
+// it.
 func (l *Log) GiveBack(tick, n int64) bool {
 	if tick < l.Newest-ExactTicks {
 		return false

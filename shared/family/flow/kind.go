@@ -1,7 +1,8 @@
 // Package flow is Sentinel's flow rules: how many entries a resource gets per interval, and what happens to the others.
 //
 // Pure are the window (window.go), the warm-up (warmup.go), the pace (pace.go) and the memory (memory.go). Records are the
-// budget of a rule that rejects, the tokens of one with a bucket, the throttle of one that lets wait, and what is counted of an associated resource.
+// budget of a rule that rejects, the tokens of one with a bucket, the throttle of one that lets wait, and what is counted of
+// an associated resource.
 package flow
 
 import (

@@ -2,8 +2,9 @@ package flow
 
 import "sentinel-envoy/shared/record"
 
-// farthest is the longest that a rule may let entries wait, in nanoseconds: maxQueueingTimeMs has 32 bits; and an interval, of
-// at most 366 days, that the permits of one may take. A record that has given out a later time was written by nobody of us.
+// farthest is the longest that a rule may let entries wait, in nanoseconds: maxQueueingTimeMs has 32 bits; and an interval,
+// of at most 366 days, that the permits of one may take. A record that has given out a later time was written by nobody of
+// us.
 const farthest = (1<<32)*1e6 + 366*86400e9
 
 // Turn is the answer to one request for a time.
@@ -37,8 +38,9 @@ func NewThrottle(table *record.Table, id record.ID, window Window) *Throttle {
 	return &Throttle{table: table, cell: record.Cell{ID: id}, window: window}
 }
 
-// Next asks for a time for n permits, now or at most maxWait nanoseconds after, under a threshold. warm is nil, or makes the threshold
-// of how much was let in. An error is the host's, or record.ErrFull; a record that too many workers fight for refuses.
+// Next asks for a time for n permits, now or at most maxWait nanoseconds after, under a threshold. warm is nil, or makes the
+// threshold of how much was let in. An error is the host's, or record.ErrFull; a record that too many workers fight for
+// refuses.
 func (t *Throttle) Next(pace Pace, threshold float64, warm *WarmUp, n, maxWait, now int64) (Turn, error) {
 	if warm == nil && now < t.refusedUntil && threshold == t.refused.Threshold && pace == t.refusedPace && maxWait <= t.refusedWait && n == t.refusedNeed {
 		return t.refused, nil
@@ -64,8 +66,8 @@ func (t *Throttle) remember(now int64) {
 	}
 }
 
-// Forget takes an entry of n permits out of the count that warms a rule up: it did not enter after all at the time at that it
-// was given. The time stays taken.
+// Forget takes an entry of n permits out of the count that warms a rule up: it did not enter after all at the time at that
+// it was given. The time stays taken.
 func (t *Throttle) Forget(at, n, now int64) error {
 	err := t.table.Update(&t.cell, now, &forgetting{window: t.window, at: at, n: n})
 	if err == record.ErrContended {

@@ -56,8 +56,8 @@ func (r *tokenRule) Quota(_ uint64, now int64) (family.Quota, error) {
 	return q, nil
 }
 
-// fillsMs is how long the bucket takes to fill, in milliseconds: as many as it has come back in that time, and not in the interval
-// of the threshold.
+// fillsMs is how long the bucket takes to fill, in milliseconds: as many as it has come back in that time, and not in the
+// interval of the threshold.
 func (r *tokenRule) fillsMs() int64 { return (fills(float64(r.Burst), r.bucket) + 999_999) / 1e6 }
 
 // Undo implements family.Checker.

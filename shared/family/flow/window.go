@@ -97,7 +97,8 @@ func (w Window) spans() int64 {
 	return int64(w.Buckets)
 }
 
-// newest is the largest number that the newest bucket of a record can have at the time now: a wall clock may have been set back.
+// newest is the largest number that the newest bucket of a record can have at the time now: a wall clock may have been set
+// back.
 func (w Window) newest(now int64) int64 {
 	if w.Calendar != nil {
 		return w.Calendar.Bucket(now) + 1

@@ -2,9 +2,9 @@ package hotspot
 
 import "math"
 
-// The refusals of a value stand in its page as another value's bucket would, where its rule bans: most is refusalsMark, at is
-// when the first of left refusals was or, with 0 left, when the ban began. They are under another hash, which no client's value
-// has but by chance, in the same page: one update sees both.
+// The refusals of a value stand in its page as another value's bucket would, where its rule bans: most is refusalsMark, at
+// is when the first of left refusals was or, with 0 left, when the ban began. They are under another hash, which no client's
+// value has but by chance, in the same page: one update sees both.
 const (
 	refusalsMark = math.MaxUint32
 	// refusalsBits are those in which the hash differs: which page a value belongs to says the upper half.

@@ -214,7 +214,8 @@ func (r *hotspotRule) find(now int64) (q question, err error) {
 	return q, nil
 }
 
-// hashItems makes the thresholds of specific items by the hashes of their values, and forgets those of values that were seen.
+// hashItems makes the thresholds of specific items by the hashes of their values, and forgets those of values that were
+// seen.
 func (r *hotspotRule) hashItems(seed Seed) {
 	r.seed, r.limits.Specific, r.found = seed, nil, nil
 	if len(r.SpecificItems) > 0 {

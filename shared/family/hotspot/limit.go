@@ -18,8 +18,8 @@ const (
 	// coolest bounds how many refusals are remembered of a value that has nothing left: they tell values that are hot
 	// from those that had their last permit by chance.
 	coolest = -7
-	// farthest is how far ahead a time may lie that was given out, in nanoseconds: maxQueueingTimeMs has 32 bits, and the permits
-	// of one entry last an interval, 366 days at most.
+	// farthest is how far ahead a time may lie that was given out, in nanoseconds: maxQueueingTimeMs has 32 bits, and the
+	// permits of one entry last an interval, 366 days at most.
 	farthest = (1<<32)*1e6 + 366*86400e9
 )
 
@@ -91,8 +91,8 @@ func (l Limit) fits(n int64) bool {
 	return n <= l.most()
 }
 
-// take asks for n permits, all or none, at the time now in nanoseconds. known is whether b is what the value has; else it has
-// not been seen. Threshold must be positive, and n fit where Paced.
+// take asks for n permits, all or none, at the time now in nanoseconds. known is whether b is what the value has; else it
+// has not been seen. Threshold must be positive, and n fit where Paced.
 func (l Limit) take(b *bucket, known bool, n, maxWait, now int64) Verdict {
 	if l.Paced {
 		return l.pace(b, known, n, maxWait, now)

@@ -15,8 +15,8 @@ type refusals struct{ places *[maxRefusals]refusal }
 type refusal struct {
 	hash  uint64
 	limit Limit
-	// maxWait is the longest that somebody was ready to wait, and until when the verdict holds, in nanoseconds; n is for how many
-	// permits.
+	// maxWait is the longest that somebody was ready to wait, and until when the verdict holds, in nanoseconds; n is for how
+	// many permits.
 	n, maxWait, until int64
 	verdict           Verdict
 }

@@ -137,8 +137,8 @@ func (r *valueRule) takeNone(q question, t *family.Ticket, now int64) (*family.R
 	return nil, nil
 }
 
-// refuse says why a value gets nothing: it is banned, may have nothing at all, has had it all, would have to wait for too long,
-// or too many wait already.
+// refuse says why a value gets nothing: it is banned, may have nothing at all, has had it all, would have to wait for too
+// long, or too many wait already.
 func (r *valueRule) refuse(threshold, n int64, v Verdict, full bool, now int64) *family.Refusal {
 	wait := v.At - now
 	switch {

@@ -67,9 +67,9 @@ func (v *Values) update(hash uint64, now int64, t record.Transition) error {
 // pageOf is which of some pages a value belongs to.
 func pageOf(hash uint64, pages int) int { return int((hash >> 32 * uint64(pages)) >> 32) }
 
-// Take asks for n permits for a value, all or none and at least one, at the time now in nanoseconds; who must wait longer than
-// maxWait nanoseconds is refused. hash is of the rule and the value. An error is the host's; a page that too many workers fight
-// for refuses.
+// Take asks for n permits for a value, all or none and at least one, at the time now in nanoseconds; who must wait longer
+// than maxWait nanoseconds is refused. hash is of the rule and the value. An error is the host's; a page that too many
+// workers fight for refuses.
 func (v *Values) Take(hash uint64, limits *Limits, n, maxWait, now int64) (Verdict, error) {
 	limit := limits.Of(hash)
 	if limit.Threshold <= 0 || limit.BanAfter == 0 && !limit.fits(n) { // what counts towards a ban is counted in the page
@@ -85,8 +85,8 @@ func (v *Values) Take(hash uint64, limits *Limits, n, maxWait, now int64) (Verdi
 	return v.take(r, hash, limit, n, maxWait, now)
 }
 
-// Look asks whether a value has a permit left, and takes none: Charge does, if it turns out to be due. With n 0 it asks for none:
-// who is banned does not even get that. It returns like Take.
+// Look asks whether a value has a permit left, and takes none: Charge does, if it turns out to be due. With n 0 it asks for
+// none: who is banned does not even get that. It returns like Take.
 func (v *Values) Look(hash uint64, limits *Limits, n, now int64) (Verdict, error) {
 	limit := limits.Of(hash)
 	if limit.Threshold <= 0 {
