@@ -22,12 +22,8 @@ type handler struct {
 	quotas  quotas
 	// exceeded is memory for what the upstream is told.
 	exceeded []byte
-	// free are streams that are over, for reuse: a request allocates none.
-	free []*stream
+	spares   vm.Spares[stream]
 }
-
-// maxFree bounds the streams kept for reuse.
-const maxFree = 1024
 
 func newHandler(p *vm.Plugin) (vm.Handler, error) {
 	resolver, err := resource.NewHTTP(p.Config(), p.Resources(), p.Stream)
@@ -50,24 +46,13 @@ func (h *handler) Reload() error {
 
 // NewStream implements vm.Handler.
 func (h *handler) NewStream(context uint32) *vm.Base {
-	s := h.reuse()
+	s := h.spares.Take()
 	if s == nil {
 		s = &stream{handler: h}
 	}
 	s.Init(h.plugin, s, context)
 	s.complete, s.inTrailers = false, false
 	return &s.Base
-}
-
-// reuse takes a stream that is over, nil if there is none.
-func (h *handler) reuse() *stream {
-	last := len(h.free) - 1
-	if last < 0 {
-		return nil
-	}
-	s := h.free[last]
-	h.free = h.free[:last]
-	return s
 }
 
 // OnTick implements vm.Handler.

@@ -108,9 +108,7 @@ func (s *stream) OnEnd() {
 		now := s.endsAt()
 		s.Entry.Exit(now, s.outcome(now))
 	}
-	if len(s.handler.free) < maxFree {
-		s.handler.free = append(s.handler.free, s)
-	}
+	s.handler.spares.Put(s)
 }
 
 // endsAt is the time, where the end's matters: mostly the answer's has told all.

@@ -132,9 +132,7 @@ func (c *connection) close() {
 // OnEnd implements vm.Stream: the connection leaves its resource.
 func (c *connection) OnEnd() {
 	delete(c.handler.closing, c.Context())
-	if len(c.handler.free) < maxFree {
-		c.handler.free = append(c.handler.free, c)
-	}
+	c.handler.spares.Put(c)
 	if !c.Entry.InFlight() {
 		return
 	}

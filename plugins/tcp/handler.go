@@ -17,12 +17,8 @@ type handler struct {
 	resolver *resource.TCP
 	// closing are refused connections, still open, whose client gets a message in place of the upstream's first data.
 	closing map[uint32]*connection
-	// free are connections that are over, for reuse: one allocates nothing.
-	free []*connection
+	spares  vm.Spares[connection]
 }
-
-// maxFree bounds the connections kept for reuse.
-const maxFree = 1024
 
 func newHandler(p *vm.Plugin) (vm.Handler, error) {
 	resolver, err := resource.NewTCP(p.Config(), p.Stream)
@@ -46,24 +42,13 @@ func (h *handler) Reload() error {
 
 // NewStream implements vm.Handler.
 func (h *handler) NewStream(context uint32) *vm.Base {
-	c := h.reuse()
+	c := h.spares.Take()
 	if c == nil {
 		c = &connection{handler: h}
 	}
 	c.Init(h.plugin, c, context)
 	c.asked, c.hasty, c.message, c.deadline = false, false, "", 0
 	return &c.Base
-}
-
-// reuse takes a connection that is over, nil if there is none.
-func (h *handler) reuse() *connection {
-	last := len(h.free) - 1
-	if last < 0 {
-		return nil
-	}
-	c := h.free[last]
-	h.free = h.free[:last]
-	return c
 }
 
 // OnTick implements vm.Handler: it closes refused connections whose client has its message, or whose upstream has not

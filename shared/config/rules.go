@@ -13,8 +13,8 @@ import (
 
 const (
 	maxInterval = 3600 * 1000 // milliseconds, of breakers and what a service counts
-	maxSeconds  = 366 * 24 * 3600
-	maxWindow   = maxSeconds * 1000 // milliseconds
+	maxSeconds  = rule.LongestMs / 1000
+	maxWindow   = rule.LongestMs
 	maxUint32   = 1<<32 - 1
 	maxBuckets  = 60
 	maxItems    = 1024 // specificItems of a hotspot rule

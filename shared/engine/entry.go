@@ -278,7 +278,8 @@ func (e *Entry) askEach(now int64) (*Block, error) {
 		waits := e.ticket.Waits && r.enforces()
 		e.told = e.told || e.ticket.Exit || e.ticket.Status
 		e.answers, e.statuses = e.answers || e.ticket.Answer, e.statuses || e.ticket.Status
-		if waits || e.ticket.Exit || e.ticket.Status || e.next < len(res.rules) || e.several.follows() { // of the others nothing can be given back any more
+		// Of the others nothing can be given back any more.
+		if waits || e.ticket.Exit || e.ticket.Status || e.next < len(res.rules) || e.several.follows() {
 			e.hold(r.Checker)
 		}
 		if waits {

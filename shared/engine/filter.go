@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"maps"
 	"slices"
 	"sort"
 	"strconv"
@@ -26,12 +25,11 @@ type Filter struct {
 	// rules are as many as were configured. annotates is whether one of them lets in what it would refuse, and tells.
 	rules     int
 	annotates bool
-	// resources are nil while the filter is parked; see Park for those it is counting in then.
-	resources map[string]*guarded
-	// names are theirs, and named they by the number of their name, for entries.
-	names    lookup.Table
-	named    []*guarded
-	counting []*guarded
+	// resources are by the number of their name in names, nil while the filter is parked; see Park for those it is counting in
+	// then.
+	resources []*guarded
+	names     lookup.Table
+	counting  []*guarded
 	// last is the resource that was entered last: mostly it is the next one, too.
 	last           *guarded
 	hash           uint64
@@ -151,8 +149,7 @@ func withShared(own, shared []rule.Rule) []rule.Rule {
 // bind gives the rules, in the order of their families, to the resources that they are for. The resources are those that
 // the configuration can produce, whether or not a rule is for them: all are counted.
 func (f *Filter) bind(rules []rule.Rule) {
-	f.rules, f.resources, f.annotates = len(rules), map[string]*guarded{}, false
-	f.names, f.named = lookup.Table{}, nil
+	f.rules, f.resources, f.names, f.annotates = len(rules), []*guarded{}, lookup.Table{}, false
 	rules = slices.Clone(rules)
 	sort.SliceStable(rules, func(i, j int) bool { return rules[i].Family().Order < rules[j].Family().Order })
 	f.declare(f.cfg.ResourceName)
@@ -160,7 +157,7 @@ func (f *Filter) bind(rules []rule.Rule) {
 	for i := range f.cfg.Resources {
 		if r := &f.cfg.Resources[i]; !r.Unlimited {
 			if f.declare(r.Name); r.Block != nil {
-				f.resources[r.Name].block = r.Block
+				f.guardedBy(r.Name).block = r.Block
 			}
 		}
 	}
@@ -179,7 +176,7 @@ func (f *Filter) bind(rules []rule.Rule) {
 
 // declare makes the named resource, unless there is no name or it is there.
 func (f *Filter) declare(name string) {
-	if name == "" || f.resources[name] != nil {
+	if name == "" || f.guardedBy(name) != nil {
 		return
 	}
 	node := f.vm.env.Nodes.Acquire(name)
@@ -187,9 +184,8 @@ func (f *Filter) declare(name string) {
 	if f.cfg.Failures.Configured {
 		res.own = family.InFailures
 	}
-	f.resources[res.name] = res
 	f.names.Add(res.name)
-	f.named = append(f.named, res)
+	f.resources = append(f.resources, res)
 	f.vm.resources.Add(res.node)
 }
 
@@ -198,13 +194,13 @@ func (f *Filter) attach(r rule.Rule) {
 	to := r.For()
 	switch {
 	case to.Regex:
-		for name, res := range f.resources {
-			if to.Pattern.MatchString(name) {
-				f.guard(r, name, res)
+		for _, res := range f.resources {
+			if to.Pattern.MatchString(res.name) {
+				f.guard(r, res.name, res)
 			}
 		}
 	case to.Resource != "":
-		f.guard(r, to.Resource, f.resources[to.Resource])
+		f.guard(r, to.Resource, f.guardedBy(to.Resource))
 	case f.cfg.Traffic == config.Inbound:
 		for _, res := range f.resources {
 			f.guard(r, "", res)
@@ -233,11 +229,11 @@ func (vm *VM) connect(f *Filter) {
 		filters = vm.filters
 	}
 	for _, f := range filters {
-		for name, res := range f.resources {
+		for _, res := range f.resources {
 			res.observers = nil // entries keep those that have seen them pass
 			for _, k := range vm.kinds {
 				if f.cfg.Traffic == config.Inbound || k != vm.byFamily[rule.SystemFamily] {
-					res.observers = k.Observers(res.observers, name)
+					res.observers = k.Observers(res.observers, res.name)
 				}
 			}
 			res.interest = res.own
@@ -251,13 +247,19 @@ func (vm *VM) connect(f *Filter) {
 // guardedBy is the resource of a name, nil where nothing is known of it.
 func (f *Filter) guardedBy(name string) *guarded {
 	if n := f.names.Find(name); n != lookup.None {
-		return f.named[n]
+		return f.resources[n]
 	}
 	return nil
 }
 
 // Resources are the names of the resources that the filter knows.
-func (f *Filter) Resources() []string { return slices.Collect(maps.Keys(f.resources)) }
+func (f *Filter) Resources() []string {
+	names := make([]string, len(f.resources))
+	for i, res := range f.resources {
+		names[i] = res.name
+	}
+	return names
+}
 
 // Exempt counts a request or connection that an entry has taken out of all limits.
 func (f *Filter) Exempt(name string) {

@@ -56,7 +56,7 @@ func (f *Filter) letGo() {
 		}
 	}
 	f.disposeAll(before)
-	f.resources, f.names, f.named, f.last = nil, lookup.Table{}, nil, nil
+	f.resources, f.names, f.last = nil, lookup.Table{}, nil
 }
 
 func (f *Filter) disposeAll(resources []*guarded) {

@@ -11,6 +11,15 @@ import (
 	"sentinel-envoy/shared/outcome"
 )
 
+const (
+	// LongestMs is the longest interval that a rule can have, in milliseconds: 366 days.
+	LongestMs = 366 * 24 * 3600 * 1000
+	// FarthestTurn is how far ahead a time may lie that was given out to an entry that waits its turn, in nanoseconds:
+	// maxQueueingTimeMs has 32 bits, and the permits of one entry last an interval. A record that has given out a later time
+	// was written by nobody of us.
+	FarthestTurn = (1<<32)*1e6 + LongestMs*1e6
+)
+
 // Target is what every rule has: a name, and what it is for.
 type Target struct {
 	ID       string `json:"id"`       // names the budget; the same in two configurations is one budget

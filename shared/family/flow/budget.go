@@ -39,6 +39,14 @@ type Verdict struct {
 	FreeAt int64
 }
 
+// seen is what is told of a refused entry of n permits: what is used or, of several, what would be.
+func (v *Verdict) seen(n int64) float64 {
+	if n > 1 {
+		return float64(v.Used + n)
+	}
+	return float64(v.Used)
+}
+
 // Budget is one rule's window as one worker sees it: the shared record, and the permits this worker has reserved in it.
 //
 // A reservation is counted in the shared record before any of it is spent, and is spent in its own bucket only: that,
@@ -94,18 +102,13 @@ func (b *Budget) crumbs(capacity int64) int64 {
 	return capacity / (crumb * b.window.spans())
 }
 
-// Take asks for one permit under a threshold, at the time now in nanoseconds. An error is the host's, or record.ErrFull; a
-// record that too many workers fight for refuses.
-func (b *Budget) Take(threshold float64, now int64) (Verdict, error) {
-	return b.take(Capacity(threshold), nil, 1, now)
-}
-
-// TakeMany is Take for n permits, at least one: all of them or none.
-func (b *Budget) TakeMany(threshold float64, n, now int64) (Verdict, error) {
+// Take asks for n permits under a threshold, at least one and all of them or none, at the time now in nanoseconds. An error
+// is the host's, or record.ErrFull; a record that too many workers fight for refuses.
+func (b *Budget) Take(threshold float64, n, now int64) (Verdict, error) {
 	return b.take(Capacity(threshold), nil, n, now)
 }
 
-// TakeWarm is TakeMany under a threshold that warms up.
+// TakeWarm is Take under a threshold that warms up.
 func (b *Budget) TakeWarm(warm *WarmUp, n, now int64) (Verdict, error) {
 	return b.take(warm.Capacity, warm, n, now)
 }

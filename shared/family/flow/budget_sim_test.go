@@ -130,7 +130,7 @@ func serve(t *testing.T, task *memhost.Task, s scenario, index int, o *outcome, 
 		task.Sleep(arrival)
 		now = task.Now()
 		n := 1 + rng.Int64N(max(s.dearest, 1))
-		v, err := b.TakeMany(threshold, n, now)
+		v, err := b.Take(threshold, n, now)
 		if err != nil {
 			t.Error(err)
 		}

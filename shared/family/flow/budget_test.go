@@ -18,7 +18,7 @@ const start = 1000 * second
 
 func take(t *testing.T, b *flow.Budget, threshold float64, now int64) bool {
 	t.Helper()
-	v, err := b.Take(threshold, now)
+	v, err := b.Take(threshold, 1, now)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -34,7 +34,7 @@ func TestGuarantee6LedgerSlotsAreReusedAfterIdle(t *testing.T) {
 		for range record.MaxRecords {
 			n++
 			b := flow.NewBudget(table, record.IDOf("flow", fmt.Sprint(n)), w)
-			if v, err := b.Take(1, p.Now()); err != nil {
+			if v, err := b.Take(1, 1, p.Now()); err != nil {
 				t.Fatalf("id %d of round %d: %v", n, round, err)
 			} else if !v.OK {
 				t.Fatalf("a new id was refused in round %d: it has the count of another", round)
@@ -62,7 +62,7 @@ func TestSlotInUseIsNotTaken(t *testing.T) {
 		for range record.MaxRecords {
 			n++
 			other := flow.NewBudget(table, record.IDOf("other", fmt.Sprint(n)), w)
-			if _, err := other.Take(1, p.Now()); err != nil && !errors.Is(err, record.ErrFull) {
+			if _, err := other.Take(1, 1, p.Now()); err != nil && !errors.Is(err, record.ErrFull) {
 				t.Fatal(err)
 			}
 		}
@@ -89,13 +89,13 @@ func TestSlotLostWhileIdleIsNotWritten(t *testing.T) {
 	var others []*flow.Budget
 	for n := range 6 * record.MaxRecords { // one and a half times the slots there are: every old one is taken
 		other := flow.NewBudget(table, record.IDOf("other", fmt.Sprint(n)), w)
-		if v, err := other.Take(3, p.Now()); err == nil && v.OK {
+		if v, err := other.Take(3, 1, p.Now()); err == nil && v.OK {
 			others = append(others, other)
 		}
 	}
 	p.Advance(1 * second)
 	before := p.Now()
-	if _, err := sleeper.Take(100, before); !errors.Is(err, record.ErrFull) {
+	if _, err := sleeper.Take(100, 1, before); !errors.Is(err, record.ErrFull) {
 		t.Fatalf("a sleeper on a full page: %v", err)
 	}
 	for i, other := range others {
@@ -139,7 +139,7 @@ func TestGiveBackIsInItsOwnBucket(t *testing.T) {
 	w := flow.WindowOf(1000)
 	id := record.IDOf("r")
 	b := flow.NewBudget(record.NewTable(p.Worker(nil)), id, w)
-	v, err := b.Take(2, p.Now())
+	v, err := b.Take(2, 1, p.Now())
 	if err != nil || !v.OK {
 		t.Fatal(v, err)
 	}
@@ -173,7 +173,7 @@ func TestGuarantee1NeverOverOnRealThreads(t *testing.T) {
 			b := flow.NewBudget(table, record.IDOf("r"), w)
 			for range 2000 {
 				now := p.Now()
-				v, err := b.Take(threshold, now)
+				v, err := b.Take(threshold, 1, now)
 				if err != nil {
 					t.Error(err)
 				}
@@ -224,7 +224,7 @@ func TestGuarantee7CorruptedRecordsAdmitNothingTwice(t *testing.T) {
 					return memhost.Rubbish(rng, value), strings.Contains(key, "/rec/")
 				})
 			}
-			v, err := budgets[rng.IntN(3)].Take(threshold, p.Now())
+			v, err := budgets[rng.IntN(3)].Take(threshold, 1, p.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -334,7 +334,7 @@ func TestFaultsOfTheHostAreReturned(t *testing.T) {
 	b := flow.NewBudget(record.NewTable(worker), record.IDOf("r"), flow.WindowOf(1000))
 	fault := errors.New("fault")
 	worker.Fail(fault)
-	if v, err := b.Take(10, p.Now()); !errors.Is(err, fault) || v.OK {
+	if v, err := b.Take(10, 1, p.Now()); !errors.Is(err, fault) || v.OK {
 		t.Errorf("got %+v, %v", v, err)
 	}
 	worker.Fail(nil)

@@ -64,10 +64,10 @@ func (b *SharedBudget) Spend(capacity, n, now int64) bool {
 	return !b.of.env.Debug && b.spend(capacity, n, now)
 }
 
-// Take is Budget.TakeMany, or with a warm-up TakeWarm; the next tick returns what is left of a reservation.
+// Take is Budget.Take, or with a warm-up TakeWarm; the next tick returns what is left of a reservation.
 func (b *SharedBudget) Take(threshold float64, warm *WarmUp, n, now int64) (v Verdict, err error) {
 	if warm == nil {
-		v, err = b.TakeMany(threshold, n, now)
+		v, err = b.Budget.Take(threshold, n, now)
 	} else {
 		v, err = b.TakeWarm(warm, n, now)
 	}

@@ -17,7 +17,7 @@ func TestPermitsAreTakenTogetherOrNotAtAll(t *testing.T) {
 		ask := func(n int64) flow.Verdict {
 			t.Helper()
 			p.Advance(5 * millisecond) // a refusal is remembered for 2
-			v, err := b.TakeMany(10, n, p.Now())
+			v, err := b.Take(10, n, p.Now())
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -33,7 +33,7 @@ func TestPermitsAreTakenTogetherOrNotAtAll(t *testing.T) {
 		if v := ask(4); v.OK || v.Used != 7 || v.FreeAt <= p.Now() {
 			t.Errorf("%s: 4 where 3 are left: %+v", shape, v)
 		}
-		v, err := b.TakeMany(10, 3, p.Now()) // at once: the refusal of 4 is none of 3
+		v, err := b.Take(10, 3, p.Now()) // at once: the refusal of 4 is none of 3
 		if err != nil || !v.OK {
 			t.Errorf("%s: 3 where 3 are left: %+v, %v", shape, v, err)
 		}

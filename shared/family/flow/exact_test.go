@@ -127,14 +127,14 @@ func TestAnExactWindowIsFreeOneIntervalAfter(t *testing.T) {
 	b := flow.NewBudget(record.NewTable(p.Worker(nil)), record.IDOf("r"), flow.ShapedWindow(1000, rule.ExactWindow))
 	var given []flow.Verdict
 	for range 3 {
-		v, err := b.Take(3, p.Now())
+		v, err := b.Take(3, 1, p.Now())
 		if err != nil || !v.OK {
 			t.Fatal(v, err)
 		}
 		given = append(given, v)
 		p.Advance(100 * millisecond)
 	}
-	v, err := b.Take(3, p.Now())
+	v, err := b.Take(3, 1, p.Now())
 	if err != nil || v.OK || v.Used != 3 || v.Capacity != 3 {
 		t.Fatalf("a fourth: %+v, %v", v, err)
 	}

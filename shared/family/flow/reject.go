@@ -54,11 +54,7 @@ func (r *rejectRule) take(t *family.Ticket, n, now int64) (*family.Refusal, erro
 	if r.warm != nil {
 		threshold = float64(v.Capacity)
 	}
-	seen := v.Used
-	if n > 1 {
-		seen += n // what there would be
-	}
-	return r.Refuse(float64(seen), threshold, r.measure, v.FreeAt, now), nil
+	return r.Refuse(v.seen(n), threshold, r.measure, v.FreeAt, now), nil
 }
 
 // Quota implements family.Quoter.

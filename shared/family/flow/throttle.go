@@ -1,11 +1,9 @@
 package flow
 
-import "sentinel-envoy/shared/record"
-
-// farthest is the longest that a rule may let entries wait, in nanoseconds: maxQueueingTimeMs has 32 bits; and an interval,
-// of at most 366 days, that the permits of one may take. A record that has given out a later time was written by nobody of
-// us.
-const farthest = (1<<32)*1e6 + 366*86400e9
+import (
+	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/rule"
+)
 
 // Turn is the answer to one request for a time.
 type Turn struct {
@@ -42,7 +40,8 @@ func NewThrottle(table *record.Table, id record.ID, window Window) *Throttle {
 // threshold of how much was let in. An error is the host's, or record.ErrFull; a record that too many workers fight for
 // refuses.
 func (t *Throttle) Next(pace Pace, threshold float64, warm *WarmUp, n, maxWait, now int64) (Turn, error) {
-	if warm == nil && now < t.refusedUntil && threshold == t.refused.Threshold && pace == t.refusedPace && maxWait <= t.refusedWait && n == t.refusedNeed {
+	if warm == nil && now < t.refusedUntil && threshold == t.refused.Threshold && pace == t.refusedPace &&
+		maxWait <= t.refusedWait && n == t.refusedNeed {
 		return t.refused, nil
 	}
 	t.op = pacing{window: t.window, pace: pace, n: n, maxWait: maxWait, warm: warm, turn: Turn{Threshold: threshold}}
@@ -115,7 +114,7 @@ func (o *pacing) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 
 // ahead is whether a state is of a time to come: nobody of us has made it.
 func (o *pacing) ahead(s *PaceState, now int64) bool {
-	return s.Last > now+farthest || s.Filled > Second(now) || s.Ahead(o.window, now)
+	return s.Last > now+rule.FarthestTurn || s.Filled > Second(now) || s.Ahead(o.window, now)
 }
 
 // warmUp finds the threshold, and reports whether that changed the state.

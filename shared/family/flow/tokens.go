@@ -37,11 +37,7 @@ func (r *tokenRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error) 
 		t.At, t.ID, t.Permits = v.At, taken, uint32(n)
 		return nil, nil
 	}
-	seen := v.Used
-	if n > 1 {
-		seen += n // what there would be
-	}
-	return r.Refuse(float64(seen), float64(r.Burst), r.measure, v.FreeAt, now), nil
+	return r.Refuse(v.seen(n), float64(r.Burst), r.measure, v.FreeAt, now), nil
 }
 
 // Quota implements family.Quoter.

@@ -6,6 +6,7 @@ import (
 
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/rule"
 	"sentinel-envoy/shared/worker"
 )
 
@@ -64,7 +65,7 @@ func TestBucketsOfTheFuture(t *testing.T) {
 	p := memhost.NewProcess(now)
 	w := p.Worker(nil)
 	values := NewValues(record.NewTable(w), record.IDOf("r"))
-	for paced, ahead := range map[bool]int64{false: 1, true: farthest + 1} {
+	for paced, ahead := range map[bool]int64{false: 1, true: rule.FarthestTurn + 1} {
 		payload := page(make([]byte, pageHeader+valueSize))
 		limit := Limit{Threshold: 1, DurationMs: 1000, Paced: paced}
 		op := taking{values: values, hash: 7, limit: limit, n: 1, now: now}

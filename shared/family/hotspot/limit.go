@@ -14,14 +14,9 @@ import (
 	"sentinel-envoy/shared/rule"
 )
 
-const (
-	// coolest bounds how many refusals are remembered of a value that has nothing left: they tell values that are hot
-	// from those that had their last permit by chance.
-	coolest = -7
-	// farthest is how far ahead a time may lie that was given out, in nanoseconds: maxQueueingTimeMs has 32 bits, and the
-	// permits of one entry last an interval, 366 days at most.
-	farthest = (1<<32)*1e6 + 366*86400e9
-)
+// coolest bounds how many refusals are remembered of a value that has nothing left: they tell values that are hot
+// from those that had their last permit by chance.
+const coolest = -7
 
 // Limit is what one value of a parameter may have.
 type Limit struct {

@@ -3,6 +3,8 @@ package hotspot
 import (
 	"encoding/binary"
 	"math"
+
+	"sentinel-envoy/shared/rule"
 )
 
 // A page is the time before which nothing is known of any value (8 bytes, in nanoseconds, 0 where all is known), and
@@ -125,7 +127,7 @@ func (s *seen) heat(now int64) int64 {
 // ahead is whether the bucket is of a time to come: nobody of us has written it.
 func (s *seen) ahead(now int64) bool {
 	if s.most == 0 {
-		return s.at > now+farthest
+		return s.at > now+rule.FarthestTurn
 	}
 	return s.at > now
 }
