@@ -1,4 +1,4 @@
-// Package seeds runs random tests, each time with new seeds. One that fails prints its seed, and with that runs again:
+// Package seeds runs random tests, each time with new seeds, but for those that judge a sample. One that fails prints its seed, and with that runs again:
 //
 //	go test ./shared/stat -run TestSnapshotEqualsRecount -seed 1234567890
 //
@@ -34,12 +34,30 @@ func Try(t *testing.T, runs int, check func(t *testing.T, seed uint64)) {
 		try(t, *again, check)
 		return
 	}
-	if testing.Short() {
-		runs = max(1, runs/shortFor)
-	}
-	for i := 0; i < runs && !t.Failed(); i++ {
+	for i := 0; i < count(runs) && !t.Failed(); i++ {
 		try(t, rand.Uint64()>>11, check) // 16 digits at the most
 	}
+}
+
+// Sample is Try with the same seeds each time, 1, 2, 3 and so on. It is for what holds for nearly all seeds, as how much of a limit
+// is used: what chance may miss, no run of the same code misses that another has met.
+func Sample(t *testing.T, runs int, check func(t *testing.T, seed uint64)) {
+	t.Helper()
+	if again != nil {
+		try(t, *again, check)
+		return
+	}
+	for seed := 1; seed <= count(runs) && !t.Failed(); seed++ {
+		try(t, uint64(seed), check)
+	}
+}
+
+// count is how many of the runs are made.
+func count(runs int) int {
+	if testing.Short() {
+		return max(1, runs/shortFor)
+	}
+	return runs
 }
 
 // try logs the seed also where check ends the test, or panics.

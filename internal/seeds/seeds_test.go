@@ -3,6 +3,7 @@ package seeds_test
 import (
 	"os"
 	"os/exec"
+	"slices"
 	"strings"
 	"testing"
 
@@ -18,8 +19,11 @@ func TestSample(t *testing.T) {
 	if ends == "" {
 		t.Skip("no test asks for it")
 	}
-	runs := 0
-	seeds.Try(t, 30, func(t *testing.T, seed uint64) {
+	runs, try := 0, seeds.Try
+	if ends == "sample" {
+		try = seeds.Sample
+	}
+	try(t, 30, func(t *testing.T, seed uint64) {
 		t.Logf("tried %d", seed)
 		if runs++; runs < 2 && seed != 42 {
 			return
@@ -97,5 +101,18 @@ func TestShortMakesATenthOfTheRuns(t *testing.T) {
 		if len(distinct) != len(o.tried) {
 			t.Errorf("%v: seeds come twice: %v", c.args, o.tried)
 		}
+	}
+}
+
+func TestASampleIsTheSameEachTime(t *testing.T) {
+	a, b := runSample(t, "sample"), runSample(t, "sample")
+	if a.failed || len(a.tried) != 30 || !slices.Equal(a.tried, b.tried) {
+		t.Errorf("failed %t, seeds %v and then %v", a.failed, a.tried, b.tried)
+	}
+	if a = runSample(t, "sample", "-test.short"); len(a.tried) != 3 {
+		t.Errorf("in short %v", a.tried)
+	}
+	if a = runSample(t, "sample", "-seed=42"); !slices.Equal(a.tried, []string{"42"}) {
+		t.Errorf("with the flag %v", a.tried)
 	}
 }

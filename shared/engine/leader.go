@@ -17,8 +17,8 @@ const (
 	// messagesPerTick bounds what the aggregator reads in one tick.
 	messagesPerTick = 4096
 	// lookEvery is how often the aggregator looks at some records to count them, in nanoseconds, and mostLooks how many
-	// looks a tick makes up for.
-	lookEvery, mostLooks = 40e6, 8
+	// looks a tick makes up for: at rest all since it last worked, and a late tick's.
+	lookEvery, mostLooks = 40e6, 2 * restWorkEvery / lookEvery
 )
 
 // leader is a worker's part in bringing the counts of all together: it reports its own to the aggregator, or is it.
@@ -192,7 +192,7 @@ func fewest(live map[uint64]int) (n int) {
 // countRecords exports for how many more records there is room. The count takes many looks, one for each lookEvery since the
 // last: at rest ticks are few.
 func (l *leader) countRecords(now int64) {
-	looks := min(max((now-l.looked)/lookEvery, 1), mostLooks)
+	looks := min(max((now-l.looked)/lookEvery, 1), int64(mostLooks))
 	l.looked = now
 	for range looks {
 		var err error

@@ -1,11 +1,13 @@
 package engine_test
 
 import (
+	"fmt"
 	"math/rand/v2"
 	"testing"
 
 	"sentinel-envoy/internal/seeds"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/record"
 )
 
 // runAtRest lets d nanoseconds pass in which no worker has streams: each ticks as often as it asks for, and up to 80 ms late.
@@ -65,4 +67,20 @@ func TestWorkersAtRest(t *testing.T) {
 			t.Errorf("%d of 20 are admitted at a threshold of 10", admitted)
 		}
 	})
+}
+
+// Whoever is paged for records that run out reads how many are left, of which a process at rest knows as soon as one under load.
+func TestRecordsAreCountedAtRest(t *testing.T) {
+	rng := rand.New(rand.NewPCG(1, 0))
+	const rules = 300
+	w := newProcess(2, fits(t, `{"flowRules": [`+numbered(rules, `{"id": "%d", "resource": "/%d", "threshold": 3}`)+`]}`))
+	w.runAtRest(10*second, rng)
+	for i := range rules {
+		w.ask(fmt.Sprint("/", i), "", 1)
+	}
+	w.runAtRest(45*second, rng) // two rounds, and a little
+	free, known := w.Metric("sentinel_records_free")
+	if used := record.MaxRecords - int(free); !known || used < rules || used > rules+32 {
+		t.Errorf("%d records are in use by %d rules, known %t", used, rules, known)
+	}
 }

@@ -26,7 +26,7 @@ func TestFewCalls(t *testing.T) {
 			limit: rlstest.Limit{Hits: c.limit, Unit: ratelimit.RateLimitResponse_RateLimit_SECOND},
 		}
 		t.Run(s.String(), func(t *testing.T) {
-			seeds.Try(t, 2, func(t *testing.T, seed uint64) {
+			seeds.Sample(t, 2, func(t *testing.T, seed uint64) {
 				const duration = 15 // seconds
 				w := simulate(t, seed, s, duration*second)
 				w.check(t)

@@ -345,7 +345,7 @@ func TestHardlyUnder(t *testing.T) {
 func hardlyUnder(t *testing.T, s scenario, all, early float64) {
 	const runs, seconds = 4, 6
 	var sum, first, calls int64
-	seeds.Try(t, runs, func(t *testing.T, seed uint64) {
+	seeds.Sample(t, runs, func(t *testing.T, seed uint64) {
 		w := simulate(t, seed, s, (5+seconds)*second)
 		w.check(t)
 		begun := w.window(1000 * second)

@@ -153,7 +153,7 @@ func TestValuesHardlyUnder(t *testing.T) {
 		processes: 2, workers: 4, demand: 1200, flight: 2 * millisecond,
 		limit: rlstest.Limit{Hits: 20, Unit: ratelimit.RateLimitResponse_RateLimit_SECOND},
 	}
-	seeds.Try(t, 3, func(t *testing.T, seed uint64) {
+	seeds.Sample(t, 3, func(t *testing.T, seed uint64) {
 		w := simulateValues(t, seed, s, 30, 0, 7*second)
 		first := w.window(1000 * second)
 		var sum int64
