@@ -67,6 +67,8 @@ func TestLines(t *testing.T) {
 		{"nothing", "a: 1", Options{}, []string{"f:1: has no configuration of this plugin: no root_id sentinel_http or sentinel_tcp, no WasmPlugin, and no rules"}},
 		{"no YAML", "a: 1\n b: [", Options{}, []string{"f:2: yaml: line 2: mapping values are not allowed in this context"}},
 		{"twice", "resource_name: a\nresource_name: b", Options{Kind: config.KindHTTP}, []string{"f:1: resource_name: given twice"}},
+		{"what YAML 1.1 takes for a boolean", "flowRules:\n- {resource: n, threshold: 1}\n- {resource: \"n\", threshold: 1, regex: off}", Options{},
+			[]string{"f:2: flowRules[0].resource: must be a string, got false; in YAML y, yes, on, n, no and off are true and false: write it in quotes"}},
 		{"itself", "root_id: sentinel_http\nconfiguration: &a\n  value: {block: *a}", Options{}, nil},
 	} {
 		all, _ := Check("f", []byte(c.text), c.o)

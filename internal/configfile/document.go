@@ -142,7 +142,13 @@ func appendJSON(dst []byte, n *yaml.Node, depth int) []byte {
 	return appendScalar(dst, n)
 }
 
+// booleans are words that Envoy's reader of YAML and Kubernetes' take for true and false, as YAML 1.1 did, and ours does not.
+var booleans = map[string]string{"y": "true", "yes": "true", "on": "true", "n": "false", "no": "false", "off": "false"}
+
 func appendScalar(dst []byte, n *yaml.Node) []byte {
+	if word := booleans[strings.ToLower(n.Value)]; word != "" && n.Style == 0 {
+		return append(dst, word...)
+	}
 	switch n.ShortTag() {
 	case "!!null":
 		return append(dst, "null"...)

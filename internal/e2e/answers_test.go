@@ -9,6 +9,10 @@ import (
 	"strings"
 	"testing"
 
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/codes"
+	"google.golang.org/grpc/status"
+
 	"sentinel-envoy/internal/envoytest"
 )
 
@@ -115,4 +119,47 @@ func seeRecovery(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPService) {
 	if sharing == 0 {
 		t.Error("it has its whole load at once")
 	}
+}
+
+// Failed calls of gRPC are counted by their status, which has its place in the headers of an answer without messages and behind
+// the messages of others.
+func TestCountOnlyByGRPCStatus(t *testing.T) {
+	const threshold = 3
+	service := envoytest.StartGRPCService(t)
+	e := start(t, envoytest.Config{Listeners: []envoytest.Listener{envoytest.HTTP{Upstream: service.Addr(), Wasm: httpFilter(t, fmt.Sprintf(
+		`{"flowRules": [{"id": "calls", "resource": "/shop.Orders/List", "threshold": %[1]d, "statIntervalInMs": %[2]d, "countOnly": {"grpc": [16]}}],
+		"hotspotRules": [{"id": "streams", "resource": "/shop.Orders/Watch", "metricType": "QPS", "threshold": %[1]d, "durationInSec": 31622400,
+			"paramSource": "Header", "paramKey": "x-user", "countOnly": {"status": [401], "grpc": ["UNAUTHENTICATED", "PERMISSION_DENIED"]}}]}`,
+		threshold, forever))}}})
+	for name, ask := range map[string]func(cc *grpc.ClientConn, code string) error{
+		"in the headers": func(cc *grpc.ClientConn, code string) error {
+			return envoytest.Call(t.Context(), cc, "/shop.Orders/List", "x-code", code)
+		},
+		"in the trailers": func(cc *grpc.ClientConn, code string) error {
+			_, err := envoytest.Stream(t.Context(), cc, "/shop.Orders/Watch", "x-messages", "1", "x-code", code, "x-user", "alice")
+			return err
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			var calls []*grpc.ClientConn
+			for range 4 * workers {
+				calls = append(calls, e.GRPC("http"))
+			}
+			for _, cc := range calls {
+				if err := ask(cc, "5"); status.Code(err) != codes.NotFound {
+					t.Fatalf("what does not count: %v", err)
+				}
+			}
+			before := service.Calls()
+			for _, cc := range calls {
+				if err := ask(cc, "16"); status.Code(err) != codes.Unauthenticated && service.Calls() < before+threshold {
+					t.Errorf("after %d failures: %v", service.Calls()-before, err)
+				}
+			}
+			if n := service.Calls() - before; n != threshold {
+				t.Errorf("%d failures reached the service, want %d", n, threshold)
+			}
+		})
+	}
+	waitMetric(t, e, 0, "sentinel_faults")
 }

@@ -3,6 +3,7 @@ package http
 import (
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/plugins/vm"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/percent"
 )
 
@@ -80,7 +81,7 @@ func (s *stream) OnResponseHeaders() {
 	now := envoyhost.Now()
 	s.Entry.Answered(now)
 	if s.Entry.AwaitsStatus() { // before the client is told what is left
-		s.Entry.Status(s.ending(now).Status(), now)
+		s.tell(now)
 	}
 	if s.Plugin.Quotes() {
 		for _, l := range s.handler.quotas.write(s, now) {
@@ -95,10 +96,25 @@ func (s *stream) OnResponseHeaders() {
 	}
 }
 
+// tell tells the rules that ask for it what the response's headers say of the answer.
+func (s *stream) tell(now int64) {
+	e := s.ending(now)
+	a := outcome.Answer{Status: e.Status()}
+	if s.Entry.AwaitsGRPCStatus() {
+		a.GRPC, a.HasGRPC = e.GRPCStatus()
+	}
+	s.Entry.Status(a, now)
+}
+
 // OnResponseTrailers implements vm.Stream.
 func (s *stream) OnResponseTrailers() {
-	if s.Entry.FailureCounts() {
-		s.grpc, s.inTrailers = number(envoyhost.ResponseTrailer(grpcStatusName))
+	awaited := s.Entry.AwaitsGRPCStatus()
+	if !awaited && !s.Entry.FailureCounts() {
+		return
+	}
+	s.grpc, s.inTrailers = number(envoyhost.ResponseTrailer(grpcStatusName))
+	if awaited && s.inTrailers {
+		s.Entry.Status(outcome.Answer{GRPC: s.grpc, HasGRPC: true}, envoyhost.Now())
 	}
 }
 

@@ -35,5 +35,5 @@ func (r *rules) checkCalendar(s *saying, c *rule.Calendar, interval string, give
 	case given:
 		r.add(s.at.at(interval), "must be left out with unit, which says it")
 	}
-	r.onlyCounts(s.at, "unit", keys)
+	r.simply(s.at, "unit, whose windows are the calendar's", keys)
 }

@@ -17,12 +17,13 @@ const (
 func (r *rules) countOnly(dst **rule.Answers) field {
 	return field{"countOnly", r.only(KindHTTP, func(at *place, v value) {
 		a, before := &rule.Answers{}, r.count()
-		fields := []field{{"status", func(at *place, v value) { r.statuses(at, v, &a.Status) }}}
+		fields := []field{{"status", func(at *place, v value) { r.statuses(at, v, &a.Status) }},
+			{"grpc", func(at *place, v value) { r.grpcStatuses(at, v, &a.GRPC) }}}
 		r.object(at, v, fields)
 		switch {
 		case r.count() > before:
-		case a.Status.Empty():
-			r.add(at.at("status"), "missing: which statuses are counted? For failed logins write [401, 403]")
+		case a.Status.Empty() && a.GRPC == 0:
+			r.add(at, "has neither status nor grpc: which answers are counted? For failed logins write {status: [401, 403]}")
 		default:
 			*dst = a
 		}
@@ -35,11 +36,11 @@ type must struct {
 	key, what string
 }
 
-// onlyCounts finds what does not go with a key of rules that do nothing but count.
-func (r *rules) onlyCounts(at *place, with string, keys []must) {
+// simply finds what does not go with a key of rules that do nothing but count entries in windows of their own.
+func (r *rules) simply(at *place, with string, keys []must) {
 	for _, k := range keys {
 		if !k.is {
-			r.add(at.at(k.key), "must be ", k.what, " with ", with, ", which only counts")
+			r.add(at.at(k.key), "must be ", k.what, " with ", with)
 		}
 	}
 }
@@ -54,7 +55,7 @@ func (r *rules) checkCounts(s *saying, f *rule.Flow) {
 		{f.Cluster == nil, "clusterMode", "false"},
 	}
 	if f.CountOnly != nil {
-		r.onlyCounts(s.at, "countOnly", append(keys, must{f.Cost == nil, "batchCount", "1"}))
+		r.simply(s.at, "countOnly, which only counts", append(keys, must{f.Cost == nil, "batchCount", "1"}))
 	}
 	r.checkCalendar(s, &f.Calendar, "statIntervalInMs", f.StatIntervalInMs > 0, keys)
 }
@@ -67,7 +68,7 @@ func (r *rules) checkCountsHotspot(s *saying, h *rule.Hotspot) {
 		{h.Cluster == nil, "clusterMode", "false"},
 	}
 	if h.CountOnly != nil {
-		r.onlyCounts(s.at, "countOnly", append(keys, must{h.Cost == nil, "batchCount", "1"}))
+		r.simply(s.at, "countOnly, which only counts", append(keys, must{h.Cost == nil, "batchCount", "1"}))
 	}
 	r.checkCalendar(s, &h.Calendar, "durationInSec", h.DurationInSec > 0, keys)
 }

@@ -43,7 +43,7 @@ func (p *parser) statuses(at *place, v value, set *outcome.StatusSet) {
 }
 
 // grpcStatuses reads a list of gRPC statuses, by their numbers or their names. An empty one is no status.
-func (p *parser) grpcStatuses(at *place, v value, set *uint32) {
+func (p *parser) grpcStatuses(at *place, v value, set *outcome.GRPCSet) {
 	*set = 0
 	p.list(at, v, func(at *place, v value) bool {
 		if v.typ == jsonparser.String {

@@ -115,7 +115,7 @@ func has(seen uint64, fields []field, key string) bool {
 func (p *parser) text(dst *string, limit int) setter {
 	return func(at *place, v value) {
 		if v.typ != jsonparser.String {
-			p.add(at, "must be a string, got ", v.describe())
+			p.add(at, "must be a string, got ", v.describe(), inQuotes(v.typ))
 			return
 		}
 		s, err := jsonparser.ParseString(v.raw)
@@ -129,6 +129,17 @@ func (p *parser) text(dst *string, limit int) setter {
 		}
 		*dst = s
 	}
+}
+
+// inQuotes tells how to write in YAML what it takes for something else than a string.
+func inQuotes(typ jsonparser.ValueType) string {
+	switch typ {
+	case jsonparser.Boolean:
+		return "; in YAML y, yes, on, n, no and off are true and false: write it in quotes"
+	case jsonparser.Number:
+		return "; write it in quotes"
+	}
+	return ""
 }
 
 // label reads a name for people and metrics: not empty, printable, at most limit bytes.

@@ -65,6 +65,7 @@ func (r *rules) flow(s *saying, d *flowDraft) {
 	}
 	r.checkFlow(s, &f)
 	r.checkFraction(s, &f)
+	r.checkQueueing(s, &f.Target, f.ControlBehavior, int64(f.MaxQueueingTimeMs))
 	r.checkWindow(s.at, &f)
 	r.checkBurst(s, &f)
 	r.checkFlowCost(s, &f)
@@ -133,6 +134,14 @@ func (r *rules) checkFraction(s *saying, f *rule.Flow) {
 	}
 	r.warn(s.key("threshold", "count"), label(&f.Target),
 		" refuses everything: with Reject a threshold below 1 has no room for a request; ", hint)
+}
+
+// checkQueueing warns of a time to wait where nobody waits. Java Sentinel's documents have one in every rule.
+func (r *rules) checkQueueing(s *saying, of *rule.Target, behavior rule.ControlBehavior, ms int64) {
+	if ms > 0 && behavior == rule.Reject && !s.java {
+		r.warn(s.at.at("maxQueueingTimeMs"), label(of), ": has no effect with controlBehavior Reject, with which nobody waits; ",
+			"write Throttling, or leave it out")
+	}
 }
 
 func (r *rules) checkWarmUp(s *saying, f *rule.Flow, hasThreshold bool) {

@@ -240,6 +240,7 @@ func (r *rules) hotspot(s *saying, d *hotspotDraft) {
 	r.checkItems(s.key("specificItems", "paramFlowItemList"), s.item(), &h)
 	r.checkClusterHotspot(s, &h)
 	r.checkBan(s, &h)
+	r.checkQueueing(s, &h.Target, h.ControlBehavior, h.MaxQueueingTimeMs)
 	r.checkCountsHotspot(s, &h)
 	r.checkHotspotCost(s, &h)
 	r.checkResource(s.at, &h.Target)

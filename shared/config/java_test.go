@@ -123,7 +123,7 @@ func TestJavaMistakes(t *testing.T) {
 		`{"flowRules": [{"resource": "a", "count": 1, "controlBehavior": 4}]}`:      `flowRules[0].controlBehavior: must be ≤ 3, got 4`,
 		`{"flowRules": [{"resource": "a", "count": 0, "controlBehavior": 1}]}`:      `flowRules[0].count: must be > 0 with WarmUp`,
 		`{"flowRules": [{"resource": "a", "count": 1, "clusterMode": true}]}`:       `flowRules[0].clusterMode: needs a rate_limit_service in the same configuration`,
-		`{"flowRules": [{"id": 7, "resource": "a", "threshold": 1}]}`:               `flowRules[0].id: must be a string, got 7`,
+		`{"flowRules": [{"id": 7, "resource": "a", "threshold": 1}]}`:               `flowRules[0].id: must be a string, got 7; write it in quotes`,
 		`{"flowRules": [{"resource": "a", "count": 1, "strategy": 1}]}`:             `flowRules[0].refResource: must not be empty with AssociatedResource`,
 		`{"flowRules": [{"resource": "a", "count": 1, "grade": 0, "strategy": 1}]}`: `flowRules[0].strategy: must be 0 with grade 0: the threads of another resource are not counted here`,
 		`{"flowRules": [{"resource": "a", "count": 1, "strategy": 2}]}`: `flowRules[0].strategy: 2 (chain): a request here has no call chain; ` +

@@ -160,7 +160,7 @@ func TestFailures(t *testing.T) {
 	} {
 		cfg := read(t, KindHTTP, doc)
 		for a, want := range fails {
-			if got := cfg.Failures.Status.Has(a.status) || cfg.Failures.HasGRPC(a.grpc); got != want {
+			if got := cfg.Failures.Status.Has(a.status) || cfg.Failures.GRPC.Has(a.grpc); got != want {
 				t.Errorf("%s: %+v is a failure: %t, want %t", doc, a, got, want)
 			}
 		}

@@ -85,6 +85,11 @@ func TestWarnings(t *testing.T) {
 		{"relation to nothing here", KindHTTP, `{"resource_name": "r", "flowRules": [{"id": "x", "resource": "r", "threshold": 1, "relationStrategy": 1,
 			"refResource": "q"}]}`,
 			[]string{`flowRules[0].refResource: rule "x" acts only on what another filter takes for "q": nothing here is that resource`}},
+		{"a time to wait with Reject", KindVM, `{"flowRules": [{"id": "x", "resource": "r", "threshold": 1, "maxQueueingTimeMs": 9},
+			{"resource": "r", "threshold": 1, "maxQueueingTimeMs": 9, "controlBehavior": 1}, {"resource": "r", "count": 1, "maxQueueingTimeMs": 500, "grade": 1}],
+			"hotspotRules": [{"id": "y", "resource": "r", "threshold": 1, "paramSource": "Host", "maxQueueingTimeMs": 9}]}`,
+			[]string{`flowRules[0].maxQueueingTimeMs: rule "x": has no effect with controlBehavior Reject, with which nobody waits; write Throttling, or leave it out`,
+				`hotspotRules[0].maxQueueingTimeMs: rule "y": has no effect with controlBehavior Reject, with which nobody waits; write Throttling, or leave it out`}},
 		{"nothing odd", KindHTTP, `{"resource_name": "r", "flowRules": [{"resource": "/users/{id}", "threshold": 1}, {"resource": "/users/**", "threshold": 1},
 			{"resource": "r|/users/.*", "regex": true, "threshold": 2}, {"resource": "/a b", "threshold": 1}]}`, nil},
 	} {

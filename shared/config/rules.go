@@ -129,7 +129,7 @@ func (r *rules) tellApart(s *saying, known *words) {
 	case s.java && ours != 0:
 		r.add(s.at.at(known.own[bits.TrailingZeros64(ours)].key), "is not Java Sentinel's, which the format is")
 	case !s.java && r.javaID.typ == jsonparser.Number && s.at.parent.key != rule.AuthorityFamily.Key: // their words are ours
-		r.add(s.at.at("id"), "must be a string, got ", r.javaID.describe())
+		r.add(s.at.at("id"), "must be a string, got ", r.javaID.describe(), inQuotes(r.javaID.typ))
 	}
 }
 

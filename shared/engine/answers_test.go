@@ -38,7 +38,7 @@ func (wk *worker) try(user string, status, now int64) *engine.Block {
 		return b
 	}
 	if e.AwaitsStatus() {
-		e.Status(status, now)
+		e.Status(outcome.Answer{Status: status}, now)
 	}
 	e.Exit(now, outcome.End{ResponseMs: outcome.NoTime})
 	return nil
@@ -219,10 +219,10 @@ func TestCountOnlyIsOverByWhatIsUnderWay(t *testing.T) {
 				open[i] = open[len(open)-1]
 				open = open[:len(open)-1]
 				if status := []int64{200, 401}[rng.IntN(2)]; status == 401 {
-					e.Status(status, w.Now())
+					e.Status(outcome.Answer{Status: status}, w.Now())
 					charged++
 				} else if rng.IntN(2) == 0 { // the others never get an answer
-					e.Status(status, w.Now())
+					e.Status(outcome.Answer{Status: status}, w.Now())
 				}
 				e.Exit(w.Now(), outcome.End{ResponseMs: outcome.NoTime})
 			} else {
@@ -356,11 +356,62 @@ func TestAnswerIsChargedUnderItsOwnThreshold(t *testing.T) {
 	for i := range 5000 {
 		wk.try("guest"+strconv.Itoa(i), 200, p.Now())
 	}
-	slow.Status(401, p.Now())
+	slow.Status(outcome.Answer{Status: 401}, p.Now())
 	slow.Exit(p.Now(), outcome.End{ResponseMs: outcome.NoTime})
 	for i, want := range []bool{true, false} {
 		if b := wk.try("guest", 401, p.Now()); (b == nil) != want {
 			t.Errorf("request %d after the first: %+v", i, b)
+		}
+	}
+}
+
+// An answer is charged once, by its HTTP status or by a gRPC status that comes with it or behind it, and by none where neither counts.
+func TestAnswersCountByGRPCStatus(t *testing.T) {
+	const counted, other = 16, 5
+	for _, family := range []string{
+		`"flowRules": [{"id": "f", "resource": "r", "threshold": 2, "statIntervalInMs": 3600000`,
+		`"hotspotRules": [{"id": "h", "resource": "r", "metricType": "QPS", "paramSource": "Header", "paramKey": "x-user", "threshold": 2, "durationInSec": 3600`,
+	} {
+		for _, c := range []struct {
+			name          string
+			only          string
+			status        int64
+			with, behind  int // gRPC statuses, −1: none
+			awaits, wants bool
+		}{
+			{"with the headers", `"grpc": ["UNAUTHENTICATED"]`, 200, counted, -1, false, true},
+			{"another with the headers", `"grpc": ["UNAUTHENTICATED"]`, 200, other, -1, false, false},
+			{"in the trailers", `"grpc": [16]`, 200, -1, counted, true, true},
+			{"another in the trailers", `"grpc": [16]`, 200, -1, other, true, false},
+			{"none", `"grpc": [16]`, 200, -1, -1, true, false},
+			{"only the status counts", `"status": [401]`, 200, -1, counted, false, false},
+			{"the status before the trailers", `"status": [200], "grpc": [16]`, 200, -1, counted, false, true},
+			{"either", `"status": [401], "grpc": [16]`, 200, -1, counted, true, true},
+		} {
+			t.Run(c.name, func(t *testing.T) {
+				p := newProcess(1, tried(t, family+`, "countOnly": {`+c.only+`}}]`))
+				wk, admitted := p.workers[0], 0
+				for range 10 {
+					wk.as("alice")
+					wk.http.Stream.Begin()
+					var e engine.Entry
+					if wk.http.Enter("r", p.Now(), &e) != nil {
+						continue
+					}
+					admitted++
+					e.Status(outcome.Answer{Status: c.status, GRPC: uint64(max(c.with, 0)), HasGRPC: c.with >= 0}, p.Now())
+					if e.AwaitsGRPCStatus() != c.awaits {
+						t.Errorf("awaits more: %t", !c.awaits)
+					}
+					if c.behind >= 0 {
+						e.Status(outcome.Answer{GRPC: uint64(c.behind), HasGRPC: true}, p.Now())
+					}
+					e.Exit(p.Now(), outcome.End{ResponseMs: outcome.NoTime})
+				}
+				if want := map[bool]int{true: 2, false: 10}[c.wants]; admitted != want {
+					t.Errorf("%d of 10 were admitted, want %d", admitted, want)
+				}
+			})
 		}
 	}
 }

@@ -46,9 +46,10 @@ type Entry struct {
 	// holds are what it took and may have to give back; told is whether the rule of one wants to know its end.
 	holds []hold
 	told  bool
-	// answers is whether the rule of one wants to know that the service begins to answer, statuses which status its client
-	// gets.
-	answers, statuses bool
+	// answers is whether the rule of one wants to know that the service begins to answer, statuses what those of all want to know
+	// of what its client gets.
+	answers  bool
+	statuses family.Statuses
 	// spared is the refusal that it was spared, because its filter or the rule does not enforce.
 	spared *Block
 	// wasSpared is whether there was one, also before it waited.
@@ -107,7 +108,7 @@ func (e *Entry) enter(f *Filter, now int64) *Block {
 // reset makes the entry one of none, field by field: the compiler clears a large struct by a call. What it does not set, is
 // only read of an entry that is in a resource, after Enter has set it.
 func (e *Entry) reset() {
-	e.inFlight, e.told, e.answers, e.statuses, e.sent, e.answered = false, false, false, false, 0, 0
+	e.inFlight, e.told, e.answers, e.statuses, e.sent, e.answered = false, false, false, family.NoStatus, 0, 0
 	e.next, e.nth, e.since = 0, 0, 0
 	e.holds, e.exceeded, e.quotes, e.wasSpared = e.holds[:0], e.exceeded[:0], e.quotes[:0], false
 	if e.wakeAt = 0; e.queue != nil || e.spared != nil || e.observers != nil || e.several != nil {
@@ -276,10 +277,11 @@ func (e *Entry) askEach(now int64) (*Block, error) {
 			e.next, e.nth = e.next-1, nth+1
 		}
 		waits := e.ticket.Waits && r.enforces()
-		e.told = e.told || e.ticket.Exit || e.ticket.Status
-		e.answers, e.statuses = e.answers || e.ticket.Answer, e.statuses || e.ticket.Status
+		asks := e.ticket.Status != family.NoStatus
+		e.told = e.told || e.ticket.Exit || asks
+		e.answers, e.statuses = e.answers || e.ticket.Answer, max(e.statuses, e.ticket.Status)
 		// Of the others nothing can be given back any more.
-		if waits || e.ticket.Exit || e.ticket.Status || e.next < len(res.rules) || e.several.follows() {
+		if waits || e.ticket.Exit || asks || e.next < len(res.rules) || e.several.follows() {
 			e.hold(r.Checker)
 		}
 		if waits {
@@ -400,7 +402,7 @@ func (e *Entry) abandon(now int64) {
 	for i := range e.holds {
 		e.filter.vm.env.Check("giving back", e.holds[i].undo(now))
 	}
-	e.holds, e.answers, e.statuses = e.holds[:0], false, false
+	e.holds, e.answers, e.statuses = e.holds[:0], false, family.NoStatus
 	e.endWait()
 	e.part()
 }
@@ -510,16 +512,27 @@ func (e *Entry) Answers(o outcome.Outcome, now int64) {
 	}
 }
 
-// AwaitsStatus is whether Status has something to do.
-func (e *Entry) AwaitsStatus() bool { return e.statuses && e.inFlight }
+// AwaitsStatus is whether Status has something to do, AwaitsGRPCStatus whether also with a gRPC status.
+func (e *Entry) AwaitsStatus() bool { return e.statuses != family.NoStatus && e.inFlight }
 
-// Status says which HTTP status the client of an entry is answered with, by whomever, at the time now in nanoseconds.
-func (e *Entry) Status(status, now int64) {
-	e.statuses = false
+// AwaitsGRPCStatus is whether a rule counts gRPC statuses, and this entry's is not known.
+func (e *Entry) AwaitsGRPCStatus() bool { return e.statuses == family.GRPCStatus && e.inFlight }
+
+// Status says with what the client of an entry is answered, by whomever, at the time now in nanoseconds. A gRPC status may be
+// told after the rest.
+func (e *Entry) Status(a outcome.Answer, now int64) {
+	e.statuses = family.NoStatus
 	for i := range e.holds {
-		if h := &e.holds[i]; h.ticket.Status {
-			e.filter.vm.env.Check("counting an answer", h.rule.Status(h.ticket, status, now))
+		h := &e.holds[i]
+		if h.ticket.Status == family.NoStatus {
+			continue
 		}
+		counts, err := h.rule.Status(h.ticket, a, now)
+		e.filter.vm.env.Check("counting an answer", err)
+		if counts || a.HasGRPC || h.ticket.Status == family.HTTPStatus {
+			h.ticket.Status = family.NoStatus
+		}
+		e.statuses = max(e.statuses, h.ticket.Status)
 	}
 }
 

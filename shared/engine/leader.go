@@ -8,6 +8,7 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/metrics"
+	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/stat"
 	"sentinel-envoy/shared/worker"
 )
@@ -16,9 +17,10 @@ const (
 	queueName = "sentinel/2/reports"
 	// messagesPerTick bounds what the aggregator reads in one tick.
 	messagesPerTick = 4096
-	// lookEvery is how often the aggregator looks at some records to count them, in nanoseconds, and mostLooks how many
-	// looks a tick makes up for: at rest all since it last worked, and a late tick's.
-	lookEvery, mostLooks = 40e6, 2 * restWorkEvery / lookEvery
+	// lookEvery is how often the aggregator looks at some records to count them, in nanoseconds. A tick makes up for mostLooks:
+	// all since it last worked at rest, and a late tick's. When nothing was reported for so long that all are counted, it
+	// makes up for fewLooks: what is left to count is which ids are gone.
+	lookEvery, mostLooks, fewLooks = 40e6, 2 * restWorkEvery / lookEvery, 8
 )
 
 // leader is a worker's part in bringing the counts of all together: it reports its own to the aggregator, or is it.
@@ -32,9 +34,10 @@ type leader struct {
 	reported  int64
 	counted   int64
 	looked    int64
-	// free are the records that there is room for, as was last counted, where it knows.
-	free      int
-	knowsFree bool
+	// free are the records that there is room for, as was last counted, where it knows. After looksDue more looks all of what
+	// was counted is of after the last message.
+	free, looksDue int
+	knowsFree      bool
 	// received is when the aggregator received its last message.
 	received int64
 	// announced is the hash of the rules that were written to the log.
@@ -161,7 +164,7 @@ func (l *leader) receive(now int64) bool {
 
 // take merges a report.
 func (l *leader) take(report []byte, now int64) {
-	l.received = now
+	l.received, l.looksDue = now, 2*record.Looks
 	l.env.Check("reading a report", l.aggregator.Receive(report, now))
 }
 
@@ -192,8 +195,12 @@ func fewest(live map[uint64]int) (n int) {
 // countRecords exports for how many more records there is room. The count takes many looks, one for each lookEvery since the
 // last: at rest ticks are few.
 func (l *leader) countRecords(now int64) {
-	looks := min(max((now-l.looked)/lookEvery, 1), int64(mostLooks))
-	l.looked = now
+	most := fewLooks
+	if l.looksDue > 0 {
+		most = mostLooks
+	}
+	looks := int(min(max((now-l.looked)/lookEvery, 1), int64(most)))
+	l.looked, l.looksDue = now, max(l.looksDue-looks, 0)
 	for range looks {
 		var err error
 		if l.free, l.knowsFree, err = l.env.Table.Free(); err != nil {

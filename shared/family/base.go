@@ -242,7 +242,7 @@ func (b *Base) Undo(Ticket, int64) error { return nil }
 func (b *Base) Answered(t Ticket, _ outcome.End, _ int64) (Ticket, error) { return t, nil }
 
 // Status implements Checker for rules that do not ask for it.
-func (b *Base) Status(Ticket, int64, int64) error { return nil }
+func (b *Base) Status(Ticket, outcome.Answer, int64) (bool, error) { return false, nil }
 
 // Exit implements Checker for rules that do not ask for it.
 func (b *Base) Exit(Ticket, outcome.End, int64) error { return nil }

@@ -24,8 +24,9 @@ type Checker interface {
 	// Answered says that the service has begun to answer an entry whose ticket asks for that, and how it ends if it goes on
 	// like that. It returns what is left of the ticket.
 	Answered(t Ticket, end outcome.End, now int64) (Ticket, error)
-	// Status says which HTTP status an entry is answered with, whose ticket asks for that.
-	Status(t Ticket, status, now int64) error
+	// Status says with what an entry is answered, as far as is known, whose ticket asks for that. It reports whether that counts:
+	// the rule is then told no more.
+	Status(t Ticket, a outcome.Answer, now int64) (counts bool, err error)
 	// Exit says how an entry ended whose ticket asks for that.
 	Exit(t Ticket, end outcome.End, now int64) error
 	// Of is whose rule it is.
@@ -72,12 +73,31 @@ type Later struct {
 	Again bool
 }
 
+// Statuses are what a rule wants to know of an entry's answer.
+type Statuses uint8
+
+// The statuses, each with those before. That of gRPC may come behind all else of an answer.
+const (
+	NoStatus Statuses = iota
+	HTTPStatus
+	GRPCStatus
+)
+
+// StatusesOf are those that it takes to know some answers.
+func StatusesOf(a *rule.Answers) Statuses {
+	if a.GRPC != 0 {
+		return GRPCStatus
+	}
+	return HTTPStatus
+}
+
 // Wants is what a rule wants to know of an entry: Exit how it ends, Answer also when the service begins to answer, Status
-// which status its client is answered with. Permits is how many the entry has taken, of a rule that must know it to give
+// what its client is answered with. Permits is how many the entry has taken, of a rule that must know it to give
 // them back.
 type Wants struct {
-	Exit, Answer, Status bool
-	Permits              uint32
+	Exit, Answer bool
+	Status       Statuses
+	Permits      uint32
 }
 
 // ErrUndecided is the error of a rule that depends on somebody who does not answer: the failure mode decides. It is no

@@ -5,7 +5,7 @@ import "strconv"
 // Failures is what counts as a failed request or connection.
 type Failures struct {
 	Status  StatusSet // status: of an HTTP response; default every 5xx
-	GRPC    uint32    // grpc: bit n is set for the status n; default those that stand for an HTTP status of 500 or more
+	GRPC    GRPCSet   // grpc: default those that stand for an HTTP status of 500 or more
 	Resets  bool      // resets: a response or connection that broke off, or a response that never came; default true
 	Connect bool      // connect: an upstream that a TCP connection could not reach; default true
 	// AbandonedAfterMs is abandoned_after_ms: how long a client must have waited in vain, in milliseconds, for its leaving
@@ -26,11 +26,34 @@ func DefaultFailures() Failures {
 	return f
 }
 
-// HasGRPC is whether a gRPC status is a failure.
-func (f *Failures) HasGRPC(status uint64) bool { return status < 32 && f.GRPC>>status&1 == 1 }
+// GRPCSet is a set of gRPC statuses: bit n is set for the status n.
+type GRPCSet uint32
+
+// Has is whether the set has a status.
+func (s GRPCSet) Has(status uint64) bool { return status < 32 && s>>status&1 == 1 }
+
+// String is the set as a list of numbers with commas between.
+func (s GRPCSet) String() string {
+	var b []byte
+	for status := range uint64(32) {
+		if s.Has(status) {
+			b = append(strconv.AppendUint(b, status, 10), ',')
+		}
+	}
+	return string(b[:max(len(b)-1, 0)])
+}
 
 // MinStatus and MaxStatus bound what a StatusSet can have.
 const MinStatus, MaxStatus = 100, 599
+
+// Answer is what is known so far of the answer to a request.
+type Answer struct {
+	// Status is its HTTP status, 0 where it was told before.
+	Status int64
+	// GRPC is its gRPC status, where HasGRPC.
+	GRPC    uint64
+	HasGRPC bool
+}
 
 // StatusSet is a set of HTTP statuses: bit i of all its bits stands for the status 100 + i.
 type StatusSet [(MaxStatus - MinStatus + 64) / 64]uint64

@@ -95,7 +95,7 @@ func (f *Failures) answered(e HTTPEnd) Outcome {
 		return Badly
 	}
 	if f.GRPC != 0 {
-		if status, ok := e.GRPCStatus(); ok && f.HasGRPC(status) {
+		if status, ok := e.GRPCStatus(); ok && f.GRPC.Has(status) {
 			return Badly
 		}
 	}

@@ -271,8 +271,11 @@ func (tb *Table) bind(c *Cell) (unsure bool, err error) {
 	return unsure, err
 }
 
-// pagesPerLook is how many pages of the directory Free looks at: it has seen all after 512 calls.
-const pagesPerLook = 8
+// pagesPerLook is how many pages of the directory Free looks at, and Looks after how many calls it has seen all.
+const (
+	pagesPerLook = 8
+	Looks        = tablePages / pagesPerLook
+)
 
 // census counts the slots in use, a few pages at a time.
 type census struct {

@@ -103,7 +103,7 @@ func (a *Answers) canonical(b []byte) []byte {
 	if a == nil {
 		return b
 	}
-	return appendString(appendString(b, "countOnly"), a.Status.String())
+	return appendString(appendString(b, "countOnly"), a.String())
 }
 
 // canonical appends the cost, nothing where there is none.

@@ -96,7 +96,7 @@ func (a *Answers) Name() string {
 	if a == nil {
 		return ""
 	}
-	return bracketed("countOnly", a.Status.String())
+	return bracketed("countOnly", a.String())
 }
 
 func (a *Answers) naming() []string {

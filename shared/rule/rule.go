@@ -174,13 +174,39 @@ type Hotspot struct {
 }
 
 // Answers are some of those that requests get.
-type Answers struct{ Status outcome.StatusSet }
+type Answers struct {
+	Status outcome.StatusSet
+	GRPC   outcome.GRPCSet
+}
+
+// Has is whether an answer is one of them, as far as is known.
+func (a *Answers) Has(of outcome.Answer) bool {
+	return a.Status.Has(of.Status) || of.HasGRPC && a.GRPC.Has(of.GRPC)
+}
+
+// String is the answers by their statuses, as "401,403" or "401 or gRPC 7,16".
+func (a *Answers) String() string {
+	if a.GRPC == 0 {
+		return a.Status.String()
+	}
+	grpc := "gRPC " + a.GRPC.String()
+	if a.Status.Empty() {
+		return grpc
+	}
+	return a.Status.String() + " or " + grpc
+}
 
 // MarshalJSON writes the answers as a configuration has them.
 func (a *Answers) MarshalJSON() ([]byte, error) {
 	text := a.Status.String()
 	for class := '1'; class <= '5'; class++ {
 		text = strings.ReplaceAll(text, string(class)+"xx", `"`+string(class)+`xx"`)
+	}
+	if a.Status.Empty() {
+		return []byte(`{"grpc":[` + a.GRPC.String() + `]}`), nil
+	}
+	if a.GRPC != 0 {
+		text += `],"grpc":[` + a.GRPC.String()
 	}
 	return []byte(`{"status":[` + text + `]}`), nil
 }

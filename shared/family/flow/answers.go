@@ -2,6 +2,7 @@ package flow
 
 import (
 	"sentinel-envoy/shared/family"
+	"sentinel-envoy/shared/outcome"
 	"sentinel-envoy/shared/record"
 )
 
@@ -16,7 +17,7 @@ func newAnswersRule(base flowRule) *answersRule {
 	r := &answersRule{flowRule: base}
 	id := r.RecordID("answers", append(r.shape(), r.CountOnly.Name())...)
 	r.budget = r.kind.budgets.Acquire(id, &r.Base, r.window())
-	r.measure = "answered " + r.CountOnly.Status.String() + " " + r.measure
+	r.measure = "answered " + r.CountOnly.String() + " " + r.measure
 	return r
 }
 
@@ -29,16 +30,16 @@ func (r *answersRule) Enter(t *family.Ticket, now int64) (*family.Refusal, error
 	if !v.OK {
 		return r.Refuse(float64(v.Used), r.Threshold, r.measure, v.FreeAt, now), nil
 	}
-	t.Status = true
+	t.Status = family.StatusesOf(r.CountOnly)
 	return nil, nil
 }
 
 // Status implements family.Checker.
-func (r *answersRule) Status(_ family.Ticket, status, now int64) error {
-	if !r.CountOnly.Status.Has(status) {
-		return nil
+func (r *answersRule) Status(_ family.Ticket, a outcome.Answer, now int64) (counts bool, err error) {
+	if !r.CountOnly.Has(a) {
+		return false, nil
 	}
-	return r.budget.Charge(r.Threshold, now)
+	return true, r.budget.Charge(r.Threshold, now)
 }
 
 // Quota implements family.Quoter.

@@ -27,7 +27,7 @@ func newValueRule(base hotspotRule) *valueRule {
 	r.banMeasure = "refusals " + r.measure + ": banned for " + strconv.FormatInt(r.BanMs, 10) + " ms"
 	if r.CountOnly != nil {
 		shape = append(shape, r.CountOnly.Name())
-		r.measure = "answered " + r.CountOnly.Status.String() + " " + r.measure
+		r.measure = "answered " + r.CountOnly.String() + " " + r.measure
 	}
 	r.identify("values", shape...)
 	r.waitMeasure = "ms to wait for one " + r.param.String()
@@ -83,19 +83,19 @@ func (r *valueRule) look(q question, t *family.Ticket, now int64) (*family.Refus
 	case !v.OK:
 		return r.refuse(q.threshold, 1, v, false, now), nil
 	}
-	t.At, t.Status, t.Again = q.threshold, true, q.again // the threshold may be forgotten when the answer comes
+	t.At, t.Status, t.Again = q.threshold, family.StatusesOf(r.CountOnly), q.again // the threshold may be forgotten when the answer comes
 	return nil, nil
 }
 
 // Status implements family.Checker: the value pays for an answer that counts.
-func (r *valueRule) Status(t family.Ticket, status, now int64) error {
-	if !r.CountOnly.Status.Has(status) {
-		return nil
+func (r *valueRule) Status(t family.Ticket, a outcome.Answer, now int64) (counts bool, err error) {
+	if !r.CountOnly.Has(a) {
+		return false, nil
 	}
 	if t.At != r.threshold(t.ID) {
 		r.remember(t.ID, t.At)
 	}
-	return r.values.Charge(t.ID, &r.limits, now)
+	return true, r.values.Charge(t.ID, &r.limits, now)
 }
 
 // take asks for a permit for a value.
