@@ -719,3 +719,23 @@ func seeEnvoysNames(t *testing.T, b bed) {
 		t.Errorf("what goes to another cluster gets %d", r.Status)
 	}
 }
+
+// Where a route spreads its requests over several clusters, each counts as the cluster that was chosen for it.
+func TestWeightedClustersNames(t *testing.T) {
+	full, free := envoytest.StartHTTPService(t), envoytest.StartHTTPService(t)
+	weighted := []object{{"name": full.Addr(), "weight": 1}, {"name": free.Addr(), "weight": 1}}
+	e := start(t, envoytest.Config{Upstreams: []string{free.Addr()}, Listeners: []envoytest.Listener{envoytest.HTTP{
+		Upstream: full.Addr(), Wasm: httpFilter(t, namesConfig("cluster_name", full.Addr())),
+		Manager: object{"route_config": object{"virtual_hosts": []object{{"name": "all", "domains": []string{"*"}, "routes": []object{
+			{"match": object{"prefix": "/"}, "route": object{"weighted_clusters": object{"clusters": weighted}}}}}}}}}}})
+	refused := 0
+	const asked = 200
+	for range asked {
+		if blockedBy(t, e.Get("http", "/")) == "named" {
+			refused++
+		}
+	}
+	if n := full.Requests(); n != 0 || refused == 0 || refused == asked || int(free.Requests()) != asked-refused {
+		t.Errorf("%d refused, %d for the cluster that has no room, %d for the other, of %d", refused, n, free.Requests(), asked)
+	}
+}
