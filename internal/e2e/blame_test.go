@@ -505,11 +505,13 @@ func TestProbeThatSaysNothing(t *testing.T) {
 	}
 }
 
-// waitUntilProbe waits until a breaker lets probes in, with requests that another filter answers.
+// waitUntilProbe waits until a breaker lets probes in, with requests that another filter answers. A worker that has not heard yet
+// that the breaker is open lets in others.
 func waitUntilProbe(t *testing.T, e *envoytest.Envoy, listener string) {
 	t.Helper()
 	envoytest.Eventually(t, soon, "it lets a probe in", func() bool {
-		return e.Get(listener, "/svc", "x-deny", "1").Status == http.StatusForbidden
+		return e.Get(listener, "/svc", "x-deny", "1").Status == http.StatusForbidden &&
+			e.Sum("sentinel_breaker_state", "rule", listener) == halfOpen
 	})
 }
 

@@ -42,7 +42,7 @@ func TestProbe(t *testing.T) {
 	}
 	const hangs = "hangs"
 	add(hangs, fmt.Sprintf(`{"id": "hangs", "resource": "hangs", "strategy": "ErrorCount", "threshold": 3, "minRequestAmount": 1,
-		"statIntervalMs": %d, "retryTimeoutMs": 100, "probeNum": 10}`, forever))
+		"statIntervalMs": %d, "retryTimeoutMs": 500, "probeNum": 10}`, forever))
 	e := start(t, envoytest.Config{Listeners: listeners})
 	t.Run("all", func(t *testing.T) { // ends with the last of them
 		for _, p := range probings {
@@ -59,13 +59,21 @@ func TestProbe(t *testing.T) {
 	waitMetric(t, e, 0, "sentinel_faults")
 }
 
-// fails makes a breaker open.
+// fails makes a breaker open, for all workers.
 func fails(t *testing.T, e *envoytest.Envoy, name string, service *stage) {
 	t.Helper()
 	service.fail(true)
 	envoytest.Eventually(t, soon, "it opens", func() bool {
 		e.Get(name, "/")
 		return e.Sum("sentinel_breaker_state", "rule", name) == open
+	})
+	envoytest.Eventually(t, soon, "all workers know it", func() bool {
+		for range 10 * workers {
+			if e.Get(name, "/").Status == http.StatusInternalServerError {
+				return false
+			}
+		}
+		return true
 	})
 	service.fail(false)
 }
