@@ -62,7 +62,7 @@ var layers = [][]string{
 	{"answer", "pattern"},
 	{"rule"},
 	{"request", "calendar"},
-	{"config", "record", "worker", "stat"},
+	{"config", "record", "worker", "stat", "persist"},
 	{"machine", "metrics", "source"},
 	{"publication", "quota"},
 	{"resource", "family"},

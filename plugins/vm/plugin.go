@@ -121,6 +121,7 @@ func (d *Dispatcher) tick(now int64) {
 		p.try(now, p.askSource)
 	}
 	d.askSources(now)
+	d.askStore(now)
 	d.renewAll(now)
 	for _, p := range d.awake {
 		p.try(now, p.handler.OnTick)

@@ -82,6 +82,7 @@ type Config struct {
 	SystemSource *SystemSource // system_source: nil if there is none
 	// rate_limit_service: nil if there is none
 	RateLimitService *rule.RateLimitService
+	Persist          *Persist     // persist: nil if counts end with the process
 	Sources          []DataSource // datasource: where further rules come from, at most 8
 	Arguments        []Argument   // arguments: what Java Sentinel's paramIdx means here
 	Origin           *rule.Origin // origin: where requests say whom they come from; nil if nowhere

@@ -124,6 +124,7 @@ func (p *parser) filterFields(cfg *Config) []field {
 		{"mode", word(p, &cfg.Mode, "enforce", "shadow")},
 		{"failure_mode", word(p, &cfg.FailureMode, "open", "closed")},
 		{"datasource", func(at *place, v value) { p.dataSources(at, v, cfg) }},
+		{"persist", func(at *place, v value) { p.persist(at, v, cfg) }},
 	}
 	for i := range fields {
 		fields[i].set = p.notOfVM(fields[i].set)

@@ -13,6 +13,7 @@ import (
 	"sentinel-envoy/shared/family/breaker"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/outcome"
+	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -98,7 +99,7 @@ func (c *breakerSimulation) observe() {
 	var s breaker.State
 	c.sim.Corrupt(func(key string, value []byte) ([]byte, bool) {
 		const header = 28 // of a record
-		if strings.HasPrefix(key, "sentinel/5/rec/") && !s.Decode(value[header:], c.params.Window) {
+		if strings.HasPrefix(key, record.Version+"rec/") && !s.Decode(value[header:], c.params.Window) {
 			c.t.Errorf("a record of %d bytes", len(value))
 		}
 		return nil, false

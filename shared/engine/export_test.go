@@ -90,3 +90,17 @@ func (e *Entry) Probes() (probes []Probe) {
 
 // MaxWaiting is how many entries may wait in one worker.
 const MaxWaiting = family.MaxWaiting
+
+// Restored is whether the worker knows that the document of the process before was taken over.
+func (vm *VM) Restored() bool { return vm.store.restored }
+
+// SnapshotBegun is when the worker has begun the snapshot that it made last, in nanoseconds.
+func (vm *VM) SnapshotBegun() int64 { return vm.store.begun }
+
+// Restoring is how many entries of a document the worker has taken over of those that there are, -1 where it has none.
+func (vm *VM) Restoring() (done, of int) {
+	if vm.store.document == nil {
+		return -1, -1
+	}
+	return vm.store.next, len(vm.store.document.Entries)
+}

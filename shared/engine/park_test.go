@@ -10,6 +10,7 @@ import (
 	"sentinel-envoy/shared/host"
 	"sentinel-envoy/shared/host/memhost"
 	"sentinel-envoy/shared/outcome"
+	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/rule"
 )
 
@@ -423,7 +424,7 @@ var _ host.Host = (*faultyHost)(nil)
 
 // A step of a tick panics: it is a fault, and the other steps are done. Afterwards all is as it should be.
 func TestPanicInAStepOfATick(t *testing.T) {
-	for _, prefix := range []string{"sentinel/2/worker/", "sentinel/2/aggregator", "sentinel/5/rec/", "sentinel/5/dir/",
+	for _, prefix := range []string{"sentinel/2/worker/", "sentinel/2/aggregator", record.Version + "rec/", record.Version + "dir/",
 		"sentinel/2/rates/", "queue"} {
 		t.Run(prefix, func(t *testing.T) {
 			w := newProcess(0, nil)
@@ -459,7 +460,7 @@ func TestPanicInAStepOfATick(t *testing.T) {
 				t.Errorf("ticks were not exported meanwhile: %d, then %d", before, after)
 			}
 			faults := vm.Faults()
-			if faults == 0 && prefix != "sentinel/5/dir/" {
+			if faults == 0 && prefix != record.Version+"dir/" {
 				t.Error("no fault was counted")
 			}
 			turn(200)

@@ -105,6 +105,7 @@ func (vm *VM) flush(now int64) {
 	env.Quotas.Export(env.Metrics, now)
 	env.Machines.All(func(s *machine.Source) { vm.showSource(s, s.Stale(now), now) })
 	vm.sources.export(now)
+	vm.store.export(now)
 	if me, held := env.Worker.Identity(); held {
 		env.Metrics.Gauge(rulesHash(me.Slot), vm.RuleHash()&0xffffffff, now)
 	}

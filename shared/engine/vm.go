@@ -32,6 +32,7 @@ type VM struct {
 	resources *metrics.Resources
 	leader    *leader
 	sources   *sources
+	store     *store
 	keeper    keeper
 	health    health
 	tracer    tracer
@@ -64,6 +65,7 @@ func New(h host.Host, about string) *VM {
 		vm.kinds, vm.byFamily[r.family] = append(vm.kinds, k), k
 	}
 	vm.sources = newSources(env)
+	vm.store = newStore(vm)
 	vm.leader = newLeader(env, vm.resources, about)
 	return vm
 }

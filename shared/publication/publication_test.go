@@ -226,7 +226,7 @@ func TestDamagedTexts(t *testing.T) {
 	text := bytes.Repeat([]byte("rules "), 10_000)
 	p, owner, other, v := published(t, text)
 	p.Corrupt(func(key string, value []byte) ([]byte, bool) {
-		return value[:len(value)/2], key == "sentinel/5/document/1" || key == "sentinel/5/document/257"
+		return value[:len(value)/2], key == record.Version+"document/1" || key == record.Version+"document/257"
 	})
 	_ = other.Look(p.Now())
 	if _, err := other.Text(id, v, p.Now()); err == nil {
@@ -240,7 +240,7 @@ func TestDamagedTexts(t *testing.T) {
 		t.Errorf("the server is asked by the mark %q: %v", owner.Entry(id).Mark, err)
 	}
 	p.Corrupt(func(key string, value []byte) ([]byte, bool) {
-		return []byte("nonsense"), key == "sentinel/5/sources/0"
+		return []byte("nonsense"), key == record.Version+"sources/0"
 	})
 	p.Advance(publication.Lease)
 	if err := owner.Look(p.Now()); err != nil || owner.Entry(id) != nil {

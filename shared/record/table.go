@@ -57,7 +57,7 @@ func (tb *Table) Counts() Counts {
 }
 
 // Version begins the keys of all that is stored in a table: raise it with any change to a payload or to the layout here.
-const Version = "sentinel/5/"
+const Version = "sentinel/6/"
 
 // NewTable returns the process's table.
 func NewTable(h Host) *Table {

@@ -57,7 +57,7 @@ func (b *SharedBudget) Look(threshold float64, now int64) (Verdict, error) {
 	o, err := b.charge(threshold, 0, now)
 	v := Verdict{OK: o.used < o.capacity, At: now, Used: o.used, Capacity: o.capacity}
 	if !v.OK && o.freeAt >= 0 {
-		v.FreeAt = max(b.startOf(o.freeAt, now), now+1)
+		v.FreeAt = max(b.startOf(o.freeAt, now), o.carriedFree, now+1)
 	}
 	return v, err
 }
@@ -84,6 +84,7 @@ type charging struct {
 	window       Window
 	capacity, n  int64
 	used, freeAt int64
+	carriedFree  int64 // as an operation's
 }
 
 // Apply implements record.Transition.
@@ -93,11 +94,15 @@ func (o *charging) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	if r.Payload != nil && (!s.Decode(r.Payload, w) || s.ahead(w, r.Now)) {
 		return dst, record.Unreadable
 	}
-	s.Advance(w, w.Bucket(r.Now))
+	s.MoveTo(w, r.Now)
 	if r.Lost {
 		s.Fill(w, o.capacity)
 	}
 	s.Take(w, MaxCapacity, o.n)
 	o.used, o.freeAt = s.Used(w), s.FreeAt(w, o.capacity, 1)
+	if o.carriedFree = 0; s.Carried > 0 && w.Calendar == nil && o.freeAt > s.Newest {
+		o.carriedFree = s.carriedFree(o.capacity, 1, w.Start(s.Newest+1, r.Now))
+		o.freeAt = s.Newest
+	}
 	return s.Encode(dst, w), record.StoreIf(o.n > 0 || r.Lost)
 }

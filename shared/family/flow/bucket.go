@@ -112,6 +112,8 @@ type Tokens struct {
 	table *record.Table
 	cell  record.Cell
 	op    pouring
+	// of is the bucket of the rule that was bound last.
+	of Bucket
 
 	// refused is a refusal of a bucket refusedOf, for refusedNeed tokens or more, that holds until refusedUntil.
 	refused                   Verdict

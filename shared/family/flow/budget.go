@@ -173,7 +173,7 @@ func (b *Budget) reserve(capacity int64, warm *WarmUp, n, now int64) (Verdict, e
 func (b *Budget) remember(op *operation, capacity, bucket int64) {
 	b.refused = Verdict{At: op.now, Used: op.used, Capacity: op.capacity}
 	if op.freeAt >= 0 {
-		b.refused.FreeAt = max(b.startOf(op.freeAt, op.now), op.now+1)
+		b.refused.FreeAt = max(b.startOf(op.freeAt, op.now), op.carriedFree, op.now+1)
 	}
 	pause := min(refusalMs*1e6, b.window.BucketMs*1e6/holdPerBucket)
 	b.refusedNeed = op.need
@@ -294,6 +294,7 @@ type operation struct {
 	capacity      int64 // what the window admits now
 	granted, used int64
 	freeAt        int64
+	carriedFree   int64 // in nanoseconds, where something is carried; 0 where nothing is
 	until         int64 // of an exact window, the last tick in which what is granted may be used
 }
 
@@ -308,7 +309,7 @@ func (o *operation) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	if r.Payload != nil && (!s.Decode(r.Payload, w) || s.ahead(w, r.Now)) {
 		return dst, record.Unreadable
 	}
-	s.Advance(w, w.Bucket(o.now))
+	s.MoveTo(w, o.now)
 	if r.Lost {
 		s.Fill(w, max(o.full, o.budget.capacity))
 	}
@@ -316,6 +317,10 @@ func (o *operation) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	warmed := o.warmUp(&s)
 	o.granted = s.Take(w, o.capacity, o.grant(o.capacity-s.Used(w)))
 	o.used, o.freeAt = s.Used(w), s.FreeAt(w, o.capacity, max(o.need, 1))
+	if o.carriedFree = 0; s.Carried > 0 && w.Calendar == nil && o.freeAt > s.Newest {
+		o.carriedFree = s.carriedFree(o.capacity, max(o.need, 1), w.Start(s.Newest+1, o.now))
+		o.freeAt = s.Newest
+	}
 	return s.Encode(dst, w), record.StoreIf(o.granted > 0 || gaveBack || warmed || r.Lost)
 }
 

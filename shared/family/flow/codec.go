@@ -33,10 +33,22 @@ func (s *State) Decode(src []byte, w Window) bool {
 // what that is computed from.
 func (s *WarmState) Encode(dst []byte, w Window) []byte {
 	dst = s.State.Encode(dst, w)
-	if s.Filled == 0 {
-		return dst
+	if s.Filled != 0 {
+		dst = s.Warmth.Encode(binary.LittleEndian.AppendUint64(dst, uint64(s.Left)))
 	}
-	return s.Warmth.Encode(binary.LittleEndian.AppendUint64(dst, uint64(s.Left)))
+	if s.Carried > 0 {
+		dst = binary.LittleEndian.AppendUint64(binary.LittleEndian.AppendUint64(dst, uint64(s.Carried)), uint64(s.CarriedTo))
+	}
+	return dst
+}
+
+// carriedSize is the length of what is carried.
+const carriedSize = 16
+
+// decodeCarried reads what is carried, of a state that Decode has read without it.
+func (s *State) decodeCarried(src []byte, w Window) bool {
+	s.Carried, s.CarriedTo = int64(binary.LittleEndian.Uint64(src)), int64(binary.LittleEndian.Uint64(src[8:]))
+	return w.Buckets == 1 && s.Carried > 0 && s.Carried <= MaxCapacity && s.CarriedTo >= 0
 }
 
 // EncodeCounts appends all counts, and no warmth, to dst.
@@ -59,6 +71,19 @@ func (s *WarmState) DecodeCounts(src []byte, w Window) bool {
 func (s *WarmState) Decode(src []byte, w Window) bool {
 	n := 8 + 8*w.Buckets
 	*s = WarmState{}
+	carried := src[len(src):]
+	if more := len(src) - n; more == carriedSize || more == 8+warmthSize+carriedSize {
+		src, carried = src[:len(src)-carriedSize], src[len(src)-carriedSize:]
+	}
+	if ok := s.decode(src, w); !ok || len(carried) == 0 {
+		return ok
+	}
+	return s.decodeCarried(carried, w)
+}
+
+// decode is Decode of a state in which nothing is carried.
+func (s *WarmState) decode(src []byte, w Window) bool {
+	n := 8 + 8*w.Buckets
 	if len(src) <= n {
 		return s.State.Decode(src, w)
 	}

@@ -25,7 +25,7 @@ type Log struct {
 	Newest int64
 	used   int64
 	// ticks and counts are the entries, ascending. The last may lie in the future: what is reserved until then counts as used
-	// then.
+	// then. The first may lie before the machine's start, where a process before this has counted them.
 	n             int
 	ticks, counts [exactEntries]int64
 }
@@ -160,7 +160,7 @@ func (l *Log) Decode(src []byte) bool {
 		}
 		tick += later
 		l.used += count
-		if tick < 0 || tick > l.Newest+sliceTicks || count > MaxCapacity || l.used > MaxCapacity {
+		if tick > l.Newest+sliceTicks || count > MaxCapacity || l.used > MaxCapacity {
 			return false
 		}
 		l.ticks[l.n], l.counts[l.n] = tick, count

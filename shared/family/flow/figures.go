@@ -100,10 +100,17 @@ func (o *looking) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 		return dst, record.Keep
 	}
 	o.unsure = false
-	s.Advance(o.window, o.window.Bucket(r.Now))
+	s.MoveTo(o.window, r.Now)
 	o.used = s.Used(o.window)
-	if at := s.EmptyAt(o.window); at > 0 {
+	at := s.EmptyAt(o.window)
+	if s.Carried > 0 && o.window.Calendar != nil {
+		at = s.CarriedTo + 1
+	}
+	if at > 0 {
 		o.emptyAt = o.window.Start(at, r.Now)
+	}
+	if o.window.Calendar == nil {
+		o.emptyAt = max(o.emptyAt, s.CarriedTo)
 	}
 	if o.warm != nil {
 		o.warm.Advance(&s.Warmth, Second(r.Now), s.Previous(o.window))

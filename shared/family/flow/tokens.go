@@ -19,6 +19,7 @@ func newTokenRule(base flowRule) *tokenRule {
 	r := &tokenRule{flowRule: base, id: base.RecordID("tokens")}
 	r.tokens = r.kind.tokens.Acquire(r.id, func() *Tokens { return NewTokens(r.Env.Table, r.id) })
 	r.bucket = BucketOf(r.Burst, r.Threshold, r.StatIntervalInMs)
+	r.tokens.of = r.bucket
 	r.measure = "tokens"
 	return r
 }

@@ -127,7 +127,16 @@ func (s *WarmState) GiveBack(w Window, bucket, n int64) bool {
 
 // Previous is the sum over the window that ends before the newest bucket.
 func (s *WarmState) Previous(w Window) int64 {
-	return s.Used(w) - s.Counts[s.Newest%int64(w.Buckets)] + s.Left
+	return s.Used(w) - s.Carried - s.Counts[s.Newest%int64(w.Buckets)] + s.Left
+}
+
+// MoveTo moves the state to the bucket of the time now, in nanoseconds.
+func (s *WarmState) MoveTo(w Window, now int64) {
+	bucket := w.Bucket(now)
+	if s.Carried > 0 {
+		s.carry(w, bucket, now)
+	}
+	s.Advance(w, bucket)
 }
 
 // ahead is whether the state is of a time after now: nobody of us has made it.

@@ -112,6 +112,40 @@ type State struct {
 	Newest int64
 	// Counts has at i the count of the bucket of the window whose number is i modulo Buckets.
 	Counts [MaxBuckets]int64
+	// Carried are permits of a bucket that a process before this has counted in, and where that has another clock, of what was
+	// counted before the bucket's end: they count as long as it lasts, until the time CarriedTo in nanoseconds, of a calendar
+	// in the bucket CarriedTo. Only windows of one bucket have any.
+	Carried, CarriedTo int64
+}
+
+// Carry counts n permits of a bucket that lasts until a time, or of a calendar is that with a number. What is carried already
+// is not told from them: the same may be carried twice.
+func (s *State) Carry(n, to int64) {
+	if n > s.Carried {
+		s.Carried = n
+	}
+	s.CarriedTo = max(s.CarriedTo, to)
+}
+
+// carry brings what is carried to a time, before the state is moved to that time's bucket. What the bucket before has counted
+// is in the window of what is carried, too, as long as that lasts.
+func (s *State) carry(w Window, bucket, now int64) {
+	switch {
+	case w.Calendar != nil && bucket > s.CarriedTo, w.Calendar == nil && now >= s.CarriedTo:
+		s.Carried, s.CarriedTo = 0, 0
+	case w.Calendar == nil && bucket > s.Newest:
+		s.Carried = min(s.Carried+s.Counts[0], MaxCapacity)
+		s.Counts[0] = 0
+	}
+}
+
+// carriedFree is when need permits of capacity are free of which some are carried, in nanoseconds; next is when the next bucket
+// begins.
+func (s *State) carriedFree(capacity, need, next int64) int64 {
+	if s.Counts[0]+need <= capacity {
+		return s.CarriedTo
+	}
+	return max(s.CarriedTo, next)
 }
 
 // Advance moves the state to bucket: what has left the window is forgotten. An older bucket changes nothing.
@@ -128,7 +162,7 @@ func (s *State) Advance(w Window, bucket int64) {
 
 // Used is the sum over the window.
 func (s *State) Used(w Window) int64 {
-	var sum int64
+	sum := s.Carried
 	for _, c := range s.Counts[:w.Buckets] {
 		sum += c
 	}

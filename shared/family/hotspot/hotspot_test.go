@@ -43,7 +43,7 @@ func TestSeedIsTheProcess(t *testing.T) {
 	p := memhost.NewProcess(start)
 	var keys []*hotspot.Key
 	for range 3 {
-		keys = append(keys, hotspot.NewKey(record.NewTable(p.Worker(nil)), rand.Uint64))
+		keys = append(keys, hotspot.NewKey(record.NewTable(p.Worker(nil)), "seed", rand.Uint64))
 	}
 	same := func(when string) {
 		t.Helper()
@@ -58,7 +58,7 @@ func TestSeedIsTheProcess(t *testing.T) {
 		}
 	}
 	same("at first")
-	keys = append(keys, hotspot.NewKey(record.NewTable(p.Worker(nil)), rand.Uint64))
+	keys = append(keys, hotspot.NewKey(record.NewTable(p.Worker(nil)), "seed", rand.Uint64))
 	p.Corrupt(func(string, []byte) ([]byte, bool) { return nil, true })
 	if _, err := keys[3].Seed(start); err != nil {
 		t.Fatal(err)
@@ -70,7 +70,7 @@ func TestSeedIsTheProcess(t *testing.T) {
 	}
 	same("after a loss and a touch")
 	broken := p.Worker(nil)
-	late := hotspot.NewKey(record.NewTable(broken), rand.Uint64)
+	late := hotspot.NewKey(record.NewTable(broken), "seed", rand.Uint64)
 	broken.Fail(errors.New("no host"))
 	if _, err := late.Seed(start); err == nil {
 		t.Error("a seed without a host")

@@ -14,8 +14,10 @@ import (
 // kind is the hotspot rules of one worker.
 type kind struct {
 	family.NoKind
-	env         *family.Env
-	key         *Key
+	env *family.Env
+	// key is that of values which are counted in flight or by a service, kept that of those whose counts may outlive the
+	// process: it may be another's.
+	key, kept   *Key
 	concurrency *Concurrency
 	values      family.Pool[record.ID, *sharedValues]
 	counts      family.Pool[record.ID, *sharedCounts]
@@ -26,7 +28,8 @@ func New(env *family.Env) family.Kind {
 	return &kind{
 		env: env,
 		// The runtime seeds it from the host's source of randomness.
-		key:         NewKey(env.Table, rand.Uint64),
+		key:         NewKey(env.Table, "seed", rand.Uint64),
+		kept:        NewKey(env.Table, "kept seed", rand.Uint64),
 		concurrency: NewConcurrency(env.Table, &env.Worker.Watch),
 		values:      family.NewPool[record.ID, *sharedValues](),
 		counts:      family.NewPool[record.ID, *sharedCounts](),
@@ -42,6 +45,8 @@ type (
 		evicted, regained metrics.Counter
 		// bans are those that began, banned the entries that were refused by one.
 		bans, banned metrics.Counter
+		// long is whether a value may take long until it has all again.
+		long bool
 		unlimited
 	}
 	sharedCounts struct {
@@ -58,7 +63,7 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 	of := r.(*rule.Hotspot)
 	base := hotspotRule{
 		Base: family.NewBase(k.env, r, f, on, on), Hotspot: of, kind: k, param: f.Stream.Key(request.ParamsOf(of)),
-		tiers: request.TiersOf(of), cost: f.Stream.Cost(of.Cost),
+		tiers: request.TiersOf(of), cost: f.Stream.Cost(of.Cost), key: k.key,
 	}
 	switch {
 	case of.MetricType == rule.HotspotConcurrency:
@@ -66,6 +71,7 @@ func (k *kind) Bind(r rule.Rule, f *family.Filter, on string) family.Checker {
 	case of.Cluster != nil:
 		return newClusterRule(base)
 	}
+	base.key = k.kept
 	return newValueRule(base)
 }
 
@@ -86,6 +92,7 @@ func (k *kind) Tick(now int64) {
 func (k *kind) Records(f func(family.Toucher)) {
 	if k.values.Len()+k.counts.Len() > 0 {
 		f(k.key)
+		f(k.kept)
 	}
 }
 
@@ -120,7 +127,8 @@ type hotspotRule struct {
 	limits Limits
 	// cost is how many permits an entry takes of each value, nil of a rule for which each takes one.
 	cost *request.Cost
-	// seed is that of the rule's values, made from the process's.
+	// key is whose seed is the process's. seed is that of the rule's values, made from it.
+	key               *Key
 	seed, processSeed Seed
 	// tiers are the specific items that many values have, nil where there are none; found are those of values that were
 	// seen, by the hashes of these.
@@ -186,7 +194,7 @@ func (r *hotspotRule) find(now int64) (q question, err error) {
 		return q, nil
 	}
 	q.tooMany = r.param.TooMany()
-	key := r.kind.key
+	key := r.key
 	if !key.known {
 		if _, err := key.Seed(now); err != nil {
 			return q, err

@@ -6,6 +6,7 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/metrics"
 	"sentinel-envoy/shared/outcome"
+	"sentinel-envoy/shared/persist"
 )
 
 // valueRule limits how often entries of one value come.
@@ -36,6 +37,7 @@ func newValueRule(base hotspotRule) *valueRule {
 		r.limits.Calendar = c
 	}
 	r.values = r.acquireValues()
+	r.values.long = r.values.long || max(r.DurationMs(), r.BanMs) > persist.Longer
 	r.Queue = r.values.queue
 	return r
 }

@@ -83,9 +83,9 @@ type Key struct {
 	known  bool
 }
 
-// NewKey returns the seed of a table's process. random makes one where the process has none yet.
-func NewKey(table *record.Table, random func() uint64) *Key {
-	return &Key{table: table, cell: record.Cell{ID: record.IDOf("hotspot", "seed")}, random: random}
+// NewKey returns a seed of a table's process, by its name. random makes one where the process has none yet.
+func NewKey(table *record.Table, name string, random func() uint64) *Key {
+	return &Key{table: table, cell: record.Cell{ID: record.IDOf("hotspot", name)}, random: random}
 }
 
 // Seed is the process's seed. An error is the host's, record.ErrFull or ErrContended.
@@ -105,6 +105,14 @@ func (k *Key) Touch(now int64) error {
 	}
 	if err := k.table.Touch(&k.cell, now); err != nil {
 		return err
+	}
+	return k.table.Update(&k.cell, now, k)
+}
+
+// Refresh takes over what the record has, if there is one: a document may have brought it.
+func (k *Key) Refresh(now int64) error {
+	if !k.known {
+		return nil
 	}
 	return k.table.Update(&k.cell, now, k)
 }
