@@ -443,6 +443,35 @@ func TestDataSourceExample(t *testing.T) {
 	}
 }
 
+// TestPersistExample runs the recipe whose counts outlive Envoy, twice.
+func TestPersistExample(t *testing.T) {
+	s, web := startKeptFiles(t), envoytest.StartHTTPService(t)
+	port := strconv.Itoa(envoytest.PortOf(t, s.addr))
+	run := func() *envoytest.Envoy {
+		return example(t, "persist.yaml", web.Addr(), endless, func(b []byte) []byte {
+			return bytes.ReplaceAll(b, []byte("port_value: 18082"), []byte("port_value: "+port))
+		})
+	}
+	e := run()
+	wantAdmitted(t, e, 20, "/reports")
+	wantAdmitted(t, e, 10, "/api/a", "x-customer", "alice")
+	s.waitKept(t, "/sentinel/edge-1", 0, 1)
+	if err := e.Kill(); err != nil {
+		t.Fatal(err)
+	}
+	e = run()
+	e.WaitLog(soon, `persist counts/sentinel/{node}: took over 3 counts of `) // with the key of the hash of customers
+	for _, path := range []string{"/reports", "/api/b"} {
+		envoytest.Eventually(t, soon, path+" is spent", func() bool {
+			return e.Get("http", path, "x-customer", "alice").Status == http.StatusTooManyRequests
+		})
+	}
+	wantAdmitted(t, e, 10, "/api/a", "x-customer", "bob")
+	if n := e.Sum("sentinel_faults"); n != 0 {
+		t.Errorf("%v faults", n)
+	}
+}
+
 func seeMatch(t *testing.T, e *envoytest.Envoy, _ *envoytest.HTTPService) {
 	const office, elsewhere = "192.0.2.7", "198.51.100.7"
 	for _, others := range [][]string{ // what no entry takes

@@ -378,7 +378,12 @@ func (p *Process) Ended() <-chan struct{} { return p.ended }
 
 // Stop ends Envoy, and returns when it is gone. Where Envoy had ended before by itself, the error is an *ExitError.
 // Further calls do nothing.
-func (p *Process) Stop() error {
+func (p *Process) Stop() error { return p.end(syscall.SIGTERM) }
+
+// Kill is Stop, but Envoy has no time for anything.
+func (p *Process) Kill() error { return p.end(syscall.SIGKILL) }
+
+func (p *Process) end(by syscall.Signal) error {
 	var err error
 	p.stopped.Do(func() {
 		defer func() {
@@ -397,7 +402,7 @@ func (p *Process) Stop() error {
 			err = &ExitError{State: p.state.String(), Log: p.Log.String()}
 			return
 		}
-		_ = p.proc.Signal(syscall.SIGTERM) // an error means that it has just ended
+		_ = p.proc.Signal(by) // an error means that it has just ended
 		select {
 		case <-p.ended:
 		case <-time.After(stopTimeout):

@@ -22,6 +22,8 @@ type Recorder struct {
 	// Plugins and Streams are those there have been, by the ids of their contexts.
 	Plugins map[uint32]*RecordedPlugin
 	Streams map[uint32]*RecordedStream
+	// Node is Envoy's node.id.
+	Node string
 	// Critical are the messages of that level. The others are the Worker's.
 	Critical []string
 	// Counts are the calls there have been, by their names as Before has them, those of host.Host by its methods'. A call that
@@ -332,6 +334,9 @@ func property(path []byte) (value []byte, st status) {
 	}
 	if p := recorder.Plugins[recorder.effective]; p != nil && name == "plugin_name" {
 		return []byte(p.Name), ok
+	}
+	if recorder.Node != "" && name == "xds.node.id" {
+		return lend(recorder.Node), ok
 	}
 	st = notFound
 	_ = inStream("property", func(s *RecordedStream) {
