@@ -264,6 +264,62 @@ func TestLateDocument(t *testing.T) {
 	}
 }
 
+// Tokens that were taken before a document has come are missing beside those that it says.
+func TestLateTokens(t *testing.T) {
+	store := newKeptStore()
+	c := keptConfig(t, 1000)
+	l := live(store, 1, start, wallStart, c)
+	l.run(2 * second)
+	l.admits(0, "tokens", "", 28)
+	l.run(3 * second)
+	fails := 2
+	store.fault = func(*engine.StoreAsk) (int, string, error) {
+		if fails--; fails >= 0 {
+			return 500, "", nil
+		}
+		return 0, "", nil
+	}
+	l = live(store, 1, start, wallStart+6*second, c)
+	l.run(second / 2)
+	if got := l.admits(0, "tokens", "", 6); got != 6 {
+		t.Errorf("%d of 6 are admitted before the document has come", got)
+	}
+	l.run(4 * second)
+	if got := l.admits(0, "tokens", "", 30); !l.workers[0].Restored() || got > 1 { // three have come back, of 34
+		t.Errorf("%d more are admitted", got)
+	}
+}
+
+// A worker that has asked for the document and was held up hears of it when another has taken it over and is gone.
+func TestOwnerIsHeldUp(t *testing.T) {
+	store := newKeptStore()
+	c := keptConfig(t, 1000)
+	l := live(store, 1, start, wallStart, c)
+	l.run(2 * second)
+	l.admits(0, "exact", "", 10)
+	l.admits(0, "tokens", "", 10)
+	l.run(3 * second)
+	l = live(store, 2, start, wallStart+5*second, c)
+	for len(store.calls) == 0 {
+		l.run(tick)
+	}
+	asker := slices.IndexFunc(l.workers, func(wk *worker) bool { return wk.VM == store.calls[0].of })
+	held, other := l.workers[asker], l.workers[1-asker]
+	held.gone = true
+	l.run(10 * second)
+	if !other.Restored() || store.got != 2 {
+		t.Fatalf("the other has not taken over; %d answers", store.got)
+	}
+	held.gone, other.gone = false, true
+	l.run(10 * second)
+	if got := l.admits(asker, "exact", "", 100); got != 20 || store.got != 2 {
+		t.Errorf("%d are admitted, want 20; %d answers", got, store.got)
+	}
+	if got := l.admits(asker, "tokens", "", 100); got < 25 {
+		t.Errorf("%d tokens are there, want 25 at least", got)
+	}
+}
+
 // What cannot be used is never used in part: a document of ours that is broken counts as none, and is written over; what is
 // not ours stays.
 func TestUnusableDocuments(t *testing.T) {

@@ -90,9 +90,10 @@ func (k *kind) Tick(now int64) {
 
 // Records implements family.Kind. The pages of values and of counts have keys of their own.
 func (k *kind) Records(f func(family.Toucher)) {
-	if k.values.Len()+k.counts.Len() > 0 {
-		f(k.key)
-		f(k.kept)
+	for _, key := range [...]*Key{k.key, k.kept} {
+		if key.known && k.values.Len()+k.counts.Len() > 0 {
+			f(key)
+		}
 	}
 }
 
