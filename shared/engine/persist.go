@@ -30,10 +30,11 @@ const (
 )
 
 // storeID is where all workers see who keeps the process's counts, and how far that has come. Its mark is "" until there
-// was an answer, restoring and a place in the document while that is taken over, and restored from then on.
+// was an answer, restoring and a place in the document while that is taken over, and from then on restored and where it may
+// be written.
 var storeID = record.IDOf("persist")
 
-const restored, restoring = "restored", "restoring "
+const restored, restoring = "restored ", "restoring "
 
 // store is a worker's part in keeping counts for the next process. Of all workers one, the store's owner, reads the document
 // of the process before, once, and then writes its own; see publication.Board.
@@ -132,6 +133,11 @@ func (st *store) configured() bool {
 
 func title(p *config.Persist) string { return p.Cluster + p.Path }
 
+// mayWrite is the mark with which the document may be written where it is now to be.
+func (st *store) mayWrite() string {
+	return restored + strconv.FormatUint(publication.Hash([]byte(st.config.Authority+"\n"+title(st.config))), 16)
+}
+
 func (st *store) interval() int64 { return int64(st.config.IntervalMs) * 1e6 }
 
 // work does what is due, and returns what is to be asked, nil where nothing is.
@@ -152,9 +158,9 @@ func (st *store) work(now int64) (*StoreAsk, error) {
 		return nil, nil
 	case st.document != nil && !st.restored:
 		return nil, st.restore(now)
-	case !st.restored && now >= e.Next:
+	case e.Mark != st.mayWrite() && now >= e.Next:
 		return &StoreAsk{Persist: st.config, Method: "GET"}, nil
-	case !st.restored:
+	case e.Mark != st.mayWrite():
 		return nil, nil
 	}
 	return st.write(e, now)
@@ -166,7 +172,7 @@ func (st *store) look(now int64) error {
 		return err
 	}
 	e := st.board.Entry(storeID)
-	st.restored = e != nil && e.Mark == restored
+	st.restored = e != nil && strings.HasPrefix(e.Mark, restored)
 	return st.keepers(func(k family.Keeper) error { return k.Refresh(now) })
 }
 
@@ -197,7 +203,7 @@ func (st *store) own(now int64) (*publication.Entry, error) {
 		st.writing, st.document = writing{}, nil
 		return nil, nil // how far it is, is seen in the next tick
 	}
-	if lost := st.restored && e.Mark != restored; lost || now-e.Beat >= beatEvery {
+	if lost := st.restored && !strings.HasPrefix(e.Mark, restored); lost || now-e.Beat >= beatEvery {
 		mine, err := st.change(now, func(e *publication.Entry, _ int64) {
 			if lost { // it must not be taken over again
 				e.Mark = restored
@@ -254,6 +260,9 @@ func (st *store) read(r *protocol.Response, now int64) error {
 	d, err := st.decode(r.Body)
 	if errors.Is(err, persist.ErrForeign) {
 		return st.failed(err, now)
+	}
+	if st.restored { // nothing more is taken over, wherever it is from
+		return st.ready("is written from now on", now)
 	}
 	if err != nil {
 		st.failures.N++
@@ -341,7 +350,7 @@ func (st *store) restore(now int64) error {
 func (st *store) ready(what string, now int64) error {
 	st.document, st.said = nil, ""
 	mine, err := st.change(now, func(e *publication.Entry, now int64) {
-		e.Mark, e.Failures, e.Next = restored, 0, now+st.interval()
+		e.Mark, e.Failures, e.Next = st.mayWrite(), 0, now+st.interval()
 		e.Answered(now)
 	})
 	if mine {
@@ -415,7 +424,7 @@ func (st *store) written(now int64) error {
 func (st *store) failed(why error, now int64) error {
 	st.failures.N++
 	failures, wait := 0, st.interval()
-	if !st.restored {
+	if e := st.board.Entry(storeID); e != nil && e.Mark != st.mayWrite() {
 		wait = readEvery
 	}
 	mine, err := st.change(now, func(e *publication.Entry, now int64) {
@@ -442,7 +451,7 @@ func (st *store) export(now int64) {
 	me, held := st.env.Worker.Identity()
 	if e := st.board.Entry(storeID); held && st.board.Owns(storeID, me) {
 		m.Gauge("sentinel_persist_age_seconds", uint64(max(now-max(e.Good, e.Since), 0)/1e9), now)
-		m.Gauge("sentinel_persist_unread", bit(!st.restored), now)
+		m.Gauge("sentinel_persist_unread", bit(e.Mark != st.mayWrite()), now)
 	}
 }
 

@@ -400,6 +400,102 @@ func TestWallClockIsSet(t *testing.T) {
 	}
 }
 
+// Where an update has it written elsewhere, nothing is taken over there, nor is what is not ours written over.
+func TestDocumentMoves(t *testing.T) {
+	store := newKeptStore()
+	c := keptConfig(t, 1000)
+	l := live(store, 2, start, wallStart+10*second, c)
+	l.run(2 * second)
+	l.admits(0, "exact", "", 10)
+	l.run(5 * second)
+	moved := keptConfig(t, 1000)
+	moved.Persist.Path = "/elsewhere"
+	ours := store.text
+	store.text = "<html>"
+	for _, wk := range l.workers {
+		wk.update(moved)
+	}
+	if l.run(5 * second); store.text != "<html>" || !l.logged("persist store/elsewhere: error 1 on end: ") {
+		t.Error("what is not ours is written over")
+	}
+	store.text = ours
+	l.run(20 * second)
+	if !l.logged("persist store/elsewhere: is written from now on") {
+		t.Error("it is not written elsewhere")
+	}
+	if got := l.admits(1, "exact", "", 100); got != 20 {
+		t.Errorf("%d are admitted, want 20: nothing is taken over", got)
+	}
+	if l.run(3 * second); store.text == ours {
+		t.Error("it is not written elsewhere")
+	}
+}
+
+// A document that says the same twice, as if it were taken over twice: windows of one bucket have it once, and of what is added
+// nobody has less than nothing.
+func TestDocumentSaysItTwice(t *testing.T) {
+	store := newKeptStore()
+	c := keptConfig(t, 1000)
+	l := live(store, 1, start, wallStart, c)
+	l.run(2 * second)
+	for resource, user := range map[string]string{"fixed": "", "exact": "", "hour": "", "user": "alice"} {
+		l.admits(0, resource, user, 5)
+	}
+	l.admits(0, "user", "bob", 9)
+	l.run(3 * second)
+	d, err := persist.Decode([]byte(store.text))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var s persist.Snapshot
+	for range 2 {
+		for _, e := range d.Entries {
+			s.Add(e.Kind, persist.Always, e.Data)
+		}
+	}
+	store.text = string(s.Encode(d.Now, d.Wall))
+	l = live(store, 1, start, wallStart+5*second, c)
+	l.run(2 * second)
+	for _, want := range []struct {
+		resource, user string
+		left           int
+	}{{"fixed", "", 35}, {"exact", "", 20}, {"hour", "", 55}, {"user", "alice", 5}, {"user", "bob", 0}} {
+		if got := l.admits(0, want.resource, want.user, 100); got != want.left {
+			t.Errorf("%s %s: %d are admitted, want %d", want.resource, want.user, got, want.left)
+		}
+	}
+}
+
+// A client is told when what was carried over ends, though the process's own window ends at another time.
+func TestWhenCarriedCountsEnd(t *testing.T) {
+	for _, base := range []int64{3 * second, 40 * second, 69 * second} { // the window begins at 0 and ends at 70 s
+		store := newKeptStore()
+		c := keptConfig(t, 1000)
+		l := live(store, 1, start, wallStart, c) // whose window ends at 1050 s, in 50 s
+		l.run(2 * second)
+		l.admits(0, "fixed", "", 40)
+		l.admits(0, "hour", "", 60)
+		l.run(3 * second)
+		l = live(store, 1, base, wallStart+10*second, c)
+		l.run(2 * second)
+		for resource, ends := range map[string]int64{"fixed": wallStart + 50*second, "hour": wallStart + 3600*second} {
+			var e engine.Entry
+			b := l.workers[0].http.Enter("/"+resource, l.Now(), &e)
+			want := (ends - l.workers[0].host.Wall()) / millisecond
+			if b == nil || b.RetryAfterMs < want || b.RetryAfterMs > want+1100 {
+				t.Errorf("from %d on %s answers %+v, want again in %d ms", base, resource, b, want)
+			}
+		}
+		left := 50*second - 12*second
+		if l.run(left - second); l.admits(0, "fixed", "", 1) != 0 {
+			t.Error("it is free before its end")
+		}
+		if l.run(3 * second); l.admits(0, "fixed", "", 100) != 40 {
+			t.Error("it is not free after its end")
+		}
+	}
+}
+
 // An update of the filters, more workers and the owner's death do not take a document over again.
 func TestDocumentIsTakenOverOnce(t *testing.T) {
 	store := newKeptStore()

@@ -21,7 +21,8 @@ const (
 	// maxEntry is how long an entry may be, in bytes.
 	maxEntry = 8 << 10
 
-	magic   = "sentinel counts\n"
+	magic = "sentinel counts\n"
+	// version is to be raised with any change to what an entry says, a value's place in a page among them.
 	version = 1
 	// prefix is the magic, the version (4 bytes), a checksum of all that follows it, and how long that is (4 each); the
 	// header has after it the times of both clocks (8 each), little-endian. An entry is its kind (1), its length as a
