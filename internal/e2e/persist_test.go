@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"strings"
 	"sync"
 	"testing"
 
@@ -133,7 +134,10 @@ func TestCountsOutliveEnvoy(t *testing.T) {
 	got, _ := s.asked()
 	e, listener := keptEnvoy(t, s, web.Addr())
 	e.WaitLog(soon, `persist .*: took over \d+ counts of \d+ s ago`)
-	envoytest.Eventually(t, soon, "alice has nothing left", func() bool { return e.Get("http", "/user", "x-user", "alice").Status == 429 })
+	envoytest.Eventually(t, soon, "alice is banned still", func() bool {
+		r := e.Get("http", "/user", "x-user", "alice")
+		return r.Status == http.StatusTooManyRequests && strings.Contains(r.Body, "banned for 3600000 ms")
+	})
 	for _, gone := range []string{"/spent", "/exact"} {
 		if n := admitted(t, e, 10, http.StatusTooManyRequests, gone); n != 0 {
 			t.Errorf("%s: %d are let in again", gone, n)

@@ -25,6 +25,12 @@ func FuzzDecode(f *testing.F) {
 	}
 	f.Add(make([]byte, 168), uint32(10000))
 	f.Add(make([]byte, 16), uint32(1))
+	long := flow.WindowOf(70_000)
+	carried := flow.WarmState{Left: 3, Warmth: flow.Warmth{Stored: 4, Filled: 5}}
+	carried.Carry(7, 80e9)
+	f.Add(carried.Encode(nil, long), uint32(70_000))
+	carried.Filled = 0
+	f.Add(carried.Encode(nil, long), uint32(70_000))
 	f.Fuzz(func(t *testing.T, code []byte, interval uint32) {
 		w := flow.WindowOf(uint64(interval) % 31_622_400_001)
 		rule := flow.NewWarmUp(10, uint64(max(interval%3600_001, 1)), 10, 3)
