@@ -400,6 +400,30 @@ func TestWallClockIsSet(t *testing.T) {
 	}
 }
 
+// Rules that come when the document was taken over, as from a data source, find their counts.
+func TestRulesComeLaterThanTheirCounts(t *testing.T) {
+	store := newKeptStore()
+	c := keptConfig(t, 1000)
+	l := live(store, 1, start, wallStart+10*second, c)
+	l.run(2 * second)
+	for _, r := range keptResources {
+		l.admits(0, r.resource, r.user, 200)
+	}
+	l.run(5 * second)
+	without := *c
+	without.Rules = nil
+	l = live(store, 2, start+8*second, wallStart+18*second, &without)
+	l.run(5 * second)
+	for _, wk := range l.workers {
+		wk.update(c)
+	}
+	for _, r := range keptResources {
+		if got := l.admits(0, r.resource, r.user, 200); got > 0 && r.resource != "tokens" || got > 5 {
+			t.Errorf("%s admits %d", r.resource, got)
+		}
+	}
+}
+
 // Where an update has it written elsewhere, nothing is taken over there, nor is what is not ours written over.
 func TestDocumentMoves(t *testing.T) {
 	store := newKeptStore()

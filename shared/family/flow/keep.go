@@ -120,19 +120,25 @@ func (t *Tokens) Keep(s *persist.Snapshot, now int64) error {
 
 // Sound implements family.Keeper.
 func (k *kind) Sound(e persist.Entry) (mine, sound bool) {
-	r, mine := restoringOf(e)
-	return mine, r != nil
+	return k.read(e)
+}
+
+// read reads an entry into k.restoring.
+func (k *kind) read(e persist.Entry) (mine, sound bool) {
+	if k.restoring == nil {
+		k.restoring = new(restoring)
+	}
+	return k.restoring.read(e)
 }
 
 // Restore implements family.Keeper.
 func (k *kind) Restore(e persist.Entry, at *persist.Shift, now int64) error {
-	r, _ := restoringOf(e)
-	if r == nil {
+	if _, sound := k.read(e); !sound {
 		return nil
 	}
-	r.at = at
+	k.restoring.at = at
 	cell := record.Cell{ID: record.ID(e.Data)}
-	return k.env.Table.Update(&cell, now, r)
+	return k.env.Table.Update(&cell, now, k.restoring)
 }
 
 // restoring adds an entry to a record.
@@ -142,45 +148,43 @@ type restoring struct {
 	// windowMs is a window's length. n are the permits; until is when they end, number the calendar's bucket, from and to
 	// between which times of the wall clock it lies.
 	windowMs, n, until, number, from, to int64
-	log                                  Log
 	bucket                               Bucket
 	tokens                               BucketState
+	// log is the document's, own the record's, and all both.
+	log, own, all Log
 }
 
-// restoringOf reads an entry; mine is whether it is one of a flow rule, and the result nil where it makes no sense.
-func restoringOf(e persist.Entry) (r *restoring, mine bool) {
+// read reads an entry; mine is whether it is one of a flow rule, and sound whether it makes sense.
+func (o *restoring) read(e persist.Entry) (mine, sound bool) {
 	ok := len(e.Data) > idSize && record.ID(e.Data) != (record.ID{})
-	r = &restoring{kind: e.Kind}
+	o.kind, o.n = e.Kind, 0
 	switch e.Kind {
 	case persist.FixedWindow:
 		if ok = ok && len(e.Data) == fixedSize; ok {
-			r.windowMs, r.n, r.until = numberAt(e.Data, 0), numberAt(e.Data, 1), numberAt(e.Data, 2)
-			ok = isLong(r.windowMs)
+			o.windowMs, o.n, o.until = numberAt(e.Data, 0), numberAt(e.Data, 1), numberAt(e.Data, 2)
+			ok = isLong(o.windowMs)
 		}
 	case persist.CalendarWindow:
 		if ok = ok && len(e.Data) == calendarSize; ok {
-			r.number, r.n, r.from, r.to = numberAt(e.Data, 0), numberAt(e.Data, 1), numberAt(e.Data, 2), numberAt(e.Data, 3)
-			ok = r.number >= 0 && r.from < r.to
+			o.number, o.n, o.from, o.to = numberAt(e.Data, 0), numberAt(e.Data, 1), numberAt(e.Data, 2), numberAt(e.Data, 3)
+			ok = o.number >= 0 && o.from < o.to
 		}
 	case persist.ExactWindow:
 		if ok = ok && len(e.Data) >= idSize+8; ok {
-			r.windowMs = numberAt(e.Data, 0)
-			ok = isLong(r.windowMs) && r.log.Decode(e.Data[idSize+8:]) && r.log.Newest <= farthest/(r.windowMs*1e6/ExactTicks)
-			r.n = r.log.Used()
+			o.windowMs = numberAt(e.Data, 0)
+			ok = isLong(o.windowMs) && o.log.Decode(e.Data[idSize+8:]) && o.log.Newest <= farthest/(o.windowMs*1e6/ExactTicks)
+			o.n = o.log.Used()
 		}
 	case persist.TokenBucket:
 		if ok = ok && len(e.Data) == tokensSize; ok {
-			r.bucket.PerNs = math.Float64frombits(uint64(numberAt(e.Data, 0)))
-			ok = r.bucket.PerNs > 0 && r.bucket.PerNs <= math.MaxInt64 && r.tokens.Decode(append(e.Data[idSize+8:tokensSize:tokensSize], make([]byte, 8)...))
-			r.n = int64(math.Ceil(r.tokens.Used))
+			o.bucket.PerNs = math.Float64frombits(uint64(numberAt(e.Data, 0)))
+			ok = o.bucket.PerNs > 0 && o.bucket.PerNs <= math.MaxInt64 && o.tokens.Decode(append(e.Data[idSize+8:tokensSize:tokensSize], make([]byte, 8)...))
+			o.n = int64(math.Ceil(o.tokens.Used))
 		}
 	default:
-		return nil, false
+		return false, false
 	}
-	if !ok || r.n <= 0 || r.n > MaxCapacity {
-		return nil, true
-	}
-	return r, true
+	return true, ok && o.n > 0 && o.n <= MaxCapacity
 }
 
 func isLong(ms int64) bool { return ms > persist.Longer && ms <= longestMs }
@@ -227,8 +231,9 @@ func (o *restoring) restoreBucket(dst []byte, r record.State) ([]byte, record.Ou
 // restoreLog merges a log into an exact window's.
 func (o *restoring) restoreLog(dst []byte, r record.State) ([]byte, record.Outcome) {
 	w := Window{BucketMs: o.windowMs, Buckets: 1, Ticks: ExactTicks}
-	own, all := new(Log), new(Log)
-	now := w.Bucket(r.Now)
+	own, all, now := &o.own, &o.all, w.Bucket(r.Now)
+	own.clear()
+	all.clear()
 	if r.Payload != nil && (!own.Decode(r.Payload) || own.Newest > now) {
 		return dst, record.Unreadable
 	}

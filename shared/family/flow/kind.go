@@ -22,6 +22,8 @@ type kind struct {
 	counts    family.Pool[record.ID, *associatedCount]
 	warmUps   family.Pool[record.ID, *AssociatedWarmUp]
 	tokens    family.Pool[record.ID, *Tokens]
+	// restoring is memory for what is read of documents, nil while there was none.
+	restoring *restoring
 }
 
 // New returns the flow rules of a worker.

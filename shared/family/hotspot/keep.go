@@ -115,8 +115,6 @@ func soundValue(s seen) bool {
 	return s.most > 0 && s.left <= int64(s.most)
 }
 
-func valueOf(data []byte) seen { return page(append(make([]byte, pageHeader), data...)).value(0) }
-
 // Restore implements family.Keeper.
 func (k *kind) Restore(e persist.Entry, at *persist.Shift, now int64) error {
 	if e.Kind == persist.ValueSeed {

@@ -29,8 +29,10 @@ func (p page) lostAt() int64 { return int64(binary.LittleEndian.Uint64(p)) }
 
 func (p page) values() int { return (len(p) - pageHeader) / valueSize }
 
-func (p page) value(i int) seen {
-	v := p[pageHeader+i*valueSize:]
+func (p page) value(i int) seen { return valueOf(p[pageHeader+i*valueSize:]) }
+
+// valueOf is what the bytes of a value say.
+func valueOf(v []byte) seen {
 	return seen{
 		hash: binary.LittleEndian.Uint64(v), rule: binary.LittleEndian.Uint32(v[8:]),
 		// Nobody of us writes less than coolest, from which it is counted down.
