@@ -424,6 +424,31 @@ func TestRulesComeLaterThanTheirCounts(t *testing.T) {
 	}
 }
 
+// A process keeps its counts in one place, also where its filters name several.
+func TestTwoPlaces(t *testing.T) {
+	store := newKeptStore()
+	c, other := keptConfig(t, 1000), keptConfig(t, 1000)
+	other.Persist.Path = "/elsewhere"
+	l := live(store, 2, start, wallStart, c)
+	paths := map[string]bool{}
+	store.fault = func(a *engine.StoreAsk) (int, string, error) {
+		paths[a.Path] = true
+		return 0, "", nil
+	}
+	for _, wk := range l.workers {
+		wk.NewFilter("sentinel_http", other, nil)
+	}
+	l.run(2 * second)
+	l.admits(0, "exact", "", 10)
+	l.run(5 * second)
+	if len(paths) != 1 || !paths["/counts"] || store.puts == 0 {
+		t.Errorf("asked for %v", paths)
+	}
+	if !l.logged("persist: store/counts holds for the process, and not also store/elsewhere of sentinel_http") {
+		t.Error("it is not said which holds")
+	}
+}
+
 // Where an update has it written elsewhere, nothing is taken over there, nor is what is not ours written over.
 func TestDocumentMoves(t *testing.T) {
 	store := newKeptStore()
