@@ -187,8 +187,8 @@ func makeOverlay(packages []goPackage, goroot, dir string, hostPoll bool) (*over
 	return ov, nil
 }
 
-// change puts a changed copy of a file, rel in the standard library, in its place where there is anything to change, and returns the WASI functions that
-// are imports no more. Imports are left as they are if keepImports.
+// change puts a changed copy of a file, rel in the standard library, in its place where there is anything to change, and
+// returns the WASI functions that are imports no more. Imports are left as they are if keepImports.
 func (ov *overlay) change(file, rel string, idle map[string]string, keepImports bool) (replaced []string, err error) {
 	src, err := os.ReadFile(file)
 	if err != nil {

@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"regexp"
 	"regexp/syntax"
 	"slices"
 	"strings"
@@ -15,28 +16,35 @@ import (
 	"unicode"
 )
 
-// namesAsked is a program that says what the regular expressions of its input are, one a line.
+// namesAsked is a program that says what the regular expressions of its input are, one a line, and which letters match.
 const namesAsked = `package main
 
-import ("bufio"; "fmt"; "os"; "regexp/syntax")
+import ("bufio"; "fmt"; "os"; "regexp"; "regexp/syntax")
 
 func main() {
 	for lines := bufio.NewScanner(os.Stdin); lines.Scan(); {
 		fmt.Println(syntax.Parse(lines.Text(), syntax.Perl))
+		if r, err := regexp.Compile("^(?:" + lines.Text() + ")$"); err == nil {
+			fmt.Println(r.FindStringSubmatchIndex("K"), r.FindStringSubmatchIndex("\u212a"), r.FindStringSubmatchIndex("\u03c2"))
+		}
 	}
 }
 `
 
-// TestListsFindWhatMapsHave: every name of a table of Unicode's, of an alias and of a group means in a program of the changed
-// files what it does in one of Go's own, and so does what is no name.
+// TestListsFindWhatMapsHave: every name of a table of Unicode's, of an alias and of a group means in a program of the
+// changed files what it does in one of Go's own, and so does what is no name.
 func TestListsFindWhatMapsHave(t *testing.T) {
 	if testing.Short() {
 		t.Skip("builds a program")
 	}
 	goroot := installedGo(t)
 	var packages []goPackage
-	for path, files := range map[string][]string{"unicode": {"tables.go"}, "regexp/syntax": {"parse.go", "perl_groups.go"}} {
-		packages = append(packages, goPackage{ImportPath: path, Dir: filepath.Join(goroot, "src", path), GoFiles: files, Standard: true})
+	for path, files := range map[string][]string{
+		"unicode": {"tables.go"}, "regexp/syntax": {"parse.go", "perl_groups.go"},
+		"regexp": {"onepass.go"},
+	} {
+		dir := filepath.Join(goroot, "src", path)
+		packages = append(packages, goPackage{ImportPath: path, Dir: dir, GoFiles: files, Standard: true})
 	}
 	dir := t.TempDir()
 	ov := &overlay{dir: dir, replace: map[string]string{}}
@@ -65,9 +73,15 @@ func TestListsFindWhatMapsHave(t *testing.T) {
 	answers := bufio.NewScanner(bytes.NewReader(out))
 	answers.Buffer(nil, len(out)+1)
 	for _, expression := range asked {
-		want := strings.TrimSuffix(fmt.Sprintln(syntax.Parse(expression, syntax.Perl)), "\n")
-		if !answers.Scan() || answers.Text() != want {
-			t.Fatalf("%s is %q with lists, %q with maps", expression, answers.Text(), want)
+		want := []string{fmt.Sprint(syntax.Parse(expression, syntax.Perl))}
+		if r, err := regexp.Compile("^(?:" + expression + ")$"); err == nil {
+			want = append(want, fmt.Sprint(r.FindStringSubmatchIndex("K"), r.FindStringSubmatchIndex("\u212a"),
+				r.FindStringSubmatchIndex("\u03c2")))
+		}
+		for _, line := range want {
+			if !answers.Scan() || answers.Text() != line {
+				t.Fatalf("%s is %q with lists, %q with maps", expression, answers.Text(), line)
+			}
 		}
 	}
 }
@@ -84,6 +98,9 @@ func expressionsByName() (list []string) {
 			list = append(list, `\p{`+spelled+`}`, `(?i)[^\P{`+spelled+`}]`)
 		}
 	}
+	for _, c := range "kKsSσßaZ1" { // of three, of three others, of none
+		list = append(list, "(?i)"+string(c), "(?i)("+string(c)+")|b(x)", "(?i)"+string(c)+"b|"+string(c))
+	}
 	for _, c := range "dDsSwWbBxX" {
 		list = append(list, `\`+string(c), `(?i)[\`+string(c)+`]`)
 	}
@@ -94,7 +111,7 @@ func expressionsByName() (list []string) {
 }
 
 func TestListsNameWhatTheyDoNotFind(t *testing.T) {
-	l := listing{edits: []edit{{"a := m[x]", "a := m.of(x)"}}}
+	l := listing{edits: []edit{{"a := m[x]", "a := m.of(x)", 1}}}
 	for _, src := range []string{"a := n[x]", "a := m[x]; a := m[x]"} {
 		if _, err := l.change("dir/x.go", []byte(src)); err == nil || !strings.Contains(err.Error(), "dir/x.go") {
 			t.Errorf("%s: error %v, want one that names dir/x.go", src, err)
