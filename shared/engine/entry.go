@@ -449,8 +449,17 @@ func (e *Entry) Quotas(dst []family.Quota, now int64) []family.Quota {
 		}
 		dst = append(dst, q)
 	}
-	slices.SortStableFunc(dst[start:], func(a, b family.Quota) int { return int(min(max(a.Left-b.Left, -1), 1)) })
+	leastFirst(dst[start:])
 	return dst
+}
+
+// leastFirst puts quotas in order: they are few. Of equals the first stays the first.
+func leastFirst(quotas []family.Quota) {
+	for i := range quotas {
+		for ; i > 0 && quotas[i].Left < quotas[i-1].Left; i-- {
+			quotas[i], quotas[i-1] = quotas[i-1], quotas[i]
+		}
+	}
 }
 
 // InFlight is whether Exit has something to do.

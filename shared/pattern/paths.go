@@ -63,7 +63,7 @@ func (n *node) child(s *segment) *node {
 	}
 	i, found := slices.BinarySearchFunc(n.globs, s, func(b branch, s *segment) int { return compare(&b.segment, s) })
 	if !found {
-		n.globs = slices.Insert(n.globs, i, branch{*s, &node{}})
+		n.globs = insert(n.globs, i, branch{*s, &node{}})
 	}
 	return n.globs[i].to
 }
@@ -77,8 +77,16 @@ func (n *node) addRest(e ending) (taken string) {
 	if found {
 		return n.rests[i].name
 	}
-	n.rests = slices.Insert(n.rests, i, e)
+	n.rests = insert(n.rests, i, e)
 	return ""
+}
+
+// insert puts an element before the one at i: slices.Insert, which takes several, is ten times as large in Wasm.
+func insert[E any](list []E, i int, e E) []E {
+	list = append(list, e)
+	copy(list[i+1:], list[i:])
+	list[i] = e
+	return list
 }
 
 // compare puts the more specific segment first.

@@ -24,59 +24,89 @@ const (
 	late        // not known yet when a stream enters
 )
 
-// certificate are the attributes of a TLS connection, its own and the upstream's.
-func certificate(others map[string]form) map[string]form {
-	for _, name := range strings.Fields("tls_version subject_local_certificate subject_peer_certificate dns_san_local_certificate " +
-		"dns_san_peer_certificate uri_san_local_certificate uri_san_peer_certificate sha256_peer_certificate_digest " +
-		"peer_certificate transport_failure_reason") {
-		others[name] = text
-	}
-	return others
+// attribute is the last part of an attribute's name, and its form.
+type attribute struct {
+	name string
+	form form
 }
 
-// attributes are Envoy's, as its documentation and its sources have them.
-var attributes = map[string]map[string]form{
-	"request": {
-		"path": text, "url_path": text, "host": text, "scheme": text, "method": text, "headers": header, "headers_bytes": whole,
-		"referer": text, "useragent": text, "time": whole, "id": text, "protocol": text, "query": text, "size": whole,
-		"duration": late, "total_size": late,
-	},
-	"response": {
-		"code": late, "code_details": late, "flags": late, "grpc_status": late, "headers": late, "headers_bytes": late,
-		"trailers": late, "size": late, "total_size": late, "backend_latency": late,
-	},
-	"source":      {"address": text, "port": whole},
-	"destination": {"address": text, "port": whole},
-	"connection": certificate(map[string]form{
-		"id": whole, "mtls": truth, "requested_server_name": text, "termination_details": late,
-	}),
-	"upstream": certificate(map[string]form{
-		"address": text, "port": whole, "local_address": text, "num_endpoints": whole, "request_attempt_count": whole,
-		"cx_pool_ready_duration": whole, "locality": parts,
-	}),
-	"xds": {
-		"node": parts, "cluster_name": text, "cluster_metadata": meta, "listener_direction": whole, "listener_metadata": meta,
-		"route_name": text, "route_metadata": meta, "virtual_host_name": text, "virtual_host_metadata": meta,
-		"upstream_host_metadata": meta, "upstream_host_locality_metadata": meta, "filter_chain_name": text,
-	},
+// certificate are the attributes of a TLS connection, its own and the upstream's.
+var certificate = []attribute{
+	{"tls_version", text}, {"subject_local_certificate", text}, {"subject_peer_certificate", text},
+	{"dns_san_local_certificate", text}, {"dns_san_peer_certificate", text}, {"uri_san_local_certificate", text},
+	{"uri_san_peer_certificate", text}, {"sha256_peer_certificate_digest", text}, {"peer_certificate", text},
+	{"transport_failure_reason", text},
+}
+
+// attributes are Envoy's, as its documentation and its sources have them. They are lists and no maps, which would be made by
+// code at the start of each VM.
+var attributes = [...]struct {
+	group string
+	has   []attribute
+}{
+	{"request", []attribute{
+		{"path", text}, {"url_path", text}, {"host", text}, {"scheme", text}, {"method", text}, {"headers", header},
+		{"headers_bytes", whole}, {"referer", text}, {"useragent", text}, {"time", whole}, {"id", text}, {"protocol", text},
+		{"query", text}, {"size", whole}, {"duration", late}, {"total_size", late},
+	}},
+	{"response", []attribute{
+		{"code", late}, {"code_details", late}, {"flags", late}, {"grpc_status", late}, {"headers", late}, {"headers_bytes", late},
+		{"trailers", late}, {"size", late}, {"total_size", late}, {"backend_latency", late},
+	}},
+	{"source", []attribute{{"address", text}, {"port", whole}}},
+	{"destination", []attribute{{"address", text}, {"port", whole}}},
+	{"connection", []attribute{
+		{"id", whole}, {"mtls", truth}, {"requested_server_name", text}, {"termination_details", late},
+	}},
+	{"connection", certificate},
+	{"upstream", []attribute{
+		{"address", text}, {"port", whole}, {"local_address", text}, {"num_endpoints", whole}, {"request_attempt_count", whole},
+		{"cx_pool_ready_duration", whole}, {"locality", parts},
+	}},
+	{"upstream", certificate},
+	{"xds", []attribute{
+		{"node", parts}, {"cluster_name", text}, {"cluster_metadata", meta}, {"listener_direction", whole},
+		{"listener_metadata", meta}, {"route_name", text}, {"route_metadata", meta}, {"virtual_host_name", text},
+		{"virtual_host_metadata", meta}, {"upstream_host_metadata", meta}, {"upstream_host_locality_metadata", meta},
+		{"filter_chain_name", text},
+	}},
 }
 
 // roots are the attributes that have no second part by which they are known.
-var roots = map[string]form{
-	"metadata": meta, "filter_state": parts, "upstream_filter_state": parts, "node": parts, "plugin_name": text,
-	"plugin_root_id": text, "plugin_vm_id": text, "listener_direction": whole, "listener_metadata": meta, "cluster_name": text,
-	"cluster_metadata": meta, "route_name": text, "route_metadata": meta, "upstream_host_metadata": meta, "connection_id": whole,
+var roots = []attribute{
+	{"metadata", meta}, {"filter_state", parts}, {"upstream_filter_state", parts}, {"node", parts}, {"plugin_name", text},
+	{"plugin_root_id", text}, {"plugin_vm_id", text}, {"listener_direction", whole}, {"listener_metadata", meta},
+	{"cluster_name", text}, {"cluster_metadata", meta}, {"route_name", text}, {"route_metadata", meta},
+	{"upstream_host_metadata", meta}, {"connection_id", whole},
+}
+
+// formIn is the form that a list has for a name, 0 where it has none.
+func formIn(list []attribute, name string) form {
+	for i := range list {
+		if list[i].name == name {
+			return list[i].form
+		}
+	}
+	return 0
 }
 
 // formOf is the form of an attribute, and what of its path is left to name its parts; 0 where Envoy has none of the name.
 func formOf(path []string) (form, []string) {
-	if f := roots[path[0]]; f != 0 {
+	if f := formIn(roots, path[0]); f != 0 {
 		return f, path[1:]
 	}
 	if len(path) < 2 {
 		return 0, nil
 	}
-	return attributes[path[0]][path[1]], path[2:]
+	for i := range attributes {
+		if attributes[i].group != path[0] {
+			continue
+		}
+		if f := formIn(attributes[i].has, path[1]); f != 0 {
+			return f, path[2:]
+		}
+	}
+	return 0, path[2:]
 }
 
 // AttributeOf is the path of the attribute that a rule with the source Property is about. As text it has dots between its
@@ -135,17 +165,17 @@ func CheckAttribute(path []string, tcp bool) error {
 
 // instead are the names that there are.
 func instead(path []string) string {
-	if group := attributes[path[0]]; group != nil {
-		var names []string
-		for name, f := range group {
-			if f != late {
-				names = append(names, name)
+	var names []string
+	for _, a := range attributes {
+		for _, of := range a.has {
+			if a.group == path[0] && of.form != late {
+				names = append(names, of.name)
 			}
 		}
-		sort.Slice(names, func(i, j int) bool { return names[i] < names[j] })
-		if len(names) > 0 {
-			return "; " + path[0] + " has " + strings.Join(names, ", ")
-		}
+	}
+	sort.Slice(names, func(i, j int) bool { return names[i] < names[j] })
+	if len(names) > 0 {
+		return "; " + path[0] + " has " + strings.Join(names, ", ")
 	}
 	return "; what another Wasm plugin has set under a name is filter_state.wasm.<name>"
 }

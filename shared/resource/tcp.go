@@ -1,8 +1,6 @@
 package resource
 
 import (
-	"slices"
-
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/request"
 )
@@ -38,7 +36,9 @@ func NewTCP(cfg *config.Config, s *request.Stream) (*TCP, error) {
 			t.entries = append(t.entries, e)
 			continue
 		}
-		t.entries = slices.Insert(t.entries, t.exempt, e)
+		t.entries = append(t.entries, e)
+		copy(t.entries[t.exempt+1:], t.entries[t.exempt:])
+		t.entries[t.exempt] = e
 		t.exempt++
 	}
 	return t, nil

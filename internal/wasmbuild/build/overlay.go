@@ -96,10 +96,10 @@ func replaceBodies(file string, src []byte, bodies map[string]string) ([]byte, e
 	at, done := 0, 0
 	for _, d := range tree.Decls {
 		decl, ok := d.(*ast.FuncDecl)
-		if !ok || decl.Body == nil || decl.Recv != nil {
+		if !ok || decl.Body == nil {
 			continue
 		}
-		body, found := bodies[decl.Name.Name]
+		body, found := bodies[methodName(decl)]
 		if !found {
 			continue
 		}
@@ -111,6 +111,21 @@ func replaceBodies(file string, src []byte, bodies map[string]string) ([]byte, e
 		return nil, fmt.Errorf("%s: not all of these functions found: %v", file, slices.Sorted(maps.Keys(bodies)))
 	}
 	return append(out, src[at:]...), nil
+}
+
+// methodName is the name of a function, with that of its receiver's type before it where it is a method: "T.name".
+func methodName(decl *ast.FuncDecl) string {
+	if decl.Recv == nil {
+		return decl.Name.Name
+	}
+	of := decl.Recv.List[0].Type
+	if pointer, ok := of.(*ast.StarExpr); ok {
+		of = pointer.X
+	}
+	if name, ok := of.(*ast.Ident); ok {
+		return name.Name + "." + decl.Name.Name
+	}
+	return "" // of a generic type
 }
 
 // wasiImport returns the name of the WASI function that a declaration with this comment imports, or "".
@@ -151,7 +166,7 @@ func makeOverlay(packages []goPackage, goroot, dir string, hostPoll bool) (*over
 				return nil, err
 			}
 			rel = filepath.ToSlash(rel)
-			replaced, err := ov.change(file, idle[rel], hostPoll && file == pollFile)
+			replaced, err := ov.change(file, rel, idle[rel], hostPoll && file == pollFile)
 			if err != nil {
 				return nil, err
 			}
@@ -172,9 +187,9 @@ func makeOverlay(packages []goPackage, goroot, dir string, hostPoll bool) (*over
 	return ov, nil
 }
 
-// change puts a changed copy of a file in its place where there is anything to change, and returns the WASI functions that
-// are imports no more. Imports are left as they are if keepImports.
-func (ov *overlay) change(file string, idle map[string]string, keepImports bool) (replaced []string, err error) {
+// change puts a changed copy of a file, rel in the standard library, in its place where there is anything to change, and
+// returns the WASI functions that are imports no more. Imports are left as they are if keepImports.
+func (ov *overlay) change(file, rel string, idle map[string]string, keepImports bool) (replaced []string, err error) {
 	src, err := os.ReadFile(file)
 	if err != nil {
 		return nil, err
@@ -190,7 +205,13 @@ func (ov *overlay) change(file string, idle map[string]string, keepImports bool)
 			return nil, err
 		}
 	}
-	if replaced != nil || idle != nil {
+	inList, listed := inLists[rel]
+	if listed {
+		if out, err = inList.change(file, out); err != nil {
+			return nil, err
+		}
+	}
+	if replaced != nil || idle != nil || listed {
 		ov.replace[file], err = ov.write(filepath.Base(file), out)
 	}
 	return replaced, err

@@ -2,6 +2,7 @@ package build
 
 import (
 	"io"
+	"maps"
 	"os"
 	"path/filepath"
 	"slices"
@@ -80,9 +81,11 @@ func TestReplaceImportsSaysWhereADeclarationIsStrange(t *testing.T) {
 }
 
 func TestReplaceBodies(t *testing.T) {
-	src := []byte("package p\n\n// f\n//\n//go:nosplit\nfunc f() bool {\n\treturn x\n}\n\nfunc (t) g() { f() }\n\nfunc g() {\n}\n")
-	out, err := replaceBodies("x.go", src, map[string]string{"f": "{ return false }", "g": "{ h() }"})
-	want := "package p\n\n// f\n//\n//go:nosplit\nfunc f() bool { return false }\n\nfunc (t) g() { f() }\n\nfunc g() { h() }\n"
+	src := []byte("package p\n\n// f\n//\n//go:nosplit\nfunc f() bool {\n\treturn x\n}\n\nfunc (t) g() { f() }\n\n" +
+		"func (*t) f() { g() }\n\nfunc g() {\n}\n")
+	out, err := replaceBodies("x.go", src, map[string]string{"f": "{ return false }", "g": "{ h() }", "t.f": "{}"})
+	want := "package p\n\n// f\n//\n//go:nosplit\nfunc f() bool { return false }\n\nfunc (t) g() { f() }\n\n" +
+		"func (*t) f() {}\n\nfunc g() { h() }\n"
 	if err != nil || string(out) != want {
 		t.Errorf("got\n%s, %v, want\n%s", out, err, want)
 	}
@@ -95,7 +98,8 @@ func TestReplaceBodies(t *testing.T) {
 func TestOverlayOfTheInstalledGo(t *testing.T) {
 	goroot := installedGo(t)
 	packages := []goPackage{{ImportPath: "runtime", Dir: filepath.Join(goroot, "src", "runtime"), Standard: true,
-		GoFiles: []string{"os_wasip1.go", "traceruntime.go", "metrics.go", "proc.go"}}}
+		GoFiles: []string{"os_wasip1.go", "traceruntime.go", "metrics.go", "mprof.go", "proc.go", "mcheckmark.go", "type.go",
+			"symtab.go", "mgc.go"}}}
 	changed := func(packages []goPackage, hostPoll bool) []string {
 		ov, err := makeOverlay(packages, goroot, t.TempDir(), hostPoll)
 		if err != nil {
@@ -108,14 +112,15 @@ func TestOverlayOfTheInstalledGo(t *testing.T) {
 		slices.Sort(files)
 		return append(files, ov.replaced...)
 	}
-	all := []string{"metrics.go", "os_wasip1.go", "traceruntime.go", pollOneoff}
+	idle := []string{"mcheckmark.go", "metrics.go", "mprof.go", "proc.go", "symtab.go", "traceruntime.go", "type.go"}
+	all := append(slices.Sorted(slices.Values(append(slices.Clone(idle), "os_wasip1.go"))), pollOneoff)
 	if got := changed(packages, false); !slices.Equal(got, all) {
 		t.Errorf("changed %v, want %v", got, all)
 	}
-	if got, want := changed(packages, true), []string{"metrics.go", "traceruntime.go"}; !slices.Equal(got, want) {
-		t.Errorf("with the host's poll_oneoff: changed %v, want %v", got, want)
+	if got := changed(packages, true); !slices.Equal(got, idle) {
+		t.Errorf("with the host's poll_oneoff: changed %v, want %v", got, idle)
 	}
-	for _, reader := range []string{"runtime/trace", "runtime/metrics"} {
+	for _, reader := range []string{"runtime/trace", "runtime/metrics", "runtime/pprof"} {
 		got := changed(append(packages, goPackage{ImportPath: reader, Standard: true}), false)
 		if want := []string{"os_wasip1.go", pollOneoff}; !slices.Equal(got, want) {
 			t.Errorf("with %s: changed %v, want %v", reader, got, want)
@@ -137,6 +142,7 @@ func installedGo(t *testing.T) string {
 }
 
 func TestOverlayNamesWhatItDoesNotFind(t *testing.T) {
+	type sources map[string]string // by name
 	goroot := t.TempDir()
 	dir := filepath.Join(goroot, "src", "runtime")
 	moved := strings.ReplaceAll(declarations, pollOneoff, "poll")
@@ -147,7 +153,13 @@ func traceAllocFreeEnabled() bool { return x }
 func traceShuttingDown() bool { return x }
 `
 	const metrics = "package runtime\n\nfunc godebug_registerMetric(name string) { x() }\n"
-	type sources map[string]string // by name
+	others := sources{
+		"mprof.go":      "package runtime\n\nfunc mProf_Malloc() { x() }\n\nfunc saveblockevent() { x() }\n",
+		"proc.go":       "package runtime\n\nfunc schedtrace() { x() }\n",
+		"mcheckmark.go": "package runtime\n\nfunc checkFinalizersAndCleanups() { x() }\n",
+		"type.go":       "package runtime\n\nfunc typelinksinit() { x() }\n",
+		"symtab.go":     "package runtime\n\nfunc moduledataverify() { x() }\n",
+	}
 	for name, c := range map[string]struct {
 		sources
 		missing string // "" where all is there
@@ -157,7 +169,7 @@ func traceShuttingDown() bool { return x }
 		"poll elsewhere":    {sources{"poll_wasip1.go": declarations, "traceruntime.go": tracer, "metrics.go": metrics}, "os_wasip1.go"},
 		"no tracer":         {sources{"os_wasip1.go": declarations, "metrics.go": metrics}, "traceruntime.go"},
 		"function renamed":  {sources{"os_wasip1.go": declarations, "traceruntime.go": tracer, "metrics.go": tracer}, "metrics.go"},
-		"nothing":           {nil, "os_wasip1.go"},
+		"nothing":           {sources{}, "os_wasip1.go"},
 		"tracer of another": {sources{"os_wasip1.go": declarations, "traceruntime.go": metrics, "metrics.go": metrics}, "traceruntime.go"},
 	} {
 		if err := os.RemoveAll(dir); err != nil {
@@ -167,6 +179,7 @@ func traceShuttingDown() bool { return x }
 			t.Fatal(err)
 		}
 		p := goPackage{ImportPath: "runtime", Dir: dir, Standard: true}
+		maps.Copy(c.sources, others)
 		for file, text := range c.sources {
 			p.GoFiles = append(p.GoFiles, file)
 			if err := os.WriteFile(filepath.Join(dir, file), []byte(text), 0o666); err != nil {

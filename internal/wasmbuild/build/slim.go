@@ -169,29 +169,41 @@ func redirect(from, to, mod, dir string) error {
 	return errors.Join(os.WriteFile(to, text, 0o666), os.WriteFile(strings.TrimSuffix(to, ".mod")+".sum", sum, 0o666))
 }
 
-// coldFlags are the flags of `go build` that keep coldPackages small.
+// coldFlags are the flags of `go build` that keep coldPackages small, and the runtime: what a profile of other programs' work
+// finds hot in it is the collector, which no request waits for.
 func coldFlags() []string {
 	var flags []string
 	for _, p := range coldPackages {
 		flags = append(flags, "-gcflags="+p+"=-l")
 	}
-	return flags
+	return append(flags, "-gcflags=runtime=-d=pgoinline=0")
 }
 
 // idleFunctions returns other bodies for functions of the standard library, by file and name: those by which the runtime
-// would learn that its execution is traced, which only runtime/trace can begin, and that which keeps counters of GODEBUG
-// settings, which only runtime/metrics can read. A program that imports either keeps them all.
+// would learn that its execution is traced, which only runtime/trace can begin; that which keeps counters of GODEBUG
+// settings, which only runtime/metrics can read; what profiles are made of, which only runtime/pprof can write; what the
+// runtime prints of itself, or looks at again, where GODEBUG says so; and what is there for programs of several modules. A
+// program that imports one of these packages keeps them all.
 func idleFunctions(packages []goPackage) map[string]map[string]string {
-	reader := func(p goPackage) bool { return p.ImportPath == "runtime/trace" || p.ImportPath == "runtime/metrics" }
-	if slices.ContainsFunc(packages, reader) {
+	readers := []string{"runtime/trace", "runtime/metrics", "runtime/pprof"}
+	if slices.ContainsFunc(packages, func(p goPackage) bool { return slices.Contains(readers, p.ImportPath) }) {
 		return nil
 	}
-	return map[string]map[string]string{
+	idle := map[string]map[string]string{
 		"runtime/traceruntime.go": {
 			"traceEnabled":          "{ return false }",
 			"traceAllocFreeEnabled": "{ return false }",
 			"traceShuttingDown":     "{ return false }",
 		},
-		"runtime/metrics.go": {"godebug_registerMetric": "{}"},
+		"runtime/metrics.go":    {"godebug_registerMetric": "{}"},
+		"runtime/mprof.go":      {"mProf_Malloc": "{}", "saveblockevent": "{}"},
+		"runtime/proc.go":       {"schedtrace": "{}"},
+		"runtime/mcheckmark.go": {"checkFinalizersAndCleanups": "{}"},
+		"runtime/type.go":       {"typelinksinit": "{}"},
+		"runtime/symtab.go":     {"moduledataverify": "{}"},
 	}
+	if slices.ContainsFunc(packages, func(p goPackage) bool { return p.ImportPath == "internal/bisect" }) {
+		idle["internal/bisect/bisect.go"] = map[string]string{"New": "{ return nil, nil }", "Matcher.Stack": "{ return true }"}
+	}
+	return idle
 }
