@@ -7,6 +7,7 @@ import (
 	"errors"
 	"math"
 	"slices"
+	"sort"
 	"strconv"
 
 	"sentinel-envoy/shared/checksum"
@@ -146,14 +147,12 @@ func (s *Snapshot) cut() {
 	if headerSize+len(s.text) <= MaxSize {
 		return
 	}
-	slices.SortStableFunc(s.parts, func(a, b part) int {
-		switch {
-		case a.weight > b.weight:
-			return -1
-		case a.weight < b.weight:
-			return 1
+	sort.Slice(s.parts, func(i, j int) bool {
+		a, b := &s.parts[i], &s.parts[j]
+		if a.weight != b.weight {
+			return a.weight > b.weight
 		}
-		return 0
+		return a.from < b.from
 	})
 	kept := make([]byte, 0, MaxSize)
 	for i, p := range s.parts {
