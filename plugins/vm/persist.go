@@ -8,6 +8,7 @@ import (
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/percent"
 )
 
 // askStore does what is due for the counts that outlive the process. An answer comes to the context whose tick it is.
@@ -35,7 +36,7 @@ func (d *Dispatcher) askStore(now int64) {
 
 var nodeID = []string{"xds", "node", "id"}
 
-// pathOf is a path with Envoy's node.id in its place. Of what a path has as itself, only what no server reads as more stays.
+// pathOf is a path with Envoy's node.id in its place, which no server reads as more than one step.
 func pathOf(path string) (string, error) {
 	if !strings.Contains(path, config.NodePlace) {
 		return path, nil
@@ -44,16 +45,9 @@ func pathOf(path string) (string, error) {
 	if id == "" {
 		return "", errors.New("the path has " + config.NodePlace + ", and Envoy no node.id")
 	}
-	const hex = "0123456789ABCDEF"
-	var escaped []byte
-	for i := range len(id) {
-		c := id[i]
-		if c >= 'a' && c <= 'z' || c >= 'A' && c <= 'Z' || c >= '0' && c <= '9' || c == '-' || c == '_' || c == '~' ||
-			c == '.' && i > 0 {
-			escaped = append(escaped, c)
-			continue
-		}
-		escaped = append(escaped, '%', hex[c>>4], hex[c&15])
+	escaped := percent.Append(nil, id, &percent.Unreserved)
+	if id[0] == '.' { // no step up
+		escaped = append(percent.AppendByte(nil, '.'), escaped[1:]...)
 	}
 	return strings.ReplaceAll(path, config.NodePlace, string(escaped)), nil
 }

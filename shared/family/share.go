@@ -1,6 +1,7 @@
 package family
 
 import (
+	"sentinel-envoy/shared/checksum"
 	"sentinel-envoy/shared/request"
 	"sentinel-envoy/shared/rule"
 )
@@ -47,12 +48,7 @@ func (s *Share) hash() uint64 {
 	if !there || of == "" {
 		of, _ = s.client.Value()
 	}
-	h := uint64(14695981039346656037)
-	for _, text := range [...]string{s.id, "\x00", of} {
-		for i := range len(text) {
-			h = (h ^ uint64(text[i])) * 1099511628211
-		}
-	}
+	h := checksum.Hash(checksum.Hash(checksum.Hash(checksum.Seed, s.id), "\x00"), of)
 	h = (h ^ h>>33) * 0xff51afd7ed558ccd
 	h = (h ^ h>>33) * 0xc4ceb9fe1a85ec53
 	return h ^ h>>33

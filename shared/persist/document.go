@@ -85,7 +85,7 @@ func Decode(text []byte) (*Document, error) {
 	d := &Document{
 		Now:  int64(binary.LittleEndian.Uint64(text[prefix:])),
 		Wall: int64(binary.LittleEndian.Uint64(text[prefix+8:])),
-		Hash: hashOf(text[prefix:]),
+		Hash: checksum.Hash(checksum.Seed, text[prefix:]),
 	}
 	ok := d.Now >= 0 && d.Now < latest && d.Wall >= 0 && d.Wall < latest
 	if d.Entries, ok = entries(text[headerSize:], ok); !ok {
@@ -171,7 +171,7 @@ func (s *Snapshot) cut() {
 // Hash tells what is in it apart, whenever it is written.
 func (s *Snapshot) Hash() uint64 {
 	s.cut()
-	return hashOf(s.text)
+	return checksum.Hash(checksum.Seed, s.text)
 }
 
 // Empty is whether there is nothing in it.
@@ -192,13 +192,4 @@ func (s *Snapshot) Encode(now, wall int64) []byte {
 	binary.LittleEndian.PutUint32(dst[len(magic)+4:], checksum.Sum(dst[prefix:]))
 	binary.LittleEndian.PutUint32(dst[len(magic)+8:], uint32(len(dst)-prefix))
 	return dst
-}
-
-// hashOf is 64-bit FNV-1a.
-func hashOf(text []byte) uint64 {
-	h := uint64(14695981039346656037)
-	for _, c := range text {
-		h = (h ^ uint64(c)) * 1099511628211
-	}
-	return h
 }

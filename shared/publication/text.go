@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 
+	"sentinel-envoy/shared/checksum"
 	"sentinel-envoy/shared/record"
 	"sentinel-envoy/shared/source"
 	"sentinel-envoy/shared/worker"
@@ -91,11 +92,7 @@ func (c *chunk) Apply(dst []byte, s record.State) (next []byte, outcome record.O
 
 // hashOf is the hash of a text by which versions are told apart.
 func hashOf(text []byte) uint64 {
-	h := uint64(14695981039346656037)
-	for _, c := range text {
-		h = (h ^ uint64(c)) * 1099511628211
-	}
-	return max(h, 1) // 0 is that of no text
+	return max(checksum.Hash(checksum.Seed, text), 1) // 0 is that of no text
 }
 
 // Hash is the hash that a text has as a version.

@@ -8,6 +8,7 @@ import (
 	"math"
 	"slices"
 
+	"sentinel-envoy/shared/checksum"
 	"sentinel-envoy/shared/outcome"
 )
 
@@ -66,13 +67,7 @@ type Node struct {
 const Hidden = "\x00"
 
 // HashOf is 64-bit FNV-1a of a resource's name.
-func HashOf(name string) uint64 {
-	h := uint64(14695981039346656037)
-	for i := range len(name) {
-		h = (h ^ uint64(name[i])) * 1099511628211
-	}
-	return h
-}
+func HashOf(name string) uint64 { return checksum.Hash(checksum.Seed, name) }
 
 // at returns the bucket that holds now.
 func (n *Node) at(now int64) *Bucket {
