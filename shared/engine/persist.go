@@ -62,8 +62,8 @@ type coming struct {
 	document *persist.Document
 	shift    persist.Shift
 	next     int // entry
-	// mark is what all know of it.
-	mark string
+	// mark is what all know of it, and from is the mark with which the place may be written that it is from.
+	mark, from string
 }
 
 // writing is a document that is written. parts are those of total that are yet to be read since the time begun.
@@ -230,8 +230,8 @@ func (vm *VM) StoreAnswered(a *StoreAsk, r protocol.Response, failed error, now 
 	if st.asking != a {
 		return // given up
 	}
-	if st.asking = nil; st.config == nil {
-		return
+	if st.asking = nil; st.config == nil || *a.Persist != *st.config {
+		return // an update has another place: this says nothing of that
 	}
 	var err error
 	switch {
@@ -279,7 +279,9 @@ func (st *store) read(r *protocol.Response, now int64) error {
 		}
 	}
 	read := st.env.Host.Now()
-	st.coming = coming{document: d, shift: persist.ShiftOf(d, read, st.env.Host.Wall()), next: next, mark: e.Mark}
+	st.coming = coming{
+		document: d, shift: persist.ShiftOf(d, read, st.env.Host.Wall()), next: next, mark: e.Mark, from: st.mayWrite(),
+	}
 	return nil
 }
 
@@ -325,7 +327,7 @@ func (st *store) restore(now int64) error {
 	from, to := min(st.next, len(d.Entries)), min(st.next+restoredPerTick, len(d.Entries))
 	if from == to {
 		age := (st.shift.Wall - d.Wall) / 1e9
-		return st.ready("took over "+strconv.Itoa(len(d.Entries))+" counts of "+strconv.FormatInt(age, 10)+" s ago", now)
+		return st.readyAt(st.from, "took over "+strconv.Itoa(len(d.Entries))+" counts of "+strconv.FormatInt(age, 10)+" s ago", now)
 	}
 	progress := restoring + strconv.FormatUint(d.Hash, 16) + " " + strconv.Itoa(to)
 	ours := false
@@ -347,10 +349,15 @@ func (st *store) restore(now int64) error {
 }
 
 // ready says that from now on this process's counts are to be written.
-func (st *store) ready(what string, now int64) error {
+func (st *store) ready(what string, now int64) error { return st.readyAt(st.mayWrite(), what, now) }
+
+// readyAt is ready for the place of that mark. Where an update has another meanwhile, that is asked for next.
+func (st *store) readyAt(mark, what string, now int64) error {
 	st.document, st.said = nil, ""
 	mine, err := st.change(now, func(e *publication.Entry, now int64) {
-		e.Mark, e.Failures, e.Next = st.mayWrite(), 0, now+st.interval()
+		if e.Mark, e.Failures, e.Next = mark, 0, now+st.interval(); mark != st.mayWrite() {
+			e.Next = now
+		}
 		e.Answered(now)
 	})
 	if mine {

@@ -545,6 +545,50 @@ func TestWhenCarriedCountsEnd(t *testing.T) {
 	}
 }
 
+// An update names another place while the one before is asked, while its document is taken over, or while one is put there:
+// what is of the one says nothing of the other. That is asked first, so that nothing foreign is written over, and then has all.
+func TestPlaceChangesOnTheWay(t *testing.T) {
+	before := newKeptStore()
+	c, other := keptConfig(t, 1000), keptConfig(t, 1000)
+	other.Persist.Path = "/elsewhere"
+	l := live(before, 1, start, wallStart, c)
+	l.run(2 * second)
+	for n := range 1500 {
+		l.admits(0, "user", fmt.Sprint("user ", n), 5)
+	}
+	l.run(5 * second)
+	for name, until := range map[string]func(l *keptLife) bool{
+		"asked":      func(l *keptLife) bool { return len(l.store.calls) > 0 },
+		"taken over": func(l *keptLife) bool { done, _ := l.workers[0].Restoring(); return done > 300 },
+		"put":        func(l *keptLife) bool { return len(l.store.calls) > 0 && l.store.calls[0].ask.Method == "PUT" },
+	} {
+		for _, foreign := range []bool{true, false} {
+			store, puts := newKeptStore(), 0
+			store.text, store.there, store.delay = before.text, true, func() int64 { return 300 * millisecond }
+			store.fault = func(a *engine.StoreAsk) (int, string, error) {
+				switch {
+				case a.Path == "/counts":
+					return 0, "", nil
+				case a.Method == "PUT":
+					puts++
+					return 201, "", nil
+				case foreign:
+					return 200, "<html>", nil
+				}
+				return 404, "", nil
+			}
+			l := live(store, 1, start+8*second, wallStart+8*second, c)
+			for !until(l) {
+				l.run(tick)
+			}
+			l.workers[0].update(other)
+			if l.run(10 * second); (puts == 0) != foreign {
+				t.Errorf("changed while it is %s: put %d times; foreign: %v", name, puts, foreign)
+			}
+		}
+	}
+}
+
 // An update of the filters, more workers and the owner's death do not take a document over again.
 func TestDocumentIsTakenOverOnce(t *testing.T) {
 	store := newKeptStore()
