@@ -90,7 +90,9 @@ func (o *keeping) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
 	if w.Ticks > 0 {
 		if o.log.Decode(r.Payload) && o.log.Newest <= now {
 			o.log.Advance(now)
-			o.used = o.log.Used()
+			if o.used = o.log.Used(); o.used > 0 { // as of the last permit: what has not changed says the same
+				o.log.Newest = min(now, o.log.ticks[o.log.n-1])
+			}
 		}
 		return dst, record.Keep
 	}
