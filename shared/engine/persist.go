@@ -118,7 +118,7 @@ func (st *store) configured() bool {
 			found = p
 		case *p != *found && !st.warned:
 			st.warned = true
-			st.env.Host.Log(host.Warn, "persist: "+title(found)+" holds for the process, and not also "+title(p)+" of "+f.title())
+			st.env.Host.Log(host.Warn, "persist: "+title(found)+" holds for the process, and not also "+differing(p, found)+" of "+f.title())
 		}
 	}
 	if found == nil {
@@ -132,6 +132,19 @@ func (st *store) configured() bool {
 }
 
 func title(p *config.Persist) string { return p.Cluster + p.Path }
+
+// differing says of what does not hold where it is another than what does.
+func differing(p, holds *config.Persist) string {
+	switch {
+	case title(p) != title(holds):
+		return title(p)
+	case p.Authority != holds.Authority:
+		return "authority " + strconv.Quote(p.Authority)
+	case p.IntervalMs != holds.IntervalMs:
+		return "interval_ms " + strconv.Itoa(int(p.IntervalMs))
+	}
+	return "timeout_ms " + strconv.Itoa(int(p.TimeoutMs))
+}
 
 // mayWrite is the mark with which the document may be written where it is now to be.
 func (st *store) mayWrite() string {
@@ -383,7 +396,7 @@ func (st *store) write(e *publication.Entry, now int64) (*StoreAsk, error) {
 		}
 	}
 	span := min(longestRead, st.interval()/4)
-	left := st.total - int(int64(st.total)*min(now-st.begun+TickMs*1e6, span)/span)
+	left := st.total - int(int64(st.total)*min(now-st.begun+max(int64(st.vm.period), TickMs)*1e6, span)/span)
 	for ; len(st.parts) > left; st.parts = st.parts[1:] {
 		if err := st.parts[0].Keep(st.snapshot, now); err != nil {
 			st.snapshot, st.parts = nil, nil // an incomplete document must not take a complete one's place
@@ -462,10 +475,19 @@ func (st *store) export(now int64) {
 	}
 }
 
-// period is how often the VM must tick at rest to keep counts, in milliseconds: only the owner has something to do.
-func (st *store) period(most uint32) uint32 {
-	if me, _ := st.env.Worker.Identity(); st.config == nil || !st.board.Owns(storeID, me) {
+// period is when the VM must tick next at rest to keep counts, in milliseconds: only the owner has something to do. A document
+// is taken over without a pause, by as many ticks as it needs, and a snapshot begins when it is due.
+func (st *store) period(most uint32, now int64) uint32 {
+	me, _ := st.env.Worker.Identity()
+	if st.config == nil || !st.board.Owns(storeID, me) {
 		return most
 	}
-	return max(min(most, st.config.IntervalMs/4), TickMs)
+	if st.document != nil {
+		return TickMs
+	}
+	most = min(most, st.config.IntervalMs/4)
+	if e := st.board.Entry(storeID); e.Next > now {
+		most = uint32(min(int64(most), (e.Next-now)/1e6+1))
+	}
+	return max(most, TickMs)
 }

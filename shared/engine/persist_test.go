@@ -136,13 +136,17 @@ func (l *keptLife) run(d int64) {
 			}
 			l.store.pass(l.Now())
 			l.store.deliver(wk.VM, l.Now())
-			wk.Tick(l.Now())
-			wk.AskStore(l.Now(), func(a *engine.StoreAsk) error {
-				l.store.send(wk.VM, a, l.Now(), wk.SnapshotBegun())
-				return nil
-			})
+			l.tickOf(wk)
 		}
 	}
+}
+
+func (l *keptLife) tickOf(wk *worker) {
+	wk.Tick(l.Now())
+	wk.AskStore(l.Now(), func(a *engine.StoreAsk) error {
+		l.store.send(wk.VM, a, l.Now(), wk.SnapshotBegun())
+		return nil
+	})
 }
 
 // admits is how many of n requests a worker lets in.
@@ -449,6 +453,23 @@ func TestTwoPlaces(t *testing.T) {
 	}
 }
 
+// Where filters differ in something else than the place, it is said in what.
+func TestTwoIntervals(t *testing.T) {
+	for what, set := range map[string]func(p *config.Persist){
+		"interval_ms 2000": func(p *config.Persist) { p.IntervalMs = 2000 },
+		"timeout_ms 500":   func(p *config.Persist) { p.TimeoutMs = 500 },
+		`authority "b"`:    func(p *config.Persist) { p.Authority = "b" },
+	} {
+		other := keptConfig(t, 1000)
+		set(other.Persist)
+		l := live(newKeptStore(), 1, start, wallStart, keptConfig(t, 1000))
+		l.workers[0].NewFilter("sentinel_http", other, nil)
+		if l.run(second); !l.logged("persist: store/counts holds for the process, and not also " + what + " of sentinel_http") {
+			t.Errorf("%s: %q", what, l.workers[0].host.Lines())
+		}
+	}
+}
+
 // Where an update has it written elsewhere, nothing is taken over there, nor is what is not ours written over.
 func TestDocumentMoves(t *testing.T) {
 	store := newKeptStore()
@@ -589,6 +610,68 @@ func TestPlaceChangesOnTheWay(t *testing.T) {
 	}
 }
 
+// restFor lets d nanoseconds pass in which each worker ticks as often as it asks for at rest. next is when each is to.
+func (l *keptLife) restFor(d int64, next []int64) {
+	for end := l.Now() + d; l.Now() < end; {
+		l.Advance(10 * millisecond)
+		l.store.pass(l.Now())
+		for i, wk := range l.workers {
+			if l.store.deliver(wk.VM, l.Now()); l.Now() >= next[i] {
+				l.tickOf(wk)
+				next[i] = l.Now() + int64(wk.Period(true, l.Now()))*millisecond
+			}
+		}
+	}
+}
+
+// Where the owner is at rest, as Envoy's main thread is whatever comes in, a document that comes late is taken over as fast as
+// else, and a snapshot is no older than else.
+func TestOwnerRests(t *testing.T) {
+	store := newKeptStore()
+	c := keptConfig(t, 5000)
+	l := live(store, 1, start, wallStart, c)
+	l.run(2 * second)
+	for n := range 10_000 {
+		l.admits(0, "user", fmt.Sprint("user ", n), 5)
+	}
+	l.run(10 * second)
+	without := *c
+	without.Persist = nil
+	for shift := int64(0); shift < second; shift += 170 * millisecond {
+		store.fault = func(*engine.StoreAsk) (int, string, error) { return 500, "", nil }
+		l = live(store, 1, start+12*second+shift, wallStart+12*second, &without) // which aggregates, and so rests less
+		l.join(c)
+		l.join(c)
+		next := make([]int64, 3)
+		l.restFor(60*second, next)
+		if l.workers[1].Period(true, l.Now()) <= 400 {
+			t.Fatal("nobody is at rest")
+		}
+		store.fault = func(*engine.StoreAsk) (int, string, error) { return 0, "", nil }
+		for got := store.got; store.got == got; {
+			l.restFor(10*millisecond, next)
+		}
+		began := l.Now()
+		for !l.workers[1].Restored() {
+			l.restFor(10*millisecond, next)
+		}
+		if took := l.Now() - began; took > 6*second { // 256 in each 0.1 s
+			t.Errorf("a document of 10,000 values is taken over in %d ms", took/millisecond)
+		}
+		l.restFor(10*second, next)
+		oldest := int64(0)
+		for n := range 300 { // something changes all the time
+			l.admits(1, "user", fmt.Sprint("another ", n), 1)
+			if l.restFor(100*millisecond, next); n > 100 {
+				oldest = max(oldest, l.Now()-store.kept)
+			}
+		}
+		if oldest > 6*second+200*millisecond {
+			t.Errorf("a process at rest that dies loses what it has admitted in %d ms", oldest/millisecond)
+		}
+	}
+}
+
 // An update of the filters, more workers and the owner's death do not take a document over again.
 func TestDocumentIsTakenOverOnce(t *testing.T) {
 	store := newKeptStore()
@@ -708,7 +791,9 @@ func TestUnchangedIsNotWritten(t *testing.T) {
 	store := newKeptStore()
 	l := live(store, 2, start, wallStart, keptConfig(t, 1000))
 	l.run(5 * second)
-	l.admits(0, "hour", "", 7)
+	for _, resource := range []string{"hour", "fixed", "exact"} {
+		l.admits(0, resource, "", 7)
+	}
 	l.run(5 * second)
 	puts := store.puts
 	l.run(30 * second)

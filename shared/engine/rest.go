@@ -30,7 +30,7 @@ func (vm *VM) Period(quiet bool, now int64) uint32 {
 	vm.env.Machines.All(func(s *machine.Source) { // each is asked when it is due, and that is looked at in ticks
 		vm.period = max(min(vm.period, s.Config().IntervalMs/2), TickMs)
 	})
-	vm.period = vm.store.period(vm.sources.period(vm.period))
+	vm.period = vm.store.period(vm.sources.period(vm.period), now)
 	return vm.period
 }
 
