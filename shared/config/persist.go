@@ -38,6 +38,9 @@ func (p *parser) persist(at *place, v value, cfg *Config) {
 	if p.count() == before && s.Path[0] != '/' {
 		p.add(at.at("path"), "must begin with /, got ", quote(s.Path))
 	}
+	if strings.ContainsFunc(s.Path, func(r rune) bool { return r <= ' ' || r == '#' || r > '~' }) {
+		p.add(at.at("path"), "must be as it is sent, with %20 in place of a space and so on, got ", quote(s.Path))
+	}
 	if rest := strings.ReplaceAll(s.Path, NodePlace, ""); strings.ContainsAny(rest, "{}") {
 		p.add(at.at("path"), "has a place other than ", NodePlace, ": ", quote(s.Path))
 	}

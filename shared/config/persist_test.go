@@ -14,9 +14,11 @@ func TestPersist(t *testing.T) {
 		}
 	}
 	for doc, want := range map[string]string{
-		`{}`:                                "persist.cluster: missing\npersist.path: missing",
-		`{"cluster": "c", "path": "p"}`:     `persist.path: must begin with /, got "p"`,
-		`{"cluster": "c", "path": "/{id}"}`: `persist.path: has a place other than {node}: "/{id}"`,
+		`{}`:                                                 "persist.cluster: missing\npersist.path: missing",
+		`{"cluster": "c", "path": "p"}`:                      `persist.path: must begin with /, got "p"`,
+		`{"cluster": "c", "path": "/a b"}`:                   `persist.path: must be as it is sent, with %20 in place of a space and so on, got "/a b"`,
+		`{"cluster": "c", "path": "/a#b"}`:                   `persist.path: must be as it is sent, with %20 in place of a space and so on, got "/a#b"`,
+		`{"cluster": "c", "path": "/{id}"}`:                  `persist.path: has a place other than {node}: "/{id}"`,
 		`{"cluster": "c", "path": "/", "interval_ms": 999}`:  "persist.interval_ms: must be ≥ 1000, got 999",
 		`{"cluster": "c", "path": "/", "timeout_ms": 60001}`: "persist.timeout_ms: must be ≤ 60000, got 60001",
 		`{"cluster": "c", "path": "/", "key": "k"}`:          "persist.key: unknown key",
