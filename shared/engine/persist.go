@@ -108,12 +108,13 @@ func (vm *VM) AskStore(now int64, ask func(a *StoreAsk) error) {
 	}
 }
 
-// configured is whether counts are to be kept. Where filters differ in where, the oldest's word counts.
+// configured is whether counts are to be kept. Where filters differ in where, the oldest's word counts, but not that of one
+// that an update has replaced: it goes on for as long as its listener drains.
 func (st *store) configured() bool {
 	var found *config.Persist
-	for _, f := range st.vm.filters {
+	for i, f := range st.vm.filters {
 		switch p := f.cfg.Persist; {
-		case p == nil || f.draining || f.Parked():
+		case p == nil || f.draining || f.Parked() || replaced(f, st.vm.filters[i+1:]):
 		case found == nil:
 			found = p
 		case *p != *found && !st.warned:
@@ -126,9 +127,19 @@ func (st *store) configured() bool {
 		return false
 	}
 	if st.config == nil || *st.config != *found {
+		if st.config != nil {
+			st.env.Host.Log(host.Info, "persist: "+differing(found, st.config)+" holds from now on")
+		}
 		st.config, st.writing = found, writing{}
 	}
 	return true
+}
+
+// replaced is whether one of the filters that have started later has the name of f.
+func replaced(f *Filter, later []*Filter) bool {
+	return slices.ContainsFunc(later, func(g *Filter) bool {
+		return g.Name == f.Name && g.called == f.called && !g.draining
+	})
 }
 
 func title(p *config.Persist) string { return p.Cluster + p.Path }

@@ -453,6 +453,40 @@ func TestTwoPlaces(t *testing.T) {
 	}
 }
 
+// Envoy keeps the filters that an update has replaced until their listener has drained: what the new ones say holds at once.
+func TestPlaceChangesBeforeListenersDrain(t *testing.T) {
+	store := newKeptStore()
+	l := live(store, 2, start, wallStart, keptConfig(t, 1000))
+	l.run(2 * second)
+	l.admits(0, "exact", "", 10)
+	l.run(2 * second)
+	puts := map[string]int{}
+	store.fault = func(a *engine.StoreAsk) (int, string, error) {
+		if a.Method != "PUT" {
+			return 404, "", nil
+		}
+		puts[a.Path]++
+		return 0, "", nil
+	}
+	other, none := keptConfig(t, 1000), keptConfig(t, 1000)
+	other.Persist.Path, none.Persist = "/elsewhere", nil
+	for _, c := range []*config.Config{other, none} {
+		for _, wk := range l.workers {
+			wk.NewFilter("sentinel_http", c, nil)
+			wk.NewFilter("sentinel_tcp", c, nil)
+		}
+		l.run(5 * second)
+		l.admits(0, "exact", "", 1)
+		l.run(5 * second)
+	}
+	if puts["/counts"] != 0 || puts["/elsewhere"] != 2 {
+		t.Errorf("put %v times", puts)
+	}
+	if l.logged("and not also") || !l.logged("persist: store/elsewhere holds from now on") {
+		t.Errorf("%q", l.workers[0].host.Lines())
+	}
+}
+
 // Where filters differ in something else than the place, it is said in what.
 func TestTwoIntervals(t *testing.T) {
 	for what, set := range map[string]func(p *config.Persist){
