@@ -119,7 +119,8 @@ func (st *store) configured() bool {
 			found = p
 		case *p != *found && !st.warned:
 			st.warned = true
-			st.env.Host.Log(host.Warn, "persist: "+title(found)+" holds for the process, and not also "+differing(p, found)+" of "+f.title())
+			st.env.Host.Log(host.Warn, "persist: "+title(found)+" holds for the process, and not also "+
+				differing(p, found)+" of "+f.title())
 		}
 	}
 	if found == nil {
@@ -351,7 +352,8 @@ func (st *store) restore(now int64) error {
 	from, to := min(st.next, len(d.Entries)), min(st.next+restoredPerTick, len(d.Entries))
 	if from == to {
 		age := (st.shift.Wall - d.Wall) / 1e9
-		return st.readyAt(st.from, "took over "+strconv.Itoa(len(d.Entries))+" counts of "+strconv.FormatInt(age, 10)+" s ago", now)
+		what := "took over " + strconv.Itoa(len(d.Entries)) + " counts of " + strconv.FormatInt(age, 10) + " s ago"
+		return st.readyAt(st.from, what, now)
 	}
 	progress := restoring + strconv.FormatUint(d.Hash, 16) + " " + strconv.Itoa(to)
 	ours := false
