@@ -206,7 +206,8 @@ func TestGuarantee1NeverOverWhateverRequestsTake(t *testing.T) {
 		s.shape = rule.Window(r.IntN(3))
 		s.dearest = int64(1+s.threshold/5) + r.Int64N(int64(1+s.threshold))
 		s.deaths, s.stalls = r.IntN(2) == 0, r.IntN(2) == 0
-		o := simulate(t, seed, s, 2*second+r.Int64N(2*second))
+		duration := 2*second + r.Int64N(2*second)
+		o := simulate(t, seed, s, duration)
 		worst := o.worst()
 		if s.shape == rule.ExactWindow {
 			worst = int64(worstOf(o.times, nanoseconds(s.intervalMs)))
@@ -214,7 +215,8 @@ func TestGuarantee1NeverOverWhateverRequestsTake(t *testing.T) {
 		if worst > flow.Capacity(s.threshold) {
 			t.Errorf("a window admitted %d: %v", worst, s)
 		}
-		if s.threshold >= 3 && worst < flow.Capacity(s.threshold)/3 {
+		asked := s.demand * float64(duration) / 1e9 // of few maybe none comes, or one to a worker that stands still
+		if s.threshold >= 3 && asked >= 30 && worst < flow.Capacity(s.threshold)/3 {
 			t.Errorf("the fullest window admitted %d: %v", worst, s)
 		}
 	})
