@@ -9,6 +9,7 @@ import (
 	"log"
 	"math"
 	"os"
+	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -29,6 +30,7 @@ type memoryOptions struct {
 	load    time.Duration
 	updates int
 	figures string // file, or empty
+	only    *regexp.Regexp
 }
 
 // memoryMain is the command `bench memory`.
@@ -43,8 +45,12 @@ func memoryMain(ctx context.Context, args []string) error {
 	flags.DurationVar(&o.load, "load", 10*time.Minute, "how long there is load before memory is read again")
 	flags.IntVar(&o.updates, "updates", 100, "how many updates come then, in each of which a rule changes")
 	flags.StringVar(&o.figures, "figures", "", "`file` that takes the figures; empty: none")
+	only := flags.String("only", "", "measure only the filters whose names match this `expression`")
 	flags.Parse(args)
 	var err error
+	if o.only, err = regexp.Compile(*only); err != nil {
+		return err
+	}
 	if o.workers, err = numbers(*workers); err != nil || flags.NArg() > 0 || o.repeat < 1 || o.updates < 1 || o.load < 0 {
 		flags.Usage()
 		os.Exit(2)
@@ -108,6 +114,9 @@ func measureMemory(ctx context.Context, o memoryOptions, modules []module) (memo
 	r := memoryReport{Load: o.load.String(), Updates: o.updates}
 	long := o.workers[max(len(o.workers)-2, 0)]
 	for _, m := range append([]module{{name: unfiltered}}, modules...) {
+		if !o.only.MatchString(m.name) {
+			continue
+		}
 		for _, workers := range o.workers {
 			log.Printf("memory: %s, %d workers", m.name, workers)
 			row := memoryRow{Name: m.name, Workers: workers}
