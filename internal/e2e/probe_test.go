@@ -67,15 +67,21 @@ func fails(t *testing.T, e *envoytest.Envoy, name string, service *stage) {
 		e.Get(name, "/")
 		return e.Sum("sentinel_breaker_state", "rule", name) == open
 	})
+	allRefuse(t, func() bool { return e.Get(name, "/").Status != http.StatusInternalServerError })
+	service.fail(false)
+}
+
+// allRefuse waits until all workers know that a breaker is open: many requests over connections of their own are refused.
+func allRefuse(t *testing.T, refused func() bool) {
+	t.Helper()
 	envoytest.Eventually(t, soon, "all workers know it", func() bool {
 		for range 10 * workers {
-			if e.Get(name, "/").Status == http.StatusInternalServerError {
+			if !refused() {
 				return false
 			}
 		}
 		return true
 	})
-	service.fail(false)
 }
 
 // press asks until it is stopped, over several connections at once.

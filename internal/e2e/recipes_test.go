@@ -244,11 +244,9 @@ func seeUpstreamBreaker(t *testing.T, e *envoytest.Envoy, web *envoytest.HTTPSer
 	envoytest.Eventually(t, soon, "the breaker is open", func() bool {
 		return strings.HasPrefix(e.Get("http", "/payments/1").Body, "blocked by circuitBreaker rule payments-failing: ")
 	})
-	envoytest.Eventually(t, soon, "all workers know it", func() bool {
+	allRefuse(t, func() bool {
 		before := web.Requests()
-		for range 10 * workers {
-			e.Get("http", "/payments/1")
-		}
+		e.Get("http", "/payments/1")
 		return web.Requests() == before
 	})
 	web.Behave(envoytest.Behaviour{})

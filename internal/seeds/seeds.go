@@ -30,34 +30,28 @@ func init() {
 // it makes a tenth of the runs, at least one; with -seed one. It stops at the first run that fails and logs its seed.
 func Try(t *testing.T, runs int, check func(t *testing.T, seed uint64)) {
 	t.Helper()
-	if again != nil {
-		try(t, *again, check)
-		return
-	}
-	for i := 0; i < count(runs) && !t.Failed(); i++ {
-		try(t, rand.Uint64()>>11, check) // 16 digits at the most
-	}
+	each(t, runs, func(int) uint64 { return rand.Uint64() >> 11 }, check) // 16 digits at the most
 }
 
 // Sample is Try with the same seeds each time, 1, 2, 3 and so on. It is for what holds for nearly all seeds, as how much of a limit
 // is used: what chance may miss, no run of the same code misses that another has met.
 func Sample(t *testing.T, runs int, check func(t *testing.T, seed uint64)) {
 	t.Helper()
+	each(t, runs, func(i int) uint64 { return uint64(i + 1) }, check)
+}
+
+func each(t *testing.T, runs int, seed func(i int) uint64, check func(t *testing.T, seed uint64)) {
+	t.Helper()
 	if again != nil {
 		try(t, *again, check)
 		return
 	}
-	for seed := 1; seed <= count(runs) && !t.Failed(); seed++ {
-		try(t, uint64(seed), check)
-	}
-}
-
-// count is how many of the runs are made.
-func count(runs int) int {
 	if testing.Short() {
-		return max(1, runs/shortFor)
+		runs = max(1, runs/shortFor)
 	}
-	return runs
+	for i := 0; i < runs && !t.Failed(); i++ {
+		try(t, seed(i), check)
+	}
 }
 
 // try logs the seed also where check ends the test, or panics.

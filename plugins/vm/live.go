@@ -6,6 +6,7 @@ import (
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
+	"sentinel-envoy/shared/source"
 )
 
 // askSources asks the data sources that it is this worker's turn to ask. An answer comes to the context whose tick it is.
@@ -14,11 +15,9 @@ func (d *Dispatcher) askSources(now int64) {
 		headers := append([][2]string{
 			{":method", a.Method}, {":path", a.Path}, {":authority", a.Origin.Authority},
 		}, a.Headers...)
-		return envoyhost.CallHTTP(a.Origin.Cluster, headers, a.Body, a.TimeoutMs, func(headers, size int) {
-			defer recoverPanic(func(err error) { d.engine.Fault("reading a datasource", err) })
-			answer, err := readAnswer(headers, size)
-			d.engine.AskAnswered(a, answer, err, envoyhost.Now())
-		})
+		c := call{cluster: a.Origin.Cluster, headers: headers, body: a.Body, timeoutMs: a.TimeoutMs}
+		c.fault = func(err error) { d.engine.Fault("reading a datasource", err) }
+		return c.make(func(answer source.Response, err error) { d.engine.AskAnswered(a, answer, err, envoyhost.Now()) })
 	})
 }
 

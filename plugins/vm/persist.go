@@ -2,13 +2,13 @@ package vm
 
 import (
 	"errors"
-	"strconv"
 	"strings"
 
 	"sentinel-envoy/plugins/envoyhost"
 	"sentinel-envoy/shared/config"
 	"sentinel-envoy/shared/engine"
 	"sentinel-envoy/shared/percent"
+	"sentinel-envoy/shared/source"
 )
 
 // askStore does what is due for the counts that outlive the process. An answer comes to the context whose tick it is.
@@ -22,15 +22,9 @@ func (d *Dispatcher) askStore(now int64) {
 		if a.Method == "PUT" {
 			headers = append(headers, [2]string{"content-type", "application/octet-stream"})
 		}
-		err = envoyhost.CallHTTP(a.Cluster, headers, a.Body, a.TimeoutMs, func(headers, size int) {
-			defer recoverPanic(func(err error) { d.engine.Fault("keeping counts", err) })
-			answer, err := readAnswer(headers, size)
-			d.engine.StoreAnswered(a, answer, err, envoyhost.Now())
-		})
-		if err != nil {
-			return errors.New("cluster " + strconv.Quote(a.Cluster) + ": " + err.Error())
-		}
-		return nil
+		c := call{cluster: a.Cluster, headers: headers, body: a.Body, timeoutMs: a.TimeoutMs}
+		c.fault = func(err error) { d.engine.Fault("keeping counts", err) }
+		return c.make(func(answer source.Response, err error) { d.engine.StoreAnswered(a, answer, err, envoyhost.Now()) })
 	})
 }
 

@@ -21,19 +21,41 @@ func (p *Plugin) askSource(now int64) {
 	headers := [][2]string{
 		{":method", "GET"}, {":path", from.Path}, {":authority", from.Authority}, {"accept", "text/plain"},
 	}
-	if err := envoyhost.CallHTTP(from.Cluster, headers, "", from.IntervalMs, p.onSourceAnswer); err != nil {
-		p.Answered(nil, errors.New("cluster "+strconv.Quote(from.Cluster)+": "+err.Error()), now)
+	c := call{cluster: from.Cluster, headers: headers, timeoutMs: from.IntervalMs}
+	c.fault = func(err error) { p.Fault("reading system_source", err) }
+	if err := c.make(p.onSourceAnswer); err != nil {
+		p.Answered(nil, err, now)
 	}
 }
 
-// onSourceAnswer is called with a source's answer, or with none where the call has failed.
-func (p *Plugin) onSourceAnswer(headers, size int) {
-	defer recoverPanic(func(err error) { p.Fault("reading system_source", err) })
-	answer, err := readAnswer(headers, size)
+// onSourceAnswer takes a source's answer, or why there is none.
+func (p *Plugin) onSourceAnswer(answer source.Response, err error) {
 	if err == nil && answer.Status != 200 {
 		err = errors.New("status " + strconv.Itoa(answer.Status))
 	}
 	p.Answered(answer.Body, err, envoyhost.Now())
+}
+
+// call is a request to a cluster over HTTP. fault is told of a panic of whoever takes the answer.
+type call struct {
+	cluster   string
+	headers   [][2]string
+	body      string
+	timeoutMs uint32
+	fault     func(error)
+}
+
+// make makes the call. answered is called with its answer, or with why there is none, in the context whose tick it is. An error, with
+// which it is not called, says which cluster.
+func (c *call) make(answered func(answer source.Response, err error)) error {
+	err := envoyhost.CallHTTP(c.cluster, c.headers, c.body, c.timeoutMs, func(headers, size int) {
+		defer recoverPanic(c.fault)
+		answered(readAnswer(headers, size))
+	})
+	if err != nil {
+		return errors.New("cluster " + strconv.Quote(c.cluster) + ": " + err.Error())
+	}
+	return nil
 }
 
 // readAnswer is the answer that a call has got, with its body where the status is 200.

@@ -465,7 +465,7 @@ func (st *store) failed(why error, now int64) error {
 		failures = e.Failures
 		e.Next = e.After(now, wait)
 	})
-	if again := why.Error() == st.said && (failures < 8 || failures&(failures-1) != 0); mine && !again {
+	if mine && isNews(why, st.said, failures) {
 		st.said = why.Error()
 		st.env.Host.Log(host.Warn, "persist "+title(st.config)+": error "+strconv.Itoa(failures)+" on end: "+why.Error()+
 			"; what is counted meanwhile ends with the process")

@@ -109,7 +109,7 @@ func (vm *VM) AskSources(now int64, ask func(a *Ask) error) {
 			continue
 		}
 		if err := ask(a); err != nil {
-			vm.AskAnswered(a, protocol.Response{}, errors.New("cluster "+strconv.Quote(s.origin.Cluster)+": "+err.Error()), now)
+			vm.AskAnswered(a, protocol.Response{}, err, now)
 		}
 	}
 }
@@ -198,12 +198,18 @@ func (ss *sources) failed(s *source, why error, now int64) error {
 		failures = e.Failures
 		e.Next = e.After(now, s.interval())
 	})
-	if again := why.Error() == s.said && (failures < 8 || failures&(failures-1) != 0); mine && !again {
+	if mine && isNews(why, s.said, failures) {
 		s.said = why.Error()
 		ss.env.Host.Log(host.Warn, "datasource "+s.title+": error "+strconv.Itoa(failures)+" on end: "+why.Error()+
 			"; "+ss.instead(s, now))
 	}
 	return err
+}
+
+// isNews is whether the log is to have an error, so many of which there were on end: it is another than was said, or the 8th, 16th,
+// 32nd … of them.
+func isNews(why error, said string, failures int) bool {
+	return why.Error() != said || failures >= 8 && failures&(failures-1) == 0
 }
 
 // instead says by what the filters decide where there is nothing new.

@@ -30,8 +30,8 @@ const (
 	// varint, and what it says.
 	prefix     = len(magic) + 4 + 4 + 4
 	headerSize = prefix + 8 + 8
-	// latest bounds times, in nanoseconds.
-	latest = 1 << 61
+	// Latest bounds times of another process, in nanoseconds.
+	Latest = 1 << 61
 )
 
 // Kind is what an entry is about.
@@ -87,7 +87,7 @@ func Decode(text []byte) (*Document, error) {
 		Wall: int64(binary.LittleEndian.Uint64(text[prefix+8:])),
 		Hash: checksum.Hash(checksum.Seed, text[prefix:]),
 	}
-	ok := d.Now >= 0 && d.Now < latest && d.Wall >= 0 && d.Wall < latest
+	ok := d.Now >= 0 && d.Now < Latest && d.Wall >= 0 && d.Wall < Latest
 	if d.Entries, ok = entries(text[headerSize:], ok); !ok {
 		return nil, errors.New("a document of counts that makes no sense")
 	}

@@ -19,7 +19,7 @@ type Shift struct {
 // back, and no time has passed, so that nothing counts for longer than if it had been counted now; forward, and what was
 // counted is forgotten early, once.
 func ShiftOf(d *Document, now, wall int64) Shift {
-	passed := max(min(wall, latest)-d.Wall, 0)
+	passed := max(min(wall, Latest)-d.Wall, 0)
 	passed = max(passed-slack-passed>>slackBits, 0)
 	return Shift{delta: now - d.Now - passed, Now: now, Wall: wall}
 }
@@ -27,7 +27,7 @@ func ShiftOf(d *Document, now, wall int64) Shift {
 // Time is a time of the document's process as one of this, both in nanoseconds by the monotonic clock; it may be negative, of
 // a machine that has started since. What is no time is 0.
 func (s *Shift) Time(then int64) int64 {
-	if then < -latest || then > latest {
+	if then < -Latest || then > Latest {
 		return 0
 	}
 	return then + s.delta

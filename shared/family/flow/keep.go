@@ -7,6 +7,7 @@ import (
 	"sentinel-envoy/shared/family"
 	"sentinel-envoy/shared/persist"
 	"sentinel-envoy/shared/record"
+	"sentinel-envoy/shared/rule"
 )
 
 // What is kept of the flow rules: windows and token buckets of more than a minute. What a rule counts of another resource, and
@@ -21,10 +22,6 @@ const (
 	fixedSize    = idSize + 3*8
 	calendarSize = idSize + 4*8
 	tokensSize   = idSize + 3*8
-	// longestMs is how long a window may be, in milliseconds.
-	longestMs = 366 * 86_400_000
-	// farthest bounds times of another process, in nanoseconds.
-	farthest = 1 << 61
 )
 
 // Parts implements family.Keeper.
@@ -174,7 +171,7 @@ func (o *restoring) read(e persist.Entry) (mine, sound bool) {
 	case persist.ExactWindow:
 		if ok = ok && len(e.Data) >= idSize+8; ok {
 			o.windowMs = numberAt(e.Data, 0)
-			ok = isLong(o.windowMs) && o.log.Decode(e.Data[idSize+8:]) && o.log.Newest <= farthest/(o.windowMs*1e6/ExactTicks)
+			ok = isLong(o.windowMs) && o.log.Decode(e.Data[idSize+8:]) && o.log.Newest <= persist.Latest/(o.windowMs*1e6/ExactTicks)
 			o.n = o.log.Used()
 		}
 	case persist.TokenBucket:
@@ -189,7 +186,7 @@ func (o *restoring) read(e persist.Entry) (mine, sound bool) {
 	return true, ok && o.n > 0 && o.n <= MaxCapacity
 }
 
-func isLong(ms int64) bool { return ms > persist.Longer && ms <= longestMs }
+func isLong(ms int64) bool { return ms > persist.Longer && ms <= rule.LongestMs }
 
 // Apply implements record.Transition. A record that was lost counts as spent already.
 func (o *restoring) Apply(dst []byte, r record.State) ([]byte, record.Outcome) {
